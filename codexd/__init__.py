@@ -1,0 +1,3 @@
+"""codexd: a supervisor for `codex app-server`, built on circus."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,20 @@
+"""Times as the files hold them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def iso(moment: datetime) -> str:
+    """``moment`` as ISO 8601 UTC with milliseconds and ``Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def now_iso() -> str:
+    """The present time, as :func:`iso`."""
+    return iso(datetime.now(UTC))
+
+
+def from_epoch(seconds: float) -> str:
+    """A POSIX timestamp (seconds) as :func:`iso`."""
+    return iso(datetime.fromtimestamp(seconds, UTC))
