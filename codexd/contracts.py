@@ -18,11 +18,11 @@ SessionPurpose = Literal["duplex", "smoke", "worker"]
 SessionStatus = Literal["active", "closed"]
 
 
-class Record(msgspec.Struct, rename="camel", kw_only=True):
+class Record(msgspec.Struct, rename="camel"):
     """Base of every record: camelCase names on disk, unknown keys ignored when read."""
 
 
-class Identity(Record):
+class Identity(Record, kw_only=True):
     """identity.json. ``daemon_id`` is made once per state directory."""
 
     daemon_id: str
@@ -32,7 +32,7 @@ class Identity(Record):
     version: str | None = None
 
 
-class ChildState(Record):
+class ChildState(Record, kw_only=True):
     """The child as last seen; part of daemon-state.json."""
 
     strategy: ChildStrategy
@@ -54,7 +54,7 @@ class ChildState(Record):
     next_restart_at: str | None = None
 
 
-class DaemonState(Record):
+class DaemonState(Record, kw_only=True):
     """daemon-state.json."""
 
     started: bool = False
@@ -65,7 +65,7 @@ class DaemonState(Record):
     child: ChildState
 
 
-class SessionRecord(Record):
+class SessionRecord(Record, kw_only=True):
     """One entry of session-registry.json."""
 
     session_id: str
@@ -79,14 +79,14 @@ class SessionRecord(Record):
     metadata: dict[str, str] = {}
 
 
-class SessionRegistry(Record):
+class SessionRegistry(Record, kw_only=True):
     """session-registry.json."""
 
     updated_at: str | None = None
     sessions: list[SessionRecord] = []
 
 
-class Event(Record):
+class Event(Record, kw_only=True):
     """One line of events.jsonl."""
 
     seq: int
@@ -97,7 +97,7 @@ class Event(Record):
     detail: dict[str, Any] | None = None
 
 
-class RecentEvents(Record):
+class RecentEvents(Record, kw_only=True):
     """recent-events.json: the last ``max_entries`` events."""
 
     max_entries: int
@@ -105,7 +105,7 @@ class RecentEvents(Record):
     events: list[Event] = []
 
 
-class SmokeCheck(Record):
+class SmokeCheck(Record, kw_only=True):
     """One line of `codexd smoke`."""
 
     name: str
