@@ -1,0 +1,1 @@
+"""What differs between Linux and macOS, behind one small interface a module."""

@@ -1,0 +1,83 @@
+"""The named pipes of each child: RUNTIME/io/GENERATION/{stdin,stdout,stderr}.
+
+Every child gets pipes of its own, so that nothing of an old child mixes with a new one's. They
+are opened read-write by circusd and by the child itself: stdin then never ends while writers
+come and go, and what the child wrote waits in the pipe while nobody reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from codexd.platform.pipes import set_pipe_capacity
+
+STREAMS = ("stdin", "stdout", "stderr")
+# What a child can write while the plugin is away: as much as Linux lets a user have in one pipe.
+_CAPACITY = 1 << 20
+
+
+def io_dir(runtime_dir: str) -> Path:
+    """The directory that holds one directory for each generation."""
+    return Path(runtime_dir, "io")
+
+
+def pipe_path(runtime_dir: str, generation: int, stream: str) -> str:
+    """The named pipe of one stream of one generation."""
+    return str(io_dir(runtime_dir) / str(generation) / stream)
+
+
+def generations(runtime_dir: str) -> list[int]:
+    """Every generation whose pipes are still there, oldest first."""
+    try:
+        names = os.listdir(io_dir(runtime_dir))
+    except OSError:
+        return []
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def remove(runtime_dir: str, generation: int) -> None:
+    """Take away the pipes of one generation; what is still in them is lost."""
+    shutil.rmtree(io_dir(runtime_dir) / str(generation), ignore_errors=True)
+
+
+@dataclass(slots=True)
+class ChildPipes:
+    """The pipes of one generation, held open read-write."""
+
+    generation: int
+    stdin: int
+    stdout: int
+    stderr: int
+
+    @classmethod
+    def create(cls, runtime_dir: str, generation: int) -> ChildPipes:
+        """Make and open the three pipes.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        directory = io_dir(runtime_dir) / str(generation)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700, parents=True)
+        opened: list[int] = []
+        try:
+            for stream in STREAMS:
+                path = directory / stream
+                os.mkfifo(path, 0o600)
+                opened.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+                set_pipe_capacity(opened[-1], _CAPACITY)
+        except OSError:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
+        return cls(generation, *opened)
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        for descriptor in (self.stdin, self.stdout, self.stderr):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

@@ -1,0 +1,116 @@
+"""What circus loads into circusd by name: the hook that makes its watcher ours."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+from circus import logger
+from circus.exc import ConflictError
+from circus.watcher import Watcher
+
+from codexd import runtime
+from codexd.appserver.endpoint import child_arguments
+from codexd.circus_ext import commands as commands  # registers them with circus
+from codexd.circus_ext.control import ChildControl
+from codexd.circus_ext.watcher import AppServerWatcher
+from codexd.command import check_cwd, find_executable
+from codexd.config import Config
+from codexd.platform.lock import LockedElsewhere
+from codexd.rendering import read_plugin_settings
+from codexd.store.identity import ensure_identity
+
+PLUGIN = "plugin:codexd"
+# How soon to try again what another circus command holds up.
+_CONFLICT_RETRY_S = 0.02
+
+
+def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
+    """Circus's before_start hook; returning False keeps the watcher from starting."""
+    if isinstance(watcher, AppServerWatcher):
+        return True
+    config = read_plugin_settings(arbiter.get_watcher(PLUGIN)._options)
+    try:
+        runtime.make_directories(config)
+        runtime.take_over(config, logger.warning)
+        adopt(watcher, config)
+    except LockedElsewhere as locked:
+        logger.error("codexd already runs on this state directory, as pid %s", locked.holder)
+        return False
+    except OSError as error:
+        logger.error("%s", error)
+        return False
+    wake_on_child_death(arbiter)
+    stop_on_signals(arbiter)
+    return True
+
+
+def adopt(watcher: Watcher, config: Config) -> None:
+    """Turn circus's watcher into ours, set up for ``config``.
+
+    Raises:
+        OSError: the identity cannot be read or made.
+    """
+    identity = ensure_identity(config)
+    configured_cmd = watcher.cmd
+    watcher.__class__ = AppServerWatcher
+    watcher.configured_cmd = configured_cmd
+    watcher.configured_argv = lambda: _argv(config, watcher.env)
+    watcher.stdin_is_null = config.server.mode == "exec"
+    watcher.working_dir = config.server.child_cwd
+    watcher.env = {
+        **os.environ,
+        "BAA_CODEXD_DAEMON_ID": identity.daemon_id,
+        "BAA_CODEXD_SERVER_ENDPOINT": config.server.endpoint,
+    }
+    watcher.rlimits["nofile"] = _affordable_nofile(int(watcher.rlimits.get("nofile", 0)))
+    watcher.control = ChildControl(config, watcher.notify_event, watcher.loop.call_later)
+
+
+def _argv(config: Config, environ: dict[str, str]) -> list[str]:
+    check_cwd(config.server)
+    return [find_executable(config.server, environ), *child_arguments(config.server)]
+
+
+def _affordable_nofile(wanted: int) -> int:
+    """As many open files as wanted, but no more than this process may give."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        return max(min(wanted, hard), 1) if wanted else soft
+    # macOS calls the limit infinite and refuses more than kern.maxfilesperproc (10240 at least).
+    return min(wanted, 10_240) if sys.platform == "darwin" else wanted
+
+
+def wake_on_child_death(arbiter: Any) -> None:
+    """Have circus look at its children the moment one dies, not at its next check."""
+
+    def manage() -> None:
+        try:
+            future = arbiter.manage_watchers()
+        except ConflictError:
+            arbiter.loop.call_later(_CONFLICT_RETRY_S, manage)
+        else:
+            arbiter.loop.add_future(future, lambda done: done.result())
+
+    arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, manage)
+
+
+def stop_on_signals(arbiter: Any) -> None:
+    """End on SIGTERM, SIGINT, SIGQUIT and SIGHUP, whatever circus is doing at the time.
+
+    Circus drops such a signal when another of its commands runs, a start for example.
+    """
+
+    def stop() -> None:
+        if arbiter._stopping:
+            return
+        try:
+            arbiter.loop.add_future(arbiter.stop(), lambda done: done.result())
+        except ConflictError:
+            arbiter.loop.call_later(_CONFLICT_RETRY_S, stop)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        arbiter.loop.asyncio_loop.add_signal_handler(signum, stop)

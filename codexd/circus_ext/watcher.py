@@ -1,0 +1,191 @@
+"""The circus watcher of the child.
+
+Circus cannot be told in its ini which watcher class to use, so the before_start hook turns the
+watcher it made into this one. It adds what circus lacks: exact arguments, pipes, a parent-death
+signal, a restart that waits in a crash loop, and no twin on a reload.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
+from circus.watcher import Watcher
+from tornado import gen
+
+from codexd.circus_ext.control import ChildControl
+from codexd.platform.parent import end_with_parent
+
+
+class AppServerProcess(Process):  # type: ignore[misc]
+    """The child, started without a shell, a launcher or a template in between."""
+
+    def format_args(self, sockets_fds: Any = None) -> list[str]:
+        """The argument list, byte for byte, unless an operator set another through circus."""
+        watcher: AppServerWatcher = self.watcher
+        if watcher.cmd_was_set:
+            parts: list[str] = super().format_args(sockets_fds)
+        else:
+            parts = watcher.configured_argv()
+        self.argv = parts
+        return parts
+
+    def spawn(self) -> None:
+        """Start the process, and keep the reason where that fails.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        control = self.watcher.control
+        try:
+            control.new_pipes()
+            self._supervisor = os.getpid()
+            super().spawn()
+        except subprocess.SubprocessError as error:
+            control.spawn_error = OSError(f"the child could not be prepared: {error}")
+            raise control.spawn_error from error
+        except OSError as error:
+            control.spawn_error = error
+            raise
+
+    def _get_stdin_socket_fd(self) -> int:
+        # Circus calls this in the forked child, last before exec, and makes what it returns
+        # file descriptor 0: the one place for what must happen there.
+        pipes = self.watcher.control.pipes
+        os.dup2(pipes.stdout, 1)
+        os.dup2(pipes.stderr, 2)
+        # SIGKILL, not SIGTERM: a server that outlives its daemon to finish a turn would keep
+        # the next one from its threads.
+        end_with_parent(self._supervisor, signal.SIGKILL)
+        if self.watcher.stdin_is_null:
+            return os.open(os.devnull, os.O_RDONLY)
+        return pipes.stdin
+
+
+class AppServerWatcher(Watcher):  # type: ignore[misc]
+    """Watches one child. The attributes below are set by :func:`codexd.circus_ext.hooks.adopt`."""
+
+    control: ChildControl
+    configured_argv: Callable[[], list[str]]
+    configured_cmd: str
+    stdin_is_null: bool
+
+    @property
+    def _process_class(self) -> type[AppServerProcess]:
+        return AppServerProcess
+
+    @property
+    def cmd_was_set(self) -> bool:
+        """Whether an operator replaced the command or the arguments (`circusctl set`)."""
+        return bool(self.cmd != self.configured_cmd or self.args)
+
+    # -- starting ----------------------------------------------------------------------------
+
+    @gen.coroutine
+    def spawn_processes(self) -> Any:
+        """As circus, but not while a crash loop waits."""
+        if not self.control.waiting:
+            yield super().spawn_processes()
+
+    def spawn_process(self, recovery_wid: Any = None) -> Any:
+        """As circus, but a failure to start is tried again later instead of ending it."""
+        self.control.spawn_error = None
+        before = set(self.processes)
+        started = super().spawn_process(recovery_wid)
+        if self.control.spawn_error is not None:
+            self.control.spawn_failed(self.control.spawn_error, self.wake)
+            return time.time()
+        for pid in set(self.processes) - before:
+            process = self.processes[pid]
+            self.control.spawned(pid, process.argv, self.working_dir)
+        return started
+
+    @gen.coroutine
+    def _start(self) -> Any:
+        if not self._waking:
+            self.control.release()
+        yield super()._start()
+
+    @gen.coroutine
+    def _reload(self, graceful: bool = True, sequential: bool = False) -> Any:
+        # Circus would start the new process beside the old one, and two app-servers on one
+        # CODEX_HOME are in each other's way.
+        yield self._restart()
+
+    # -- ending ------------------------------------------------------------------------------
+
+    @gen.coroutine
+    def _stop(self, close_output_streams: bool = False) -> Any:
+        if self._starting_failed():
+            # The end of a start that failed, not an operator's stop: the next try is set.
+            yield super()._stop(close_output_streams)
+            return
+        self.control.release()
+        was_stopped = self.is_stopped()
+        yield super()._stop(close_output_streams)
+        if not was_stopped:
+            self.control.stopped()
+
+    def _starting_failed(self) -> bool:
+        return bool(self._status == "starting" and not self.processes and self.control.retries)
+
+    @gen.coroutine
+    def stop(self) -> Any:
+        """As circus; also ends the waiting of a watcher that could not start."""
+        self.control.release()
+        yield super().stop()
+
+    def send_signal(self, pid: int, signum: int) -> None:
+        """As circus, and notes that the signal was asked for."""
+        self.control.asked(pid, signum)
+        super().send_signal(pid, signum)
+
+    def send_signal_process(self, process: Any, signum: int, recursive: bool = False) -> None:
+        """As circus, and notes that the signal was asked for."""
+        self.control.asked(process.pid, signum)
+        super().send_signal_process(process, signum, recursive)
+
+    @gen.coroutine
+    def replace(self, pid: int, graceful_timeout: float) -> Any:
+        """End an unhealthy child; the end counts as a failure and circus starts another."""
+        process = self.processes.get(pid)
+        if process is not None:
+            self.control.condemn(pid)
+            yield self.kill_process(process, graceful_timeout=graceful_timeout)
+            yield self.manage_processes()
+
+    @gen.coroutine
+    def manage_processes(self) -> Any:
+        """As circus, but no end goes unseen.
+
+        Circus drops a process that died after its last look without reaping it.
+        """
+        for pid, process in list(self.processes.items()):
+            if process.status in (DEAD_OR_ZOMBIE, UNEXISTING):
+                self.reap_process(pid)
+        yield super().manage_processes()
+
+    def notify_event(self, topic: str, msg: dict[str, Any]) -> None:
+        """As circus; the child's end is taken from here, before the next one starts."""
+        super().notify_event(topic, msg)
+        if topic == "reap":
+            self.control.ended(msg["process_pid"], msg["exit_code"], self.wake)
+
+    # -- waking ------------------------------------------------------------------------------
+
+    _waking = False
+
+    def wake(self) -> None:
+        """Start the child that waited, through circus's own start or management."""
+        self._waking = True
+        future = self._start() if self.is_stopped() else self.manage_processes()
+        self.loop.add_future(future, self._woken)
+
+    def _woken(self, future: Any) -> None:
+        self._waking = False
+        future.result()

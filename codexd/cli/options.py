@@ -1,0 +1,74 @@
+"""The options that every command takes, made from the table of settings."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from codexd.config import Config, resolve
+from codexd.settings import SETTINGS, Setting, SettingError
+
+
+class CliError(click.ClickException):
+    """One line on stderr and exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the line."""
+        click.echo(f"codexd: {self.format_message()}", file=file, err=True)
+
+
+class BadValue(CliError):
+    """A flag or variable that cannot be used: exit code 2, so that no service manager retries."""
+
+    exit_code = 2
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add a flag for every setting; the command gets the resolved ``config``."""
+
+    @functools.wraps(command)
+    def with_config(*args: Any, **kwargs: Any) -> Any:
+        given = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
+        return command(*args, config=_resolve(given), **kwargs)
+
+    decorated: Callable[..., Any] = with_config
+    for setting in reversed(SETTINGS):
+        decorated = _option(setting)(decorated)
+    return decorated
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _resolve(given: dict[str, Any]) -> Config:
+    for setting in SETTINGS:
+        value = given[setting.name]
+        # A forgotten value would swallow the next flag. Arguments of the child may be flags.
+        if isinstance(value, str) and value.startswith("--"):
+            raise BadValue(f'Missing value for {setting.flag}: "{value}" is a flag.')
+    try:
+        return resolve(given, os.environ, cwd=_working_directory())
+    except SettingError as error:
+        raise BadValue(str(error)) from error
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError as error:
+        raise BadValue("The working directory is gone: cd to one that exists.") from error
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    text = f"{setting.help}  [env: {', '.join(setting.env)}; default: {setting.default_text}]"
+    return click.option(
+        setting.flag,
+        setting.name,
+        metavar=setting.metavar,
+        multiple=setting.repeated,
+        help=text,
+    )

@@ -1,0 +1,75 @@
+"""Which program the child is, and with which arguments it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from codexd.config import Server
+
+
+class CommandNotFound(FileNotFoundError):
+    """The configured command is not there. The text is one line for the user."""
+
+
+def find_executable(server: Server, environ: Mapping[str, str]) -> str:
+    """The absolute path of the child's program.
+
+    A command without a slash is looked up in the PATH of ``environ``, one with a slash below
+    the child's working directory. Where `codex` is not on PATH, the binary of the `codex` extra
+    serves.
+
+    Raises:
+        CommandNotFound: there is no such program.
+    """
+    command = server.child_command
+    if "/" in command:
+        path = os.path.join(server.child_cwd, command)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+        raise CommandNotFound(f'The server command "{command}" is not an executable file.')
+    found = shutil.which(command, path=environ.get("PATH", os.defpath))
+    if found is None and command == "codex":
+        found = _bundled_codex()
+    if found is None:
+        raise CommandNotFound(_advice(command))
+    return os.path.abspath(found)
+
+
+def _bundled_codex() -> str | None:
+    try:
+        from codex_cli_bin import bundled_codex_path
+    except ImportError:
+        return None
+    path = str(bundled_codex_path())
+    return path if os.access(path, os.X_OK) else None
+
+
+def _advice(command: str) -> str:
+    advice = "install it, or name another with --server-command."
+    if command == "codex":
+        advice = "install it, or the extra: pip install 'codexd[codex]'."
+    return f'The server command "{command}" is not on PATH: {advice}'
+
+
+def check_cwd(server: Server) -> None:
+    """See that the child's working directory is one.
+
+    Raises:
+        NotADirectoryError: with one line for the user.
+    """
+    if not os.path.isdir(server.child_cwd):
+        raise NotADirectoryError(
+            f'The server working directory "{server.child_cwd}" does not exist: '
+            "create it, or name another with --server-cwd."
+        )
+
+
+def executable_identity(path: str) -> tuple[str, int, int] | None:
+    """The file behind ``path``: (real path, inode, mtime in ns); None where it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (os.path.realpath(path), status.st_ino, status.st_mtime_ns)

@@ -1,0 +1,75 @@
+"""What must be there before anything runs: directories, the lock, and no leftovers."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+
+from codexd import supervision
+from codexd.config import Config
+from codexd.platform import lock
+from codexd.platform.process import end_group
+
+# How long an app-server that an earlier daemon left behind may take to end by itself.
+_ORPHAN_GRACE_S = 2.0
+
+
+class UnusableDirectory(OSError):
+    """A directory cannot be made or is not safe to use. The text is one line for the user."""
+
+
+def make_directories(config: Config) -> None:
+    """Make the logs, state and runtime directories, each for this user alone.
+
+    Raises:
+        UnusableDirectory: naming the directory and the reason.
+    """
+    for path in (config.paths.logs_dir, config.paths.state_dir):
+        _make(path)
+    runtime_dir = config.runtime.runtime_dir
+    parent = os.path.dirname(runtime_dir)
+    if parent.startswith("/tmp/codexd-"):
+        # Anyone can make names in /tmp: what is not ours alone is not used.
+        _make(parent)
+        _check_private(parent)
+    _make(runtime_dir)
+    _check_private(runtime_dir)
+
+
+def _make(path: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            os.chmod(path, 0o700)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise UnusableDirectory(
+            f'The directory "{path}" cannot be used: {error.strerror}. '
+            "Make it writable, or choose another with --logs-dir and --state-dir."
+        ) from error
+
+
+def _check_private(path: str) -> None:
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UnusableDirectory(
+            f'The runtime directory "{path}" belongs to someone else: remove it, '
+            "or choose a shorter --state-dir."
+        )
+
+
+def take_over(config: Config, report: Callable[[str], None]) -> None:
+    """Become the daemon of this state directory: take its lock, end what the last one left.
+
+    Raises:
+        codexd.platform.lock.LockedElsewhere: another daemon runs.
+        OSError: the lock cannot be made.
+    """
+    lock.acquire(config.runtime.lock_path)
+    leftover = supervision.load(supervision.path_of(config)).child
+    if leftover is not None and leftover.pid != os.getpid():
+        end_group(leftover, grace_s=_ORPHAN_GRACE_S, report=report)

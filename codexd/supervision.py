@@ -1,0 +1,93 @@
+"""watcher.json: what circusd did with the child, written by circusd alone.
+
+The plugin may be dead or not yet there when a child starts or ends; what it missed is in here,
+numbered, so that nothing is recorded twice or never. The next daemon finds in here what the
+last one may have left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Literal
+
+import msgspec
+
+from codexd.config import Config
+from codexd.platform.process import ProcessId
+
+_KEPT = 200
+
+StepKind = Literal["spawned", "spawn_failed", "ended", "waiting", "stopped", "gave_up"]
+
+
+class Step(msgspec.Struct, rename="camel", kw_only=True):
+    """One thing that circusd did or saw. ``at`` is a POSIX time in seconds.
+
+    ``code`` is the exit code, negative for a signal, None where nobody could tell; ``asked``
+    says that codexd or an operator had sent the child a signal.
+    """
+
+    number: int
+    kind: StepKind
+    at: float
+    generation: int
+    pid: int | None = None
+    code: int | None = None
+    asked: bool = False
+    error: str | None = None
+    attempt: int = 0
+    delay_ms: int = 0
+    command: str | None = None
+    args: list[str] | None = None
+    cwd: str | None = None
+
+
+class Supervision(msgspec.Struct, rename="camel", kw_only=True):
+    """The whole file: who supervises, who the child is, and the last steps, oldest first."""
+
+    daemon: ProcessId | None = None
+    child: ProcessId | None = None
+    executable: tuple[str, int, int] | None = None
+    generation: int = 0
+    steps: list[Step] = []
+
+    @property
+    def last_number(self) -> int:
+        """The number of the newest step; 0 before the first."""
+        return self.steps[-1].number if self.steps else 0
+
+
+def path_of(config: Config) -> str:
+    """Where watcher.json is."""
+    return os.path.join(config.paths.state_dir, "watcher.json")
+
+
+def load(path: str) -> Supervision:
+    """The file, or an empty record where there is none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Supervision)
+    except (OSError, msgspec.DecodeError):
+        return Supervision()
+
+
+def save(path: str, record: Supervision) -> None:
+    """Write the file aside and rename it.
+
+    Not flushed to the device: after a power cut no process is left for it to tell about.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    del record.steps[:-_KEPT]
+    aside = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(record) + b"\n")
+        os.replace(aside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
