@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -134,16 +135,17 @@ def setting_texts(config: Config) -> dict[str, str]:
     """Each setting of ``config`` as a text that :func:`resolve` reads back to the same value."""
     server, paths = config.server, config.paths
     texts = {
-        "repo_root": paths.repo_root,
+        "repo_root": _path_text(paths.repo_root),
         "node_id": config.node_id,
         "mode": server.mode,
-        "logs_dir": paths.logs_root_dir,
-        "state_dir": paths.state_root_dir,
+        "logs_dir": _path_text(paths.logs_root_dir),
+        "state_dir": _path_text(paths.state_root_dir),
         "server_endpoint": server.endpoint,
         "server_strategy": server.child_strategy,
         "server_command": server.child_command,
-        "server_args": msgspec.json.encode(server.child_args).decode(),
-        "server_cwd": server.child_cwd,
+        # ASCII only: an argument may hold bytes that are no text.
+        "server_args": json.dumps(server.child_args),
+        "server_cwd": _path_text(server.child_cwd),
         "event_cache_size": str(config.event_cache_size),
         "smoke_lifetime_ms": str(config.smoke_lifetime_ms),
         "version": config.version or "",
@@ -152,6 +154,11 @@ def setting_texts(config: Config) -> dict[str, str]:
         value = getattr(config.policy, name)
         texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
     return texts
+
+
+def _path_text(path: str) -> str:
+    # Settings lose the white space at their ends, which is part of a path's name.
+    return path if path == path.strip() else f"{path}/"
 
 
 def format_text(config: Config) -> str:

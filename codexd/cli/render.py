@@ -1,0 +1,72 @@
+"""`codexd render-circus`, `render-plist` and `render-systemd`: they only print."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from codexd import rendering
+from codexd.cli.options import BadValue, config_options
+from codexd.config import Config
+from codexd.rendering import CannotRender
+
+
+def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what both service managers are told."""
+    add_program = click.option(
+        "--program",
+        metavar="PATH",
+        help="The codexd that the service runs.  [default: this one]",
+    )
+    add_home = click.option(
+        "--home", metavar="PATH", help="Home of the user that it runs for.  [default: $HOME]"
+    )
+    return add_home(add_program(command))
+
+
+@click.command("render-circus")
+@config_options
+def render_circus(config: Config) -> None:
+    """Print the ini that `start` runs circus with; a stock `circusd` can run it too."""
+    _print(lambda: rendering.render_circus_ini(config))
+
+
+@click.command("render-plist")
+@service_options
+@click.option(
+    "--label", default=rendering.DEFAULT_LABEL, show_default=True, help="Label of the service."
+)
+@config_options
+def render_plist(config: Config, home: str | None, program: str | None, label: str) -> None:
+    """Print the property list of a launchd agent for this configuration."""
+    words = _words(program)
+    _print(lambda: rendering.render_plist(config, home=_home(home), label=label, program=words))
+
+
+@click.command("render-systemd")
+@service_options
+@config_options
+def render_systemd(config: Config, home: str | None, program: str | None) -> None:
+    """Print the unit of a systemd user service for this configuration."""
+    words = _words(program)
+    _print(lambda: rendering.render_systemd(config, home=_home(home), program=words))
+
+
+def _home(given: str | None) -> str:
+    return os.path.abspath(given or os.path.expanduser("~"))
+
+
+def _words(program: str | None) -> list[str] | None:
+    return [os.path.abspath(program)] if program else None
+
+
+def _print(render: Callable[[], str]) -> None:
+    try:
+        text = render()
+    except CannotRender as error:
+        raise BadValue(str(error)) from error
+    # The bytes of a path may be no text in any encoding.
+    click.echo(text.encode("utf-8", "surrogateescape"), nl=False)

@@ -1,0 +1,20 @@
+"""What codexd is for other supervisors: circus.ini, a launchd plist, a systemd unit.
+
+One module and one template for each; every value is escaped whatever it holds.
+"""
+
+from codexd.rendering.circus_ini import read_plugin_settings, render_circus_ini
+from codexd.rendering.launchd import DEFAULT_LABEL, render_plist
+from codexd.rendering.service import default_program
+from codexd.rendering.systemd import render_systemd
+from codexd.rendering.templates import CannotRender
+
+__all__ = [
+    "DEFAULT_LABEL",
+    "CannotRender",
+    "default_program",
+    "read_plugin_settings",
+    "render_circus_ini",
+    "render_plist",
+    "render_systemd",
+]

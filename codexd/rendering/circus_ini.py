@@ -1,0 +1,108 @@
+"""circus.ini, and reading our settings back from what circus hands on.
+
+Circus escapes nothing. A setting of [plugin:codexd] goes through its ini parser (comments,
+continued lines), through the replacement of ``$(circus.x)`` and ``((circus.x))``, and, joined
+to one word by ``:`` and ``:::``, through ``shlex.split``. So a value is percent-encoded until
+no character is left that means something to any of them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from urllib.parse import quote, unquote
+
+from codexd.config import Config, resolve, setting_texts
+from codexd.rendering.templates import CannotRender, render
+from codexd.settings import BY_NAME, SETTINGS
+
+_LOG_LEVEL = "WARNING"
+_PLUGIN = "codexd.circus_ext.plugin.CodexdPlugin"
+# The plugin lets the child end first and then writes down how it did.
+_PLUGIN_GRACE_S = 10
+
+
+def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
+    """The ini for circus's arbiter, or for a stock `circusd`.
+
+    ``python`` is the interpreter that will run circus, and so the plugin.
+
+    Raises:
+        CannotRender: the interpreter's path cannot be written into an ini.
+    """
+    stop_timeout_s = config.policy.stop_timeout_ms / 1000
+    options = {
+        "graceful_timeout": str(stop_timeout_s + _PLUGIN_GRACE_S),
+        "max_retry": "-1",
+        "priority": "2",
+        **_encode_settings(config),
+    }
+    return render(
+        "circus.ini.j2",
+        runtime=config.runtime,
+        log_level=_LOG_LEVEL,
+        spawns=config.server.child_strategy == "spawn",
+        stop_timeout_s=stop_timeout_s,
+        child_nofile=config.policy.child_nofile,
+        plugin=_PLUGIN,
+        plugin_command=_plugin_command(config, python, options),
+        options=options,
+    )
+
+
+def read_plugin_settings(options: Mapping[str, str]) -> Config:
+    """The configuration that :func:`render_circus_ini` wrote; circus's own options are ignored.
+
+    Raises:
+        codexd.settings.SettingError: a setting that was edited into something unusable.
+    """
+    texts = {
+        setting.env[0]: unquote(options[_option(setting.name)], errors="surrogateescape")
+        for setting in SETTINGS
+        if _option(setting.name) in options
+    }
+    return resolve({}, texts, cwd="/")
+
+
+def _encode_settings(config: Config) -> dict[str, str]:
+    return {
+        _option(name): quote(text, safe="/~", errors="surrogateescape")
+        for name, text in setting_texts(config).items()
+        if text != ""
+    }
+
+
+def _option(name: str) -> str:
+    return BY_NAME[name].flag.removeprefix("--")
+
+
+def _plugin_command(config: Config, python: str, options: Mapping[str, str]) -> str | None:
+    """The plugin's command line, where the one that circus makes would not do.
+
+    Circus writes the path of the interpreter into it as it is, and splits it at white space.
+    """
+    if re.fullmatch(r"[\w./+@-]+", python, re.ASCII):
+        return None
+    joined = ":::".join(f"{key}:{value}" for key, value in options.items())
+    words = [
+        _quote_word(python),
+        "-c 'from circus import plugins;plugins.main()'",
+        f"--endpoint {config.runtime.circus_endpoint}",
+        f"--pubsub {config.runtime.circus_pubsub_endpoint}",
+        f"--config {joined}",
+        f"--log-level {_LOG_LEVEL}",
+        _PLUGIN,
+    ]
+    return " ".join(words)
+
+
+def _quote_word(path: str) -> str:
+    if not path.isprintable():
+        raise CannotRender(f"The path of the interpreter cannot be written into an ini: {path!r}.")
+    # Each odd character in quotes of its own, so that circus sees no $(…), ((…)) or comment.
+    return re.sub(r"[^\w./-]", lambda found: _quote_character(found[0]), path)
+
+
+def _quote_character(character: str) -> str:
+    return '"\'"' if character == "'" else f"'{character}'"
