@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable
 
@@ -73,3 +74,9 @@ def take_over(config: Config, report: Callable[[str], None]) -> None:
     leftover = supervision.load(supervision.path_of(config)).child
     if leftover is not None and leftover.pid != os.getpid():
         end_group(leftover, grace_s=_ORPHAN_GRACE_S, report=report)
+
+
+def leave(config: Config) -> None:
+    """Give the lock back and take away what only a running daemon needs."""
+    shutil.rmtree(config.runtime.runtime_dir, ignore_errors=True)
+    lock.release(config.runtime.lock_path)

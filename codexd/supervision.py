@@ -25,7 +25,8 @@ class Step(msgspec.Struct, rename="camel", kw_only=True):
     """One thing that circusd did or saw. ``at`` is a POSIX time in seconds.
 
     ``code`` is the exit code, negative for a signal, None where nobody could tell; ``asked``
-    says that codexd or an operator had sent the child a signal.
+    says that codexd or an operator had sent the child a signal. ``attempt`` counts failures in
+    a row (``waiting``, ``gave_up``) or the children of this daemon (``spawned``).
     """
 
     number: int

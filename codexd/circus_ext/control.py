@@ -50,6 +50,7 @@ class ChildControl:
         self._condemned: int | None = None
         self._ready = False
         self._spawned_at = 0.0
+        self._spawns = 0
         self._timer: Any = None
         self._wake: Callable[[], None] | None = None
         self.spawn_error: OSError | None = None
@@ -80,14 +81,17 @@ class ChildControl:
     # -- what happened -----------------------------------------------------------------------
 
     def spawned(self, pid: int, argv: list[str], cwd: str) -> None:
-        """circus started the child."""
+        """circus started the child: ``argv`` as it was executed."""
         self._spawned_at = time.time()
+        self._spawns += 1
         self._ready = False
         self._asked.clear()
         self._condemned = None
         self._record.child = identify(pid)
         self._record.executable = executable_identity(argv[0])
-        self._step("spawned", pid=pid, command=argv[0], args=argv[1:], cwd=cwd)
+        self._step(
+            "spawned", attempt=self._spawns, pid=pid, command=argv[0], args=argv[1:], cwd=cwd
+        )
 
     def spawn_failed(self, error: OSError, wake: Callable[[], None]) -> None:
         """circus could not start the child; ``wake`` is called for the next try."""

@@ -98,19 +98,27 @@ def wake_on_child_death(arbiter: Any) -> None:
     arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, manage)
 
 
+# The signal that ended the daemon; None while it runs or when a command ended it.
+stopped_by: signal.Signals | None = None
+
+
 def stop_on_signals(arbiter: Any) -> None:
-    """End on SIGTERM, SIGINT, SIGQUIT and SIGHUP, whatever circus is doing at the time.
+    """End on SIGTERM, SIGINT, SIGQUIT and SIGHUP, whatever circus is doing at the time."""
 
-    Circus drops such a signal when another of its commands runs, a start for example.
-    """
-
-    def stop() -> None:
-        if arbiter._stopping:
-            return
-        try:
-            arbiter.loop.add_future(arbiter.stop(), lambda done: done.result())
-        except ConflictError:
-            arbiter.loop.call_later(_CONFLICT_RETRY_S, stop)
+    def on_signal(signum: signal.Signals) -> None:
+        global stopped_by
+        stopped_by = stopped_by or signum
+        stop(arbiter)
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        arbiter.loop.asyncio_loop.add_signal_handler(signum, stop)
+        arbiter.loop.asyncio_loop.add_signal_handler(signum, on_signal, signum)
+
+
+def stop(arbiter: Any) -> None:
+    """End circus. It refuses while another of its commands runs, so that is tried until it is."""
+    if arbiter._stopping:
+        return
+    try:
+        arbiter.loop.add_future(arbiter.stop(), lambda done: done.result())
+    except ConflictError:
+        arbiter.loop.call_later(_CONFLICT_RETRY_S, stop, arbiter)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from codexd import __version__
-from codexd.cli.options import BadValue, CliError
+from codexd.cli.options import BadValue
 from codexd.settings import SETTINGS
 
 # Loaded on use: `codexd status` must not pay for zmq, tornado and circus.

@@ -1,0 +1,105 @@
+"""Telling a hung child from a busy one.
+
+The child is asked something cheap on codexd's own connection. Whatever it sends counts as a
+sign of life, so a server in the middle of a long turn is heard even if it answers late. A time
+in which this process itself did not run (stopped by a debugger, a suspended laptop) proves
+nothing about the child and is not counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from codexd.config import Config
+
+# A timer that fires this much late means that this process was held up itself.
+_STALL_S = 1.0
+
+
+class Patient(Protocol):
+    """What the health check needs to know of the conversation with the child."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def last_heard(self) -> float: ...
+
+    @property
+    def waiting_since(self) -> float | None: ...
+
+    @property
+    def speaks(self) -> bool: ...
+
+    async def probe(self, timeout_s: float) -> None: ...
+
+
+class Health:
+    """Asks the child at an interval; calls ``on_unhealthy(reason)`` once for each hung child."""
+
+    def __init__(
+        self, config: Config, patient: Patient, on_unhealthy: Callable[[str], None]
+    ) -> None:
+        policy = config.policy
+        self._interval_s = policy.health_interval_ms / 1000
+        self._timeout_s = policy.health_timeout_ms / 1000
+        self._allowed_misses = policy.health_misses
+        self._ready_timeout_s = policy.ready_timeout_ms / 1000
+        self._replaces = config.server.child_strategy == "spawn"
+        self._patient = patient
+        self._on_unhealthy = on_unhealthy
+        self._misses = 0
+
+    def child_ready(self) -> None:
+        """A child became ready: what was held against the one before is forgotten."""
+        self._misses = 0
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            slept_from = loop.time()
+            await asyncio.sleep(self._interval_s)
+            if loop.time() - slept_from > self._interval_s + _STALL_S:
+                continue
+            if self._patient.is_ready:
+                await self._check()
+            elif self._is_overdue(loop.time()):
+                self._give_up(f"The child did not become ready in {self._ready_timeout_s:g} s.")
+
+    async def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        try:
+            await self._patient.probe(self._timeout_s)
+        except TimeoutError:
+            if loop.time() - asked_at > self._timeout_s + _STALL_S:
+                return
+        except ConnectionError:
+            return
+        else:
+            self._misses = 0
+            return
+        if self._patient.last_heard > asked_at:
+            self._misses = 0
+            return
+        self._misses += 1
+        if self._misses >= self._allowed_misses:
+            self._give_up(
+                f"The child did not answer {self._misses} checks of {self._timeout_s:g} s in a row."
+            )
+
+    def _is_overdue(self, now: float) -> bool:
+        since = self._patient.waiting_since
+        return (
+            self._replaces
+            and self._patient.speaks
+            and since is not None
+            and now - since > self._ready_timeout_s
+        )
+
+    def _give_up(self, reason: str) -> None:
+        self._misses = 0
+        self._on_unhealthy(reason)

@@ -1,0 +1,226 @@
+"""The heart of the plugin: hears what happens, has it recorded, and talks to the child."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+from typing import Any
+
+import msgspec
+
+from codexd import supervision
+from codexd.circus_ext.circus_client import WATCHER, CircusClient, CircusError
+from codexd.circus_ext.conversation import Conversation
+from codexd.circus_ext.health import Health
+from codexd.circus_ext.memory import Memory
+from codexd.circus_ext.outputs import Outputs
+from codexd.config import Config
+from codexd.eventlog.capture import last_burst_detail, unaccounted
+from codexd.platform.process import end_group
+from codexd.supervision import Step
+
+logger = logging.getLogger("codexd")
+
+# What circus's events leave out (a plugin that was busy, a lost message) is seen this often.
+_RECONCILE_S = 1.0
+_TICK_S = 0.1
+_CALL_S = 5.0
+_ENDING_POLL_S = 0.02
+
+
+class Keeper:
+    """Everything that lives as long as the plugin does. Call all of it from its loop."""
+
+    def __init__(self, config: Config, memory: Memory, circus: CircusClient) -> None:
+        self._config = config
+        self._memory = memory
+        self._recorder = memory.recorder
+        self._circus = circus
+        self._supervision_path = supervision.path_of(config)
+        self._seen = 0
+        self._generation: int | None = None
+        speaks_stdio = config.server.mode == "app-server" and config.server.endpoint.startswith(
+            "stdio:"
+        )
+        self._conversation = Conversation(config, memory, self._became_ready, self._became_lost)
+        self._outputs = Outputs(
+            config, self._recorder.event, self._conversation.feed if speaks_stdio else None
+        )
+        self._health = Health(config, self._conversation, self._unhealthy)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- starting ----------------------------------------------------------------------------
+
+    async def start(self, daemon_pid: int) -> None:
+        """Record what happened before this plugin was there, and begin."""
+        state = self._memory.state
+        if not (state.daemon.started and state.daemon.pid == daemon_pid):
+            self._recorder.daemon_started(daemon_pid, self._config.server)
+            if self._config.server.child_strategy == "external":
+                self._recorder.external(self._config.server.endpoint)
+        self._account_for_output()
+        await self._conversation.start()
+        self.reconcile()
+        if self._config.server.child_strategy == "external":
+            self._conversation.child_started(0, None)
+        self._spawn(self._every(_RECONCILE_S, self.reconcile))
+        self._spawn(self._every(_TICK_S, self._tick))
+        self._spawn(self._health.run())
+
+    def _account_for_output(self) -> None:
+        """Bytes that an earlier plugin moved into a log just before it died are in no event."""
+        paths = self._config.paths
+        for stream, path in (("stdout", paths.stdout_log_path), ("stderr", paths.stderr_log_path)):
+            detail = last_burst_detail(paths.structured_event_log_path, stream)
+            count, position = unaccounted(path, detail)
+            if count:
+                self._recorder.event(
+                    "warn" if stream == "stderr" else "info",
+                    f"child.{stream}",
+                    f"{stream}: {count} bytes from before the plugin was restarted",
+                    {"bytes": count, "stream": stream, **position},
+                )
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended_task)
+
+    def _ended_task(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a task of the plugin failed", exc_info=task.exception())
+
+    async def _every(self, seconds: float, action: Any) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                action()
+            except Exception:
+                logger.exception("%s failed", action.__name__)
+
+    def _tick(self) -> None:
+        self._memory.events.tick()
+        self._conversation.tick()
+
+    # -- what circus says --------------------------------------------------------------------
+
+    def circus_event(self, watcher: str, action: str, message: bytes) -> None:
+        """One message of circus's event stream."""
+        if watcher != WATCHER:
+            return
+        if action == "step":
+            self._take(msgspec.convert(msgspec.json.decode(message), Step))
+        else:
+            self.reconcile()
+
+    def _take(self, step: Step) -> None:
+        if step.number > self._seen + 1:
+            self.reconcile()
+        elif step.number == self._seen + 1:
+            self._apply(step)
+
+    def reconcile(self) -> None:
+        """Apply every step that circusd took and no event told of."""
+        record = supervision.load(self._supervision_path)
+        for step in record.steps:
+            if step.number > self._seen:
+                self._apply(step)
+        self._outputs.scan()
+
+    def _apply(self, step: Step) -> None:
+        self._seen = step.number
+        self._recorder.step(step)
+        if step.kind == "spawned" and step.pid is not None:
+            self._outputs.add(step.generation)
+            self._generation = step.generation
+            self._conversation.child_started(step.generation, step.pid)
+        elif step.kind == "ended":
+            # First everything that the child still wrote, then its end.
+            self._outputs.ended(step.generation)
+            self._conversation.child_ended(step.generation, _reason(step))
+            self._generation = None
+
+    # -- what the conversation says ----------------------------------------------------------
+
+    def _became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
+        self._recorder.ready(detail)
+        self._health.child_ready()
+        if pid is not None:
+            self._spawn(self._call("codexd-ready", pid=pid))
+
+    def _became_lost(self, reason: str) -> None:
+        self._recorder.not_ready(reason)
+
+    def _unhealthy(self, reason: str) -> None:
+        self._recorder.not_ready(reason, unhealthy=True)
+        pid = self._recorder.child.pid
+        if pid is not None:
+            grace_s = min(self._config.policy.health_timeout_ms / 1000, 5.0)
+            self._spawn(self._call("codexd-replace", pid=pid, graceful_timeout=grace_s))
+
+    async def _call(self, command: str, **properties: Any) -> None:
+        try:
+            await self._circus.call(command, timeout_s=_CALL_S, name=WATCHER, **properties)
+        except CircusError as error:
+            logger.warning("%s", error)
+
+    # -- ending ------------------------------------------------------------------------------
+
+    async def see_the_child_end(self, daemon_pid: int, timeout_s: float) -> None:
+        """If the child is ending with the daemon, wait (``timeout_s`` seconds at most) for it.
+
+        A plugin that is only restarted itself does not wait.
+        """
+        if os.getppid() != daemon_pid:
+            await self._end_orphan()
+        elif await self._is_active():
+            return
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self._recorder.child.pid is not None and loop.time() < deadline:
+            self.reconcile()
+            if os.getppid() != daemon_pid:
+                await self._end_orphan()
+                return
+            await asyncio.sleep(_ENDING_POLL_S)
+
+    async def _is_active(self) -> bool:
+        try:
+            answer = await self._circus.call("status", timeout_s=_CALL_S, name=WATCHER)
+        except CircusError:
+            return False
+        return answer.get("status") == "active"
+
+    async def _end_orphan(self) -> None:
+        """circusd is dead: its child must not outlive it, and nobody else sees it end."""
+        child = supervision.load(self._supervision_path).child
+        if child is not None:
+            loop = asyncio.get_running_loop()
+            end = functools.partial(end_group, child, grace_s=0, report=logger.warning)
+            await loop.run_in_executor(None, end)
+        self.reconcile()
+        if self._generation is not None:
+            self._outputs.ended(self._generation)
+        if self._recorder.child.pid is not None:
+            self._recorder.lost_with_daemon()
+
+    async def stop(self) -> None:
+        """Record what is left to record, and let go of everything."""
+        for task in list(self._tasks):
+            task.cancel()
+        self.reconcile()
+        await self._conversation.stop()
+        self._outputs.close()
+
+
+def _reason(step: Step) -> str:
+    if step.code is None:
+        return "the server ended"
+    return (
+        f"the server ended by signal {-step.code}"
+        if step.code < 0
+        else (f"the server ended with code {step.code}")
+    )

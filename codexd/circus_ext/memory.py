@@ -1,0 +1,106 @@
+"""The state files and the event log, opened together by the one process that may write them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from codexd import supervision
+from codexd.circus_ext.recorder import Recorder
+from codexd.clock import now_iso
+from codexd.config import Config
+from codexd.contracts import SessionPurpose, SessionRecord
+from codexd.eventlog.log import EventLog
+from codexd.eventlog.reader import last_number
+from codexd.store.state import Flusher, StateStore
+from codexd.store.writer_lock import WriterLock
+
+
+class StillWritten(OSError):
+    """Another process keeps the state files. The text is one line."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """Everything that is written down, and the recorder that writes it."""
+
+    config: Config
+    state: StateStore
+    events: EventLog
+    recorder: Recorder
+    flusher: Flusher
+
+    def catch_up(self) -> None:
+        """Record what circusd did and nobody has recorded yet."""
+        for step in supervision.load(supervision.path_of(self.config)).steps:
+            self.recorder.step(step)
+
+    def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
+        """Register a session without a thread; returns its id."""
+        now = now_iso()
+        record = SessionRecord(
+            session_id=new_session_id(),
+            purpose=purpose,
+            endpoint=self.config.server.endpoint,
+            child_pid=self.recorder.child.pid,
+            created_at=now,
+            updated_at=now,
+            metadata=metadata,
+        )
+        self.recorder.session(record)
+        detail = {"sessionId": record.session_id, "threadId": None}
+        self.recorder.event(
+            "info", "session.registered", f"Registered a {purpose} session.", detail
+        )
+        return record.session_id
+
+    def close_session(self, session_id: str) -> None:
+        """Close a session."""
+        self.state.close_session(session_id)
+        self.recorder.event(
+            "info", "session.closed", "Closed a session.", {"sessionId": session_id}
+        )
+
+
+@contextlib.contextmanager
+def open_memory(config: Config, *, timeout_s: float) -> Iterator[Memory]:
+    """Open the files for writing; what was damaged is set right and recorded.
+
+    Raises:
+        StillWritten: another process did not let go of them within ``timeout_s`` seconds.
+    """
+    lock = WriterLock(os.path.join(config.paths.state_dir, "writer.lock"))
+    if not lock.acquire(timeout_s):
+        raise StillWritten(f"Another process still writes the files in {config.paths.state_dir}.")
+    try:
+        memory = _open(config)
+        try:
+            yield memory
+        finally:
+            memory.events.tick()
+            memory.flusher.stop()
+            memory.events.close()
+    finally:
+        lock.release()
+
+
+def _open(config: Config) -> Memory:
+    paths, policy = config.paths, config.policy
+    events = EventLog(
+        paths.structured_event_log_path,
+        paths.recent_events_path,
+        max_bytes=policy.log_max_bytes,
+        backups=policy.log_backups,
+        cache_size=config.event_cache_size,
+    )
+    state = StateStore.open(config, recent=events.recent_record)
+    recorder = Recorder(
+        state, events, recorded=last_number(paths.structured_event_log_path, "step")
+    )
+    for repair in (*events.repairs, *state.repairs):
+        recorder.event("warn", "state.repaired", repair)
+    flusher = Flusher(state)
+    flusher.start()
+    return Memory(config, state, events, recorder, flusher)

@@ -1,0 +1,186 @@
+"""The child's output: from the pipes of each generation into the logs, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from codexd.circus_ext import child_io
+from codexd.config import Config
+from codexd.contracts import EventLevel
+from codexd.eventlog.appendlog import AppendLog
+from codexd.eventlog.capture import OutputCapture
+
+Stream = Literal["stdout", "stderr"]
+Record = Callable[[EventLevel, str, str, dict[str, object]], None]
+
+# One event covers what a child writes in this time.
+BURST_S = 0.1
+# Bytes moved in one turn of the loop, so that a flood does not hold up everything else.
+_TURN_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Source:
+    generation: int
+    descriptor: int
+    capture: OutputCapture
+    ended: bool = False
+
+
+class StreamLog:
+    """One stream of every child, one child after the other, into one log."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        path: str,
+        config: Config,
+        record: Record,
+        on_data: Callable[[int, bytes], None] | None,
+        on_empty: Callable[[int], None],
+    ) -> None:
+        self.stream: Stream = stream
+        policy = config.policy
+        self._log = AppendLog(path, max_bytes=policy.log_max_bytes, backups=policy.log_backups)
+        self._runtime_dir = config.runtime.runtime_dir
+        self._record = record
+        self._on_data = on_data
+        self._on_empty = on_empty
+        self._sources: deque[_Source] = deque()
+        self._loop = asyncio.get_event_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, generation: int) -> None:
+        """Read a new child's pipe, once those before it are empty."""
+        if any(source.generation == generation for source in self._sources):
+            return
+        path = child_io.pipe_path(self._runtime_dir, generation, self.stream)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        on_data = self._on_data
+        capture = OutputCapture(
+            self.stream,
+            descriptor,
+            self._log,
+            on_data=None if on_data is None else lambda data: on_data(generation, data),
+            on_lost=self._lost,
+        )
+        self._sources.append(_Source(generation, descriptor, capture))
+        if len(self._sources) == 1:
+            self._listen()
+
+    def ended(self, generation: int) -> None:
+        """The child of ``generation`` is dead: what its pipe still holds is all there will be."""
+        for source in self._sources:
+            if source.generation <= generation:
+                source.ended = True
+        self._advance()
+
+    def close(self) -> None:
+        """Read what there is now, and stop."""
+        while self._sources:
+            self._drain(self._sources[0])
+            self._drop()
+        self._tell_burst()
+        self._log.close()
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._sources[0].descriptor, self._readable)
+
+    def _readable(self) -> None:
+        source = self._sources[0]
+        if source.capture.pump(_TURN_BYTES) > 0:
+            self._tell_soon()
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._sources and self._sources[0].ended:
+            self._drain(self._sources[0])
+            self._drop()
+            if self._sources:
+                self._listen()
+
+    def _drain(self, source: _Source) -> None:
+        while source.capture.pump(_TURN_BYTES) > 0:
+            pass
+
+    def _drop(self) -> None:
+        source = self._sources.popleft()
+        self._loop.remove_reader(source.descriptor)
+        self._tell(source)
+        os.close(source.descriptor)
+        if source.ended:
+            self._on_empty(source.generation)
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(BURST_S, self._tell_burst)
+
+    def _tell_burst(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._sources:
+            self._tell(self._sources[0])
+
+    def _tell(self, source: _Source) -> None:
+        burst = source.capture.take_burst()
+        if burst is not None:
+            level: EventLevel = "warn" if self.stream == "stderr" else "info"
+            message = f"{self.stream}: {burst.preview}"
+            self._record(level, f"child.{self.stream}", message, burst.detail(self.stream))
+
+    def _lost(self, count: int) -> None:
+        message = f"{count} bytes of {self.stream} could not be written to the log."
+        self._record("error", "events.dropped", message, {"stream": self.stream, "bytes": count})
+
+
+class Outputs:
+    """Both streams of every generation; removes the pipes of a child when both are empty."""
+
+    def __init__(
+        self, config: Config, record: Record, on_stdout: Callable[[int, bytes], None] | None
+    ) -> None:
+        self._runtime_dir = config.runtime.runtime_dir
+        self._open: dict[int, int] = {}
+        paths = config.paths
+        self._streams = (
+            StreamLog("stdout", paths.stdout_log_path, config, record, on_stdout, self._emptied),
+            StreamLog("stderr", paths.stderr_log_path, config, record, None, self._emptied),
+        )
+
+    def scan(self) -> None:
+        """Pick up the pipes of every generation that is there."""
+        for generation in child_io.generations(self._runtime_dir):
+            self.add(generation)
+
+    def add(self, generation: int) -> None:
+        """Read the pipes of one generation."""
+        if generation in self._open:
+            return
+        # The pipes may be gone with the runtime directory; the child then has others soon.
+        with contextlib.suppress(OSError):
+            for stream in self._streams:
+                stream.add(generation)
+                self._open[generation] = self._open.get(generation, 0) + 1
+
+    def ended(self, generation: int) -> None:
+        """The child of ``generation`` is dead."""
+        for stream in self._streams:
+            stream.ended(generation)
+
+    def close(self) -> None:
+        """Read what there is now, and stop."""
+        for stream in self._streams:
+            stream.close()
+
+    def _emptied(self, generation: int) -> None:
+        self._open[generation] -= 1
+        if self._open[generation] == 0:
+            del self._open[generation]
+            child_io.remove(self._runtime_dir, generation)

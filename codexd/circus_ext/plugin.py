@@ -1,0 +1,125 @@
+"""The circus plugin: an adapter between circus's plugin runner and :mod:`.keeper`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+from circus.plugins import CircusPlugin
+
+from codexd.circus_ext.circus_client import CircusClient
+from codexd.circus_ext.keeper import Keeper
+from codexd.circus_ext.memory import open_memory
+from codexd.config import Config
+from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
+from codexd.rendering import read_plugin_settings
+from codexd.runtime import make_directories
+
+logger = logging.getLogger("codexd")
+
+# How long the process that wrote the files before may take to let go of them.
+_HANDOVER_S = 30.0
+_LOG_BYTES = 4 << 20
+# What the plugin needs after the child is gone.
+_MARGIN_S = 5.0
+
+
+class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
+    """Subscribes to circus's events and keeps the files; see :class:`.keeper.Keeper`."""
+
+    name = "codexd"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._settings: Config = read_plugin_settings(options)
+        self._daemon_pid = os.getppid()
+        self._stack = ExitStack()
+        self._keeper: Keeper | None = None
+        self._ending = False
+
+    def handle_init(self) -> None:
+        """Circus calls this before it connects: from here on this process ends with circusd."""
+        end_with_parent(self._daemon_pid, signal.SIGTERM)
+        watch_parent(self._daemon_pid, raise_signal_in(os.getpid()))
+        make_directories(self._settings)
+        _log_to_file(self._settings)
+        loop = self.loop.asyncio_loop
+        asyncio.set_event_loop(loop)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(signum, self._end)
+        self.loop.add_callback(self._begin)
+
+    async def _begin(self) -> None:
+        try:
+            memory = self._stack.enter_context(open_memory(self._settings, timeout_s=_HANDOVER_S))
+            circus = CircusClient(self.endpoint)
+            self._stack.callback(circus.close)
+            keeper = Keeper(self._settings, memory, circus)
+            self._keeper = keeper
+            await keeper.start(self._daemon_pid)
+        except Exception:
+            logger.exception("the plugin cannot start")
+            self._leave()
+
+    def handle_recv(self, data: Any) -> None:
+        """One message of circus's event stream; a strange one must not end the plugin."""
+        if self._keeper is None:
+            return
+        try:
+            watcher, action, message = self.split_data(data)
+            self._keeper.circus_event(watcher, action, message)
+        except Exception:
+            logger.exception("an event of circus could not be taken")
+
+    def _end(self) -> None:
+        if not self._ending:
+            self._ending = True
+            self.loop.add_callback(self._finish)
+
+    async def _finish(self) -> None:
+        # At shutdown circus stops the plugin beside the child: the child's end comes first.
+        try:
+            if self._keeper is not None:
+                timeout_s = self._settings.policy.stop_timeout_ms / 1000 + _MARGIN_S
+                await self._keeper.see_the_child_end(self._daemon_pid, timeout_s)
+                await self._keeper.stop()
+        except Exception:
+            logger.exception("the plugin could not end in order")
+        self._leave()
+
+    def _leave(self) -> None:
+        self._stack.close()
+        self.stop()
+
+    def handle_stop(self) -> None:
+        """Circus calls this when the loop ends."""
+        self._stack.close()
+
+
+def _log_to_file(config: Config) -> None:
+    """Circus sends a plugin's stderr to /dev/null, so codexd's own log is a file."""
+    handler = logging.handlers.RotatingFileHandler(
+        os.path.join(config.paths.logs_dir, "codexd.log"), maxBytes=_LOG_BYTES, backupCount=2
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    sys.excepthook = _log_exception
+    threading.excepthook = lambda args: _log_exception(
+        args.exc_type, args.exc_value or SystemError(), args.exc_traceback
+    )
+
+
+def _log_exception(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    logger.critical("unhandled", exc_info=(kind, error, traceback))

@@ -1,0 +1,267 @@
+"""The one place where what happened becomes state and events."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Protocol
+
+from codexd.clock import from_epoch, now_iso
+from codexd.config import Server
+from codexd.contracts import ChildState, DaemonState, Event, EventLevel, SessionRecord
+from codexd.lifecycle import ChildEvent, next_status
+from codexd.supervision import Step
+
+
+class State(Protocol):
+    """What the recorder needs of the state store."""
+
+    daemon: DaemonState
+
+    def update_daemon(self, **changes: Any) -> None: ...
+    def update_child(self, **changes: Any) -> None: ...
+    def put_session(self, record: SessionRecord) -> None: ...
+
+
+class Events(Protocol):
+    """What the recorder needs of the event log."""
+
+    def record(
+        self, level: EventLevel, type: str, message: str, detail: dict[str, Any] | None = None
+    ) -> Event | None: ...
+
+
+class Recorder:
+    """Applies facts to the store and the event log.
+
+    ``recorded`` is the number of the newest step that is in the event log already: steps up to
+    it only mend the state, which may have been written later than the log.
+    """
+
+    def __init__(self, state: State, events: Events, *, recorded: int = 0) -> None:
+        self._state = state
+        self._events = events
+        self._recorded = recorded
+
+    @property
+    def child(self) -> ChildState:
+        """The child as recorded."""
+        return self._state.daemon.child
+
+    def event(
+        self, level: EventLevel, type_: str, message: str, detail: dict[str, Any] | None = None
+    ) -> None:
+        """Record an event that changes no state."""
+        self._events.record(level, type_, message, detail)
+
+    def session(self, record: SessionRecord) -> None:
+        """Record a session as it is now."""
+        self._state.put_session(record)
+
+    # -- the daemon --------------------------------------------------------------------------
+
+    def daemon_started(self, pid: int, server: Server) -> None:
+        """A daemon begins: forget what the last one knew of its child."""
+        now = now_iso()
+        self._state.update_daemon(
+            started=True, started_at=now, stopped_at=None, updated_at=now, pid=pid
+        )
+        self._state.update_child(
+            strategy=server.child_strategy,
+            mode=server.mode,
+            endpoint=server.endpoint,
+            status="idle",
+            command=server.child_command,
+            args=server.child_args,
+            cwd=server.child_cwd,
+            pid=None,
+            started_at=None,
+            exited_at=None,
+            exit_code=None,
+            signal=None,
+            last_error=None,
+            ready=False,
+            ready_at=None,
+            restarts=0,
+            next_restart_at=None,
+        )
+        detail = {"endpoint": server.endpoint, "strategy": server.child_strategy, "pid": pid}
+        self.event("info", "daemon.started", f"codexd started in mode {server.mode}.", detail)
+
+    def daemon_stopped(self) -> None:
+        """The daemon ends; a child that is still believed in is not any more."""
+        child = self.child
+        if child.status == "external":
+            self._change(ChildEvent.RELEASED, exited_at=now_iso(), ready=False)
+        elif child.status in ("running", "starting"):
+            self._change(
+                ChildEvent.ENDED_WELL, pid=None, exited_at=now_iso(), ready=False, ready_at=None
+            )
+        now = now_iso()
+        self._state.update_child(next_restart_at=None)
+        self._state.update_daemon(started=False, stopped_at=now, updated_at=now, pid=None)
+        self.event("info", "daemon.stopped", "codexd stopped.")
+
+    # -- what circusd did --------------------------------------------------------------------
+
+    def step(self, step: Step) -> None:
+        """Record one step of the supervision."""
+        is_new = step.number > self._recorded
+        getattr(self, f"_{step.kind}")(step, is_new)
+        self._recorded = max(self._recorded, step.number)
+
+    def _change(self, event: ChildEvent, **changes: Any) -> None:
+        status = next_status(self.child.status, event)
+        self._state.update_child(status=status, **changes)
+
+    def _spawned(self, step: Step, is_new: bool) -> None:
+        if not is_new and self.child.pid == step.pid and self.child.ready:
+            return
+        self._change(
+            ChildEvent.SPAWNED,
+            pid=step.pid,
+            command=step.command,
+            args=step.args or [],
+            cwd=step.cwd,
+            started_at=from_epoch(step.at),
+            exited_at=None,
+            exit_code=None,
+            signal=None,
+            last_error=None,
+            ready=False,
+            ready_at=None,
+            restarts=step.attempt - 1,
+            next_restart_at=None,
+        )
+        if is_new:
+            detail = {
+                "command": step.command,
+                "args": step.args,
+                "pid": step.pid,
+                "step": step.number,
+            }
+            self.event("info", "child.started", f"Started the child, process {step.pid}.", detail)
+
+    def _spawn_failed(self, step: Step, is_new: bool) -> None:
+        self._change(
+            ChildEvent.SPAWN_FAILED,
+            pid=None,
+            ready=False,
+            exited_at=from_epoch(step.at),
+            last_error=step.error,
+        )
+        if is_new:
+            self.event("error", "child.spawn.failed", step.error or "", {"step": step.number})
+
+    def _ended(self, step: Step, is_new: bool) -> None:
+        code, signame = split_exit(step.code)
+        well = step.asked or step.code == 0
+        how = f"by {signame}" if signame else f"with code {code}"
+        if step.code is None:
+            how = "in a way nobody saw"
+        self._change(
+            ChildEvent.ENDED_WELL if well else ChildEvent.ENDED_BADLY,
+            pid=None,
+            ready=False,
+            exited_at=from_epoch(step.at),
+            exit_code=code,
+            signal=signame,
+            last_error=None if well else f"The child ended {how}.",
+        )
+        if is_new:
+            detail = {"code": code, "signal": signame, "pid": step.pid, "step": step.number}
+            self.event(
+                "info" if well else "error", "child.exited", f"The child ended {how}.", detail
+            )
+
+    def _waiting(self, step: Step, is_new: bool) -> None:
+        if step.delay_ms:
+            self._change(
+                ChildEvent.WAITING,
+                next_restart_at=from_epoch(step.at + step.delay_ms / 1000),
+                last_error=self.child.last_error
+                or f"The child ended {step.attempt} times in a row.",
+            )
+        if is_new:
+            when = f"in {step.delay_ms} ms" if step.delay_ms else "at once"
+            detail = {"attempt": step.attempt, "delayMs": step.delay_ms, "step": step.number}
+            self.event("warn", "child.restarting", f"The child is started again {when}.", detail)
+
+    def _gave_up(self, step: Step, is_new: bool) -> None:
+        reason = (
+            f"Gave up after {step.attempt} failures in a row; `codexd restart` tries once more."
+        )
+        self._change(ChildEvent.WAITING, next_restart_at=None, last_error=reason)
+        if is_new:
+            detail = {"attempt": step.attempt, "step": step.number}
+            self.event("error", "child.abandoned", reason, detail)
+
+    def _stopped(self, step: Step, is_new: bool) -> None:
+        if self.child.next_restart_at is None:
+            return
+        self._change(ChildEvent.ENDED_WELL, next_restart_at=None)
+        if is_new:
+            self.event(
+                "info", "child.stopped", "The restart was called off.", {"step": step.number}
+            )
+
+    def lost_with_daemon(self) -> None:
+        """circusd died and took the child with it; how the child ended nobody saw."""
+        pid = self.child.pid
+        reason = "The daemon was killed, and the child with it."
+        self._change(
+            ChildEvent.ENDED_BADLY, pid=None, ready=False, exited_at=now_iso(), last_error=reason
+        )
+        detail = {"code": None, "signal": None, "pid": pid}
+        self.event("error", "child.exited", reason, detail)
+
+    # -- what the plugin saw -----------------------------------------------------------------
+
+    def starting(self) -> None:
+        """A child is about to be started."""
+        self._change(ChildEvent.STARTING, next_restart_at=None)
+
+    def cannot_spawn(self, reason: str) -> None:
+        """The child cannot be started; circus was not even asked."""
+        self._change(ChildEvent.SPAWN_FAILED, pid=None, exited_at=now_iso(), last_error=reason)
+        self.event("error", "child.spawn.failed", reason)
+
+    def ready(self, detail: dict[str, Any]) -> None:
+        """The handshake is done. ``detail`` goes into the event."""
+        if self.child.ready:
+            return
+        self._change(ChildEvent.READY, ready=True, ready_at=now_iso(), last_error=None)
+        self.event("info", "child.ready", "The child answers.", detail)
+
+    def not_ready(self, reason: str, *, unhealthy: bool = False) -> None:
+        """The child is there but does not answer."""
+        if self.child.ready or unhealthy:
+            self._change(ChildEvent.NOT_READY, ready=False, last_error=reason)
+        if unhealthy:
+            self.event("error", "child.unhealthy", reason, {"pid": self.child.pid})
+
+    def external(self, endpoint: str) -> None:
+        """There is no child of ours, only an endpoint to watch."""
+        self._change(
+            ChildEvent.EXTERNAL,
+            pid=None,
+            started_at=now_iso(),
+            exited_at=None,
+            exit_code=None,
+            signal=None,
+            last_error=None,
+            ready=False,
+            ready_at=None,
+            restarts=0,
+            next_restart_at=None,
+        )
+        self.event("info", "child.external", f"Watching the external endpoint {endpoint}.")
+
+
+def split_exit(code: int | None) -> tuple[int | None, str | None]:
+    """circus's exit code (negative: a signal) as (exit code, name of the signal)."""
+    if code is None or code >= 0:
+        return code, None
+    try:
+        return None, signal.Signals(-code).name
+    except ValueError:
+        return None, f"SIG{-code}"

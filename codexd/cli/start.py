@@ -1,0 +1,108 @@
+"""`codexd start`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from codexd.cli.options import BadValue, CliError, config_options, json_option
+from codexd.cli.status import print_status
+from codexd.config import Config, setting_texts
+from codexd.settings import SETTINGS
+
+
+@click.command("start")
+@click.option("--run-once", is_flag=True, help="Stop after the smoke lifetime.")
+@click.option("--detach", is_flag=True, help="Return when the server is ready; run on behind.")
+@json_option
+@config_options
+def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
+    """Run the daemon: start the server, keep it up, record what happens.
+
+    Runs in the foreground until SIGINT or SIGTERM, or `codexd stop`.
+    """
+    if detach:
+        start_detached(config, as_json=as_json)
+    else:
+        run_in_foreground(config, run_once=run_once, as_json=as_json)
+
+
+def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
+    """Be the daemon until it is told to end."""
+    from codexd.supervisor.daemon import Daemon
+    from codexd.supervisor.errors import CannotStart
+    from codexd.supervisor.readiness import Outcome
+
+    def announce(outcome: Outcome) -> None:
+        if outcome.kind == "failed":
+            click.echo(f"codexd: the server is not ready yet: {outcome.reason}", err=True)
+        if not run_once:
+            print_status(config, as_json=as_json)
+
+    daemon = Daemon(config, announce)
+    try:
+        daemon.prepare()
+    except CannotStart as error:
+        raise (BadValue if error.is_configuration else CliError)(str(error)) from error
+    try:
+        daemon.run(lifetime_s=config.smoke_lifetime_ms / 1000 if run_once else None)
+    finally:
+        daemon.finish()
+    if not as_json and not run_once:
+        from codexd.circus_ext.hooks import stopped_by
+
+        after = f" after {stopped_by.name}" if stopped_by else ""
+        click.echo(f"codexd stopped{after}")
+    if not as_json or run_once:
+        print_status(config, as_json=as_json)
+
+
+def start_detached(config: Config, *, as_json: bool) -> None:
+    """Start the daemon in a session of its own and wait until it is up."""
+    from codexd.supervisor.readiness import wait_for_process
+
+    out = Path(config.paths.logs_dir, "daemon.log")
+    try:
+        out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CliError(f'The log "{out}" cannot be written: {error.strerror}.') from error
+    with os.fdopen(descriptor, "wb") as log:
+        begun = log.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "codexd", "start"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **_environment(config)},
+            cwd=config.paths.repo_root if os.path.isdir(config.paths.repo_root) else None,
+            start_new_session=True,
+        )
+    outcome = wait_for_process(config, process.pid, lambda: process.poll() is not None)
+    if outcome is None:
+        reason = _last_line(out, begun) or f"it ended with code {process.returncode}"
+        error = CliError(reason.removeprefix("codexd: "))
+        error.exit_code = process.returncode or 1
+        raise error
+    if outcome.kind == "failed":
+        raise CliError(
+            f"The server is not ready: {outcome.reason} codexd (pid {process.pid}) keeps trying; "
+            "`codexd stop` ends it."
+        )
+    print_status(config, as_json=as_json)
+
+
+def _environment(config: Config) -> dict[str, str]:
+    texts = setting_texts(config)
+    return {setting.env[0]: texts[setting.name] for setting in SETTINGS}
+
+
+def _last_line(path: Path, offset: int) -> str:
+    with path.open("rb") as file:
+        file.seek(offset)
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else ""

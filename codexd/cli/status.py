@@ -1,0 +1,69 @@
+"""`codexd status`: what is recorded, checked against what runs. Only reads."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from codexd.cli.options import config_options, json_option
+from codexd.config import Config
+from codexd.live import Live, look
+from codexd.store.snapshot import Snapshot, read_snapshot
+
+
+@click.command("status")
+@click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
+@json_option
+@config_options
+def status(config: Config, check: bool, as_json: bool) -> None:
+    """Tell what the daemon and its server are doing."""
+    live = print_status(config, as_json=as_json)
+    if check and not live.up:
+        sys.exit(3)
+
+
+def print_status(config: Config, *, as_json: bool) -> Live:
+    """Print the status; returns what was found."""
+    snapshot = read_snapshot(config)
+    live = look(config, snapshot.daemon)
+    if as_json:
+        text = msgspec.json.format(msgspec.json.encode(status_document(config, snapshot, live)))
+        click.echo(text)
+    else:
+        click.echo(status_line(config, snapshot, live))
+    return live
+
+
+def status_document(config: Config, snapshot: Snapshot, live: Live) -> dict[str, Any]:
+    """`status --json`."""
+    return {
+        "config": config,
+        "identity": snapshot.identity,
+        "daemon": live.daemon,
+        "sessionRegistry": snapshot.sessions,
+        "recentEvents": snapshot.recent,
+        "live": live.details,
+    }
+
+
+def status_line(config: Config, snapshot: Snapshot, live: Live) -> str:
+    """`status`."""
+    identity = snapshot.identity
+    pairs = {
+        "identity": identity.daemon_id if identity else "none",
+        "node": identity.node_id if identity else config.node_id,
+        "daemon": "running" if live.daemon.started else "stopped",
+        "child": live.daemon.child.status,
+        "strategy": config.server.child_strategy,
+        "mode": config.server.mode,
+        "endpoint": config.server.endpoint,
+        "sessions": len(snapshot.sessions.sessions),
+        "recent_events": len(snapshot.recent.events),
+        "logs_dir": config.paths.logs_dir,
+        "state_dir": config.paths.state_dir,
+    }
+    line = " ".join(f"{key}={value}" for key, value in pairs.items())
+    return "\n".join([line, *live.remarks])

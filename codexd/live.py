@@ -1,0 +1,109 @@
+"""What really runs, looked up: records are only believed where the process proves them."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import Any
+
+import msgspec
+
+from codexd import supervision
+from codexd.command import executable_identity
+from codexd.config import Config
+from codexd.contracts import DaemonState
+from codexd.platform import lock
+from codexd.platform.process import is_alive
+
+_ASK_TIMEOUT_S = 1.0
+
+
+class Live(msgspec.Struct, kw_only=True):
+    """``daemon`` is the record with every claim taken back that no process bears out."""
+
+    daemon: DaemonState
+    details: dict[str, Any]
+    remarks: list[str]
+    up: bool
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ASK_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask_hub(config: Config) -> dict[str, Any] | None:
+    """`GET /v1/status` on codexd.sock; None where nobody answers."""
+    connection = _UnixConnection(config.runtime.hub_socket_path)
+    try:
+        connection.request("GET", "/v1/status")
+        response = connection.getresponse()
+        document = msgspec.json.decode(response.read())
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return None
+    finally:
+        connection.close()
+    return document if isinstance(document, dict) and response.status == 200 else None
+
+
+def look(config: Config, recorded: DaemonState) -> Live:
+    """Compare ``recorded`` with the processes there are. Changes nothing."""
+    holder = lock.living_holder(config.runtime.lock_path)
+    supervised = supervision.load(supervision.path_of(config))
+    child_alive = is_alive(supervised.child)
+    daemon = _believe(recorded, holder is not None, child_alive)
+    changed = child_alive and _binary_changed(supervised)
+    remarks = []
+    if changed and supervised.executable:
+        remarks.append(
+            f"codexd: {supervised.executable[0]} on disk is not the one that runs: "
+            "`codexd restart --when-idle` takes the new one."
+        )
+    if holder is None and child_alive and supervised.child:
+        remarks.append(
+            f"codexd: the server (pid {supervised.child.pid}) lives without its daemon; "
+            "the next `codexd start` ends it."
+        )
+    details = {
+        "daemonAlive": holder is not None,
+        "daemonPid": holder.pid if holder else None,
+        "childAlive": child_alive,
+        "childPid": supervised.child.pid if child_alive and supervised.child else None,
+        "binaryChanged": changed,
+        "hub": ask_hub(config) if holder else None,
+    }
+    up = daemon.started and (
+        daemon.child.ready or (config.server.mode == "exec" and daemon.child.status == "running")
+    )
+    return Live(daemon=daemon, details=details, remarks=remarks, up=up)
+
+
+def _believe(recorded: DaemonState, daemon_alive: bool, child_alive: bool) -> DaemonState:
+    child = msgspec.structs.replace(recorded.child)
+    if child.status == "external" and not daemon_alive:
+        child.status = "idle"
+    if child.status in ("running", "starting") and not child_alive:
+        # A child that is between its start and the record of it is starting, not dead.
+        child.status = "starting" if daemon_alive and child.status == "starting" else "failed"
+        child.pid = None
+    if not daemon_alive:
+        child.next_restart_at = None
+    if not (daemon_alive and (child_alive or child.status == "external")):
+        child.ready = False
+    return msgspec.structs.replace(
+        recorded,
+        started=recorded.started and daemon_alive,
+        pid=recorded.pid if daemon_alive else None,
+        child=child,
+    )
+
+
+def _binary_changed(supervised: supervision.Supervision) -> bool:
+    running = supervised.executable
+    return running is not None and executable_identity(running[0]) != running

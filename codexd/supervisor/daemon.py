@@ -1,0 +1,124 @@
+"""The daemon: prepare, take the lock, run circus's arbiter in this process, finish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from circus.arbiter import Arbiter
+from circus.util import configure_logger
+
+from codexd import runtime
+from codexd.appserver.endpoint import BadEndpoint, check_endpoint
+from codexd.circus_ext import hooks
+from codexd.circus_ext.memory import Memory, open_memory
+from codexd.command import CommandNotFound, check_cwd, find_executable
+from codexd.config import Config
+from codexd.contracts import SessionPurpose
+from codexd.platform.lock import LockedElsewhere
+from codexd.rendering import render_circus_ini
+from codexd.supervisor.errors import CannotStart
+from codexd.supervisor.readiness import Outcome, wait_until_up
+
+logger = logging.getLogger("circus")
+
+# How long the plugin may take to let go of the state files after circus has ended it.
+_HANDOVER_S = 10.0
+
+
+class Daemon:
+    """One run of the daemon in this process.
+
+    ``announce(outcome)`` is called once, when the child is up or cannot be.
+    """
+
+    def __init__(self, config: Config, announce: Callable[[Outcome], None]) -> None:
+        self.config = config
+        self._announce = announce
+
+    def prepare(self) -> None:
+        """Everything that can be wrong is found here, before anything runs.
+
+        Raises:
+            CannotStart: with the reason.
+        """
+        try:
+            check_endpoint(self.config.server)
+        except BadEndpoint as error:
+            raise CannotStart(str(error), is_configuration=True) from error
+        try:
+            runtime.make_directories(self.config)
+            runtime.take_over(self.config, lambda line: print(f"codexd: {line}", file=sys.stderr))
+        except LockedElsewhere as error:
+            holder = f"as pid {error.holder}" if error.holder else "in another process"
+            raise CannotStart(
+                f"codexd already runs on {self.config.paths.state_dir}, {holder}: "
+                "stop it with `codexd stop`, or choose another --state-dir."
+            ) from error
+        except OSError as error:
+            raise CannotStart(str(error)) from error
+        with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
+            self._begin(memory)
+        self._write_ini()
+
+    def _begin(self, memory: Memory) -> None:
+        server = self.config.server
+        memory.recorder.daemon_started(os.getpid(), server)
+        if server.child_strategy == "external":
+            memory.recorder.external(server.endpoint)
+            return
+        memory.recorder.starting()
+        try:
+            check_cwd(server)
+            find_executable(server, os.environ)
+        except OSError as error:
+            memory.recorder.cannot_spawn(str(error))
+            memory.recorder.daemon_stopped()
+            wrong = not isinstance(error, CommandNotFound)
+            raise CannotStart(str(error), is_configuration=wrong) from error
+
+    def _write_ini(self) -> None:
+        path = self.config.runtime.circus_ini_path
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(render_circus_ini(self.config))
+
+    def run(self, *, lifetime_s: float | None = None) -> None:
+        """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``."""
+        os.umask(0o077)
+        again = True
+        while again:
+            again = self._run_arbiter(lifetime_s)
+
+    def _run_arbiter(self, lifetime_s: float | None) -> bool:
+        """Run one arbiter; True if an operator asked circus to restart it."""
+        path = self.config.runtime.circus_ini_path
+        arbiter = Arbiter.load_from_config(path)
+        configure_logger(logging.getLogger(), "WARNING", "-")
+        hooks.stop_on_signals(arbiter)
+        arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
+        arbiter.start().result()
+        return bool(arbiter._restarting)
+
+    async def _watch(self, arbiter: Arbiter, lifetime_s: float | None) -> None:
+        self._announce(await wait_until_up(self.config, os.getpid()))
+        if lifetime_s is not None:
+            await asyncio.sleep(lifetime_s)
+            hooks.stop(arbiter)
+
+    def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
+        """Register a session before circus runs; returns its id."""
+        with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
+            return memory.open_session(purpose, metadata)
+
+    def finish(self, *, close_session: str | None = None) -> None:
+        """Set right what the plugin could not see, once circus is gone."""
+        with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
+            memory.catch_up()
+            if close_session is not None:
+                memory.close_session(close_session)
+            memory.recorder.daemon_stopped()
+        runtime.leave(self.config)

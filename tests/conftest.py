@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import DaemonBox
+
+MakeBox = Callable[..., DaemonBox]
+
+
+@pytest.fixture
+def make_box(tmp_path: Path) -> Iterator[MakeBox]:
+    """Makes boxes for daemons; ends every process of theirs after the test."""
+    boxes: list[DaemonBox] = []
+
+    def make(*flags: str, env: dict[str, str] | None = None, name: str = "repo") -> DaemonBox:
+        root = tmp_path / name
+        root.mkdir(exist_ok=True)
+        boxes.append(DaemonBox(root, *flags, env=env))
+        return boxes[-1]
+
+    yield make
+    for box in boxes:
+        box.clean_up()

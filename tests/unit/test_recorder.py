@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from codexd.circus_ext.recorder import Recorder, split_exit
+from codexd.config import resolve
+from codexd.contracts import ChildState, DaemonState, Event, EventLevel, SessionRecord
+from codexd.supervision import Step, StepKind
+
+
+class FakeState:
+    def __init__(self) -> None:
+        child = ChildState(strategy="spawn", mode="app-server", endpoint="stdio://x")
+        self.daemon = DaemonState(updated_at="", child=child)
+        self.sessions: list[SessionRecord] = []
+
+    def update_daemon(self, **changes: Any) -> None:
+        self.daemon = msgspec.structs.replace(self.daemon, **changes)
+
+    def update_child(self, **changes: Any) -> None:
+        self.daemon.child = msgspec.structs.replace(self.daemon.child, **changes)
+
+    def put_session(self, record: SessionRecord) -> None:
+        self.sessions.append(record)
+
+
+class FakeEvents:
+    def __init__(self) -> None:
+        self.types: list[str] = []
+        self.details: list[dict[str, Any] | None] = []
+
+    def record(
+        self, level: EventLevel, type: str, message: str, detail: dict[str, Any] | None = None
+    ) -> Event | None:
+        assert level
+        assert "\n" not in message
+        self.types.append(type)
+        self.details.append(detail)
+        return None
+
+
+@pytest.fixture
+def state() -> FakeState:
+    return FakeState()
+
+
+@pytest.fixture
+def events() -> FakeEvents:
+    return FakeEvents()
+
+
+@pytest.fixture
+def recorder(state: FakeState, events: FakeEvents) -> Recorder:
+    recorder = Recorder(state, events)
+    recorder.daemon_started(1, resolve({}, {}, cwd="/").server)
+    recorder.starting()
+    return recorder
+
+
+def step(number: int, kind: StepKind, **facts: Any) -> Step:
+    return Step(number=number, kind=kind, at=1_700_000_000.0 + number, generation=1, **facts)
+
+
+SPAWNED: dict[str, Any] = {"pid": 42, "attempt": 1, "command": "codex", "args": [], "cwd": "/"}
+
+
+def test_a_crash_with_an_immediate_restart(recorder: Recorder, events: FakeEvents) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.ready({"pid": 42})
+    assert recorder.child.status == "running"
+    assert recorder.child.ready
+    recorder.step(step(2, "ended", pid=42, code=-9))
+    assert (recorder.child.status, recorder.child.signal) == ("failed", "SIGKILL")
+    assert recorder.child.last_error
+    recorder.step(step(3, "waiting", attempt=1))
+    recorder.step(step(4, "spawned", **{**SPAWNED, "pid": 43, "attempt": 2}))
+    child = recorder.child
+    assert (child.status, child.pid, child.restarts) == ("running", 43, 1)
+    assert (child.ready, child.last_error, child.exited_at) == (False, None, None)
+    assert events.types == [
+        "daemon.started",
+        "child.started",
+        "child.ready",
+        "child.exited",
+        "child.restarting",
+        "child.started",
+    ]
+
+
+def test_a_crash_loop_waits_as_failed_with_the_next_try(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=0))
+    assert recorder.child.status == "stopped"
+    recorder.step(step(3, "waiting", attempt=3, delay_ms=1000))
+    child = recorder.child
+    assert child.status == "failed"
+    assert child.next_restart_at == "2023-11-14T22:13:24.000Z"
+    assert child.last_error == "The child ended 3 times in a row."
+
+
+def test_a_stop_calls_off_the_next_try(recorder: Recorder, events: FakeEvents) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=1))
+    recorder.step(step(3, "waiting", attempt=2, delay_ms=1000))
+    recorder.step(step(4, "stopped"))
+    assert recorder.child.status == "stopped"
+    assert recorder.child.next_restart_at is None
+    assert events.types[-1] == "child.stopped"
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "status"),
+    [
+        (0, False, "stopped"),
+        (-15, True, "stopped"),
+        (-15, False, "failed"),
+        (1, False, "failed"),
+        (None, False, "failed"),
+    ],
+)
+def test_how_an_end_is_called(
+    recorder: Recorder, code: int | None, asked: bool, status: str
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=code, asked=asked))
+    assert recorder.child.status == status
+    assert (recorder.child.last_error is None) == (status == "stopped")
+
+
+def test_steps_that_are_in_the_log_already_only_mend_the_state(
+    state: FakeState, events: FakeEvents
+) -> None:
+    recorder = Recorder(state, events, recorded=2)
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=3))
+    assert events.types == []
+    assert (state.daemon.child.status, state.daemon.child.exit_code) == ("failed", 3)
+    recorder.step(step(3, "spawned", **SPAWNED))
+    assert events.types == ["child.started"]
+
+
+def test_a_restarted_plugin_leaves_a_ready_child_ready(
+    state: FakeState, events: FakeEvents
+) -> None:
+    first = Recorder(state, events)
+    first.step(step(1, "spawned", **SPAWNED))
+    first.ready({})
+    again = Recorder(state, events, recorded=1)
+    again.step(step(1, "spawned", **SPAWNED))
+    assert state.daemon.child.ready
+
+
+def test_the_daemons_end_leaves_no_child_believed_in(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.ready({})
+    recorder.daemon_stopped()
+    child = recorder.child
+    assert (child.status, child.pid, child.ready) == ("stopped", None, False)
+
+
+def test_an_unhealthy_child_is_not_ready_and_says_why(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.ready({})
+    recorder.not_ready("no answer", unhealthy=True)
+    assert (recorder.child.ready, recorder.child.last_error) == (False, "no answer")
+    assert events.types[-1] == "child.unhealthy"
+    assert events.details[-1] == {"pid": 42}
+
+
+@pytest.mark.parametrize(
+    ("code", "split"),
+    [(0, (0, None)), (7, (7, None)), (-9, (None, "SIGKILL")), (-200, (None, "SIG200"))],
+)
+def test_exit_codes_and_signals(code: int, split: tuple[int | None, str | None]) -> None:
+    assert split_exit(code) == split
