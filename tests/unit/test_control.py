@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from codexd import supervision
@@ -168,17 +169,17 @@ def test_each_generation_has_pipes_of_its_own_until_they_are_read(config: Config
     runtime_dir = config.runtime.runtime_dir
     rig.control.new_pipes()
     first = rig.control.pipes
-    first_pipe = os.fstat(first.stdout)
     os.write(first.stdout, b"last words")
     rig.control.new_pipes()
     assert child_io.generations(runtime_dir) == [1, 2]
     reader = os.open(child_io.pipe_path(runtime_dir, 1, "stdout"), os.O_RDONLY | os.O_NONBLOCK)
     assert os.read(reader, 100) == b"last words"
     os.close(reader)
+    two_generations = psutil.Process().num_fds()
     child_io.remove(runtime_dir, 1)
     rig.control.new_pipes()
     assert child_io.generations(runtime_dir) == [2, 3]
-    assert not os.path.samestat(os.fstat(first.stdout), first_pipe)
+    assert psutil.Process().num_fds() == two_generations
 
 
 def test_a_disk_that_takes_nothing_does_not_keep_a_child_from_starting(
