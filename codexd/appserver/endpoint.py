@@ -1,0 +1,103 @@
+"""Endpoints: where an app-server is spoken to, as codex itself spells it in `--listen`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from codexd.config import Server
+
+Kind = Literal["stdio", "unix", "ws"]
+
+# What the system's sun_path holds, without its closing NUL (unix(7); macOS: sys/un.h).
+_SOCKET_PATH_LIMIT = 103
+
+
+class BadEndpoint(ValueError):
+    """An endpoint that codexd cannot speak to. The text is one line that names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One endpoint; ``path`` for unix, ``host`` and ``port`` for ws."""
+
+    kind: Kind
+    url: str
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+
+def default_control_socket(environ: Mapping[str, str]) -> str:
+    """The vendor's control socket: where a plain `codex` looks for a server (codex 0.163)."""
+    home = environ.get("CODEX_HOME") or os.path.join(
+        environ.get("HOME") or os.path.expanduser("~"), ".codex"
+    )
+    return os.path.join(home, "app-server-control", "app-server-control.sock")
+
+
+def parse_endpoint(url: str, environ: Mapping[str, str], *, cwd: str) -> Endpoint:
+    """Take ``url`` apart; a relative socket path is below ``cwd``.
+
+    Raises:
+        BadEndpoint: with one line for the user.
+    """
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme == "stdio":
+        return Endpoint("stdio", url)
+    if separator and scheme == "unix":
+        path = os.path.join(cwd, rest) if rest else default_control_socket(environ)
+        if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
+            raise BadEndpoint(
+                f'The endpoint "{url}" is too long for a socket: '
+                f"at most {_SOCKET_PATH_LIMIT} bytes of path."
+            )
+        return Endpoint("unix", url, path=path)
+    if separator and scheme == "ws":
+        return _parse_websocket(url)
+    raise BadEndpoint(
+        f'Unsupported endpoint "{url}": use stdio://NAME, unix://PATH, unix:// or ws://HOST:PORT.'
+    )
+
+
+def _parse_websocket(url: str) -> Endpoint:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        # codex listens on an address, not on a name.
+        ipaddress.ip_address(host or "")
+    except ValueError:
+        host, port = None, None
+    if host is None or not port or parts.path not in ("", "/") or parts.username:
+        raise BadEndpoint(f'Unsupported endpoint "{url}": use ws://IP:PORT, ws://127.0.0.1:4500.')
+    return Endpoint("ws", url, host=host, port=port)
+
+
+def check_endpoint(server: Server, environ: Mapping[str, str]) -> None:
+    """See that the configured endpoint is one that codexd can use.
+
+    Raises:
+        BadEndpoint: with one line for the user.
+    """
+    if server.mode == "app-server":
+        parse_endpoint(server.endpoint, environ, cwd=server.child_cwd)
+
+
+def child_arguments(server: Server) -> list[str]:
+    """The child's arguments, with `--listen ENDPOINT` where they do not say it already."""
+    arguments = list(server.child_args)
+    is_stdio = server.endpoint.startswith("stdio:")
+    if server.mode != "app-server" or is_stdio or _says_where_to_listen(arguments):
+        return arguments
+    return [*arguments, "--listen", server.endpoint]
+
+
+def _says_where_to_listen(arguments: Sequence[str]) -> bool:
+    return any(
+        argument in ("--listen", "--stdio") or argument.startswith("--listen=")
+        for argument in arguments
+    )
