@@ -1,0 +1,35 @@
+# shellcheck shell=sh disable=SC2154
+# Sourced, with $root set: the virtual environment of this checkout.
+
+# need_venv EXTRA...: see that .venv holds codexd as it is now, with these extras.
+need_venv() {
+    want="$root $(cksum <"$root/pyproject.toml")"
+    for extra in "$@"; do
+        if [ "$(cat "$root/.venv/.has-$extra" 2>/dev/null)" != "$want" ]; then
+            make_venv "$@"
+            return
+        fi
+    done
+}
+
+make_venv() {
+    python=$(find_python) || exit 1
+    "$python" "$root/ops/lib/make_venv.py" "$root" "$want" "$@" && return
+    # An update that fails (no network, say) must not keep a service from starting.
+    if [ "$*" = codex ] && [ -e "$root/.venv/.has-codex" ]; then
+        echo "codexd: going on with the environment as it was" >&2
+        return
+    fi
+    exit 1
+}
+
+find_python() {
+    for name in python3 python3.14 python3.13 python3.12 python3.11 python; do
+        if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            echo "$name"
+            return
+        fi
+    done
+    echo "codexd: Python 3.11 or newer is needed, and none is on PATH" >&2
+    return 1
+}
