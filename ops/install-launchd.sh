@@ -33,7 +33,7 @@ text=$("$root/ops/codexd" render-plist --program "$root/ops/codexd" \
     --label "$label" --home "$home" "$@") || exit
 log=$(printf '%s\n' "$text" | "$root/.venv/bin/python" -c '
 import plistlib, sys
-print(plistlib.load(sys.stdin.buffer)["StandardOutPath"])')
+print(plistlib.loads(sys.stdin.buffer.read())["StandardOutPath"])')
 
 is_loaded() {
     launchctl print "$service" >/dev/null 2>&1
