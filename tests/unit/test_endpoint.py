@@ -35,9 +35,19 @@ def test_the_vendors_default_socket() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "stdio", "http://x", "ws://", "ws://localhost:80", "ws://127.0.0.1", "ws://127.0.0.1:x"]
-    + ["ws://127.0.0.1:1/path", "ws://user@127.0.0.1:1", "ws://127.0.0.1:99999"]
-    + ["unix://" + "/long" * 30],
+    [
+        "",
+        "stdio",
+        "http://x",
+        "ws://",
+        "ws://localhost:80",
+        "ws://127.0.0.1",
+        "ws://127.0.0.1:x",
+        "ws://127.0.0.1:1/path",
+        "ws://user@127.0.0.1:1",
+        "ws://127.0.0.1:99999",
+        "unix://" + "/long" * 30,
+    ],
 )
 def test_what_codex_cannot_listen_on_is_named(url: str) -> None:
     with pytest.raises(BadEndpoint) as caught:
