@@ -1,0 +1,131 @@
+"""Higher rooms import lower ones only, by whatever kind of import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "codexd"
+
+# From the highest rank to the lowest; rooms of one rank do not import each other.
+RANKS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("cli",),
+    ("supervisor",),
+    ("circus_ext",),
+    ("api",),
+    ("appserver",),
+    ("store", "eventlog"),
+)
+# Every other module is a value or a small tool: below all rooms, free to import its like.
+GROUND = len(RANKS)
+
+
+def rank(room: str) -> int:
+    """How low a room is; 0 is the highest."""
+    return next((index for index, rooms in enumerate(RANKS) if room in rooms), GROUND)
+
+
+def imported_rooms(source: str, package: str) -> Iterator[tuple[str, int]]:
+    """Each room of codexd that ``source`` imports, also lazily, with the line.
+
+    ``package`` is the dotted package that the module is in, for relative imports.
+    """
+    for node in ast.walk(ast.parse(source)):
+        for name in _imported_names(node, package):
+            head, _, rest = name.partition(".")
+            if head == "codexd" and rest:
+                yield rest.split(".")[0], getattr(node, "lineno", 0)
+
+
+def _imported_names(node: ast.AST, package: str) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        parts = package.split(".")
+        base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+        module = ".".join(part for part in (base, node.module or "") if part)
+        # `from codexd import store` names its room only there.
+        return [f"{module}.{alias.name}" for alias in node.names]
+    return []
+
+
+def violations(package: Path) -> list[str]:
+    """Every import that goes up or across, one line each."""
+    return [
+        f"{path.relative_to(package.parent)}:{line}: {room} imports {imported}"
+        for path in sorted(package.rglob("*.py"))
+        for room in [_room(path, package)]
+        for imported, line in imported_rooms(path.read_text(), _dotted(path, package))
+        if not _is_allowed(room, imported)
+    ]
+
+
+def _room(path: Path, package: Path) -> str:
+    return path.relative_to(package).parts[0].removesuffix(".py")
+
+
+def _dotted(path: Path, package: Path) -> str:
+    return ".".join(path.relative_to(package.parent).parent.parts)
+
+
+def _is_allowed(room: str, imported: str) -> bool:
+    if room == "__init__":
+        return False
+    if imported == room or rank(imported) == GROUND:
+        return True
+    return rank(imported) > rank(room)
+
+
+def test_no_room_imports_one_above_or_beside_it() -> None:
+    assert violations(PACKAGE) == []
+
+
+def test_every_room_is_there() -> None:
+    rooms = {room for rooms in RANKS for room in rooms}
+    missing = {room for room in rooms if not list(PACKAGE.glob(f"{room}*"))}
+    assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("store/files.py", "import codexd.cli.main"),
+        ("store/files.py", "from codexd.eventlog import log"),
+        ("store/files.py", "from codexd import eventlog"),
+        ("store/files.py", "from ..eventlog.log import EventLog"),
+        ("store/files.py", "from .. import eventlog"),
+        ("store/files.py", "def late():\n    from codexd.api import server"),
+        ("appserver/hub.py", "if True:\n    import codexd.api.server as server"),
+        ("config.py", "from codexd.store import files"),
+        ("rendering/service.py", "from codexd.supervisor.daemon import Daemon"),
+        ("__init__.py", "from codexd import config"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(tmp_path: Path, where: str, line: str) -> None:
+    path = tmp_path / "codexd" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line)
+    assert len(violations(tmp_path / "codexd")) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("store/files.py", "from codexd.contracts import Event"),
+        ("store/files.py", "from codexd.store import flusher"),
+        ("store/files.py", "from . import flusher"),
+        ("api/server.py", "from codexd.appserver.link import Link"),
+        ("cli/main.py", "import codexd.supervisor.daemon"),
+        ("config.py", "from codexd import settings, __version__"),
+        ("config.py", "import json, codexdata.store"),
+    ],
+)
+def test_an_import_that_goes_down_is_let_through(tmp_path: Path, where: str, line: str) -> None:
+    path = tmp_path / "codexd" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line)
+    assert violations(tmp_path / "codexd") == []
