@@ -1,0 +1,70 @@
+"""`codexd events`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import BinaryIO, get_args
+
+import click
+import msgspec
+
+from codexd.cli.options import config_options, json_option
+from codexd.cli.streams import reader_is_gone, writing_to
+from codexd.config import Config
+from codexd.contracts import Event, EventLevel
+from codexd.eventlog.reader import follow_events, read_events
+
+# A message may show what a child wrote; it must not steer the terminal.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+@click.command("events")
+@json_option
+@click.option("--since", metavar="SEQ", type=click.IntRange(min=0), help="Only those after SEQ.")
+@click.option("--type", "types", metavar="TYPE", multiple=True, help="Only this type; repeatable.")
+@click.option(
+    "--level",
+    "levels",
+    type=click.Choice(get_args(EventLevel)),
+    multiple=True,
+    help="Only this level; repeatable.",
+)
+@click.option("-n", "--last", metavar="N", type=click.IntRange(min=0), help="Only the last N.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with the events as they come.")
+@config_options
+def events(
+    config: Config,
+    as_json: bool,
+    since: int | None,
+    types: tuple[str, ...],
+    levels: tuple[str, ...],
+    last: int | None,
+    follow: bool,
+) -> None:
+    """Print what happened: SEQ TIME LEVEL TYPE MESSAGE, or a JSON object a line."""
+    path = config.paths.structured_event_log_path
+    with writing_to(sys.stdout.buffer) as out:
+        found = read_events(path, since=since or 0, types=types, levels=levels, last=last)
+        seen = write_events(found, out, as_json=as_json, seen=since or 0)
+        if follow:
+            coming = follow_events(
+                path, since=seen, types=types, levels=levels, stop=reader_is_gone(out)
+            )
+            write_events(coming, out, as_json=as_json, seen=seen)
+
+
+def write_events(events: Iterable[Event], out: BinaryIO, *, as_json: bool, seen: int) -> int:
+    """Write each event on a line as it comes; returns the last one's ``seq``, or ``seen``."""
+    for event in events:
+        out.write(msgspec.json.encode(event) if as_json else format_event(event).encode())
+        out.write(b"\n")
+        out.flush()
+        seen = event.seq
+    return seen
+
+
+def format_event(event: Event) -> str:
+    """An event on one line of text."""
+    message = event.message.translate(_CONTROLS)
+    return f"{event.seq} {event.created_at} {event.level} {event.type} {message}"

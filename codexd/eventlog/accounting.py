@@ -1,0 +1,61 @@
+"""Which bytes of an output log no event tells of, after a writer was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from codexd.eventlog.chain import inode, open_chain, size
+from codexd.eventlog.lines import lines_backward
+from codexd.eventlog.reader import first_number, parse_event
+
+
+def last_burst_detail(events_path: str, stream: str) -> dict[str, Any] | None:
+    """The detail of the newest ``child.STREAM`` event.
+
+    Returns:
+        None if there never was one; an empty dict if those that were are rotated away.
+    """
+    kind = f"child.{stream}"
+    marker = msgspec.json.encode(kind)
+    with open_chain(events_path) as files:
+        for file in files:
+            for line in lines_backward(file, size(file)):
+                # Decoding every event of a long history takes seconds, looking does not.
+                event = parse_event(line) if marker in line else None
+                if event is not None and event.type == kind:
+                    return event.detail or {}
+    return None if first_number(events_path) in (None, 1) else {}
+
+
+def unaccounted(log_path: str, detail: Mapping[str, Any] | None) -> tuple[int, dict[str, int]]:
+    """The bytes of an output log that came after the burst whose event has ``detail``.
+
+    Returns:
+        How many there are, and the end of the log as ``{"inode": …, "end": …}``.
+    """
+    with open_chain(log_path) as files:
+        sizes = [(inode(file), size(file)) for file in files]
+    if not sizes:
+        return 0, {"inode": 0, "end": 0}
+    position = {"inode": sizes[0][0], "end": sizes[0][1]}
+    if detail is None:
+        return sum(length for _, length in sizes), position
+    known_inode, end = detail.get("inode"), detail.get("end")
+    if not isinstance(known_inode, int) or not isinstance(end, int):
+        # Written by a program that recorded each piece as it came.
+        return 0, position
+    return _bytes_after(sizes, known_inode, end), position
+
+
+def _bytes_after(sizes: list[tuple[int, int]], known_inode: int, end: int) -> int:
+    newer = 0
+    for number, length in sizes:
+        if number == known_inode:
+            # Shorter than it was: another file, or cut by someone; all of it is new.
+            return newer + (length - end if length >= end else length)
+        newer += length
+    # A burst is recorded before each rotation, so what is rotated is accounted for.
+    return sizes[0][1]

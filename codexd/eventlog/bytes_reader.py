@@ -1,0 +1,120 @@
+"""Reading an output log: its last lines, and what is still to come."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import BinaryIO, Final
+
+from codexd.eventlog.chain import open_chain, size
+from codexd.eventlog.lines import line_starts_backward
+
+_POLL_S: Final = 0.05
+_BLOCK: Final = 1 << 18
+
+
+def read_bytes(
+    path: str,
+    *,
+    lines: int | None = None,
+    stop: Callable[[], bool] = lambda: True,
+    poll_s: float = _POLL_S,
+) -> Iterator[bytes]:
+    """The bytes of the log at ``path`` and its rotated files, oldest first.
+
+    ``lines``: only so many last lines. Goes on with what comes, through rotation and deletion,
+    until ``stop()`` is true; what was written around the moment of a deletion may come twice.
+    """
+    tail = _Tail()
+    try:
+        yield from tail.begin(path, lines)
+        while not stop():
+            time.sleep(poll_s)
+            yield from tail.grown(path)
+    finally:
+        tail.close()
+
+
+class _Tail:
+    """The newest file of a log that is read as it grows."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._offset = 0
+
+    def begin(self, path: str, lines: int | None) -> Iterator[bytes]:
+        """What is there now, from the last ``lines`` lines on."""
+        with open_chain(path) as files:
+            wanted, start = _start_of(files, lines)
+            yield from self._through(wanted, start)
+
+    def grown(self, path: str) -> Iterator[bytes]:
+        """What came since, through any number of rotations."""
+        if self._file is not None and _is_at(path, self._file, self._offset):
+            yield from self._rest()
+            return
+        with open_chain(path) as files:
+            # Once the path names another file, nobody writes to this one any more.
+            yield from self._rest()
+            yield from self._through(_newer_than(files, self._file), 0)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _through(self, files: list[BinaryIO], start: int) -> Iterator[bytes]:
+        for file in files:
+            self.close()
+            self._file, self._offset = os.fdopen(os.dup(file.fileno()), "rb"), start
+            start = 0
+            yield from self._rest()
+
+    def _rest(self) -> Iterator[bytes]:
+        if self._file is None:
+            return
+        while piece := os.pread(self._file.fileno(), _BLOCK, self._offset):
+            self._offset += len(piece)
+            yield piece
+
+
+def _start_of(files: list[BinaryIO], lines: int | None) -> tuple[list[BinaryIO], int]:
+    """Where the last ``lines`` lines of ``files`` (newest first) begin: files in order, offset."""
+    if lines is None:
+        return files[::-1], 0
+    if lines == 0 or not files:
+        return files[:1], size(files[0]) if files else 0
+    for count, file in enumerate(files, start=1):
+        starts = list(islice(line_starts_backward(file, size(file)), lines))
+        # The first line of a file may have begun in the one before it.
+        if len(starts) == lines and (starts[-1] > 0 or count == len(files)):
+            return files[:count][::-1], starts[-1]
+        lines -= max(len(starts) - 1, 0)
+    return files[::-1], 0
+
+
+def _is_at(path: str, file: BinaryIO, offset: int) -> bool:
+    """Whether ``path`` still names ``file``; a path that names nothing is about to name it."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return os.path.samestat(status, os.fstat(file.fileno())) and status.st_size >= offset
+    return True
+
+
+def _newer_than(files: list[BinaryIO], file: BinaryIO | None) -> list[BinaryIO]:
+    """Of ``files``, newest first, those that came after ``file``: oldest first."""
+    if file is None:
+        return files[::-1]
+    known = os.fstat(file.fileno())
+    newer: list[BinaryIO] = []
+    for candidate in files:
+        status = os.fstat(candidate.fileno())
+        # Where `file` is gone from the log, an older one is told by when it was last written.
+        if os.path.samestat(status, known) or (newer and status.st_mtime_ns < known.st_mtime_ns):
+            break
+        newer.append(candidate)
+    return newer[::-1]

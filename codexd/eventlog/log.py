@@ -1,0 +1,132 @@
+"""events.jsonl: what happened, numbered, for good."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+from codexd.clock import now_iso
+from codexd.contracts import Event, EventLevel, RecentEvents
+from codexd.encoding import encode_json
+from codexd.eventlog.appendlog import AppendLog
+from codexd.eventlog.reader import events_backward
+from codexd.eventlog.repair import lost_events, repair_tail
+
+# Events that wait for the disk; more are counted and not kept, so that memory stays flat.
+_MAX_WAITING: Final = 10_000
+
+
+class EventLog:
+    """The one writer of events.jsonl; also keeps the last ``cache_size`` events.
+
+    A number is given when the line is in the file, so that the numbers in it have no gap.
+    ``repairs`` tells in a sentence each what had to be set right when it was opened.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        recent_path: str,
+        *,
+        max_bytes: int,
+        backups: int,
+        cache_size: int,
+        clock: Callable[[], str] = now_iso,
+    ) -> None:
+        self.repairs: list[str] = []
+        self._clock = clock
+        self._cache_size = cache_size
+        self._waiting: deque[Event] = deque()
+        self._dropped = 0
+        self._subscribers: list[Callable[[Event], None]] = []
+        repaired = repair_tail(path)
+        if repaired:
+            self.repairs.append(repaired)
+        newest = list(islice(events_backward(path), max(cache_size, 1)))
+        self._recent = deque(reversed(newest), maxlen=cache_size)
+        self._seq = max((event.seq for event in newest), default=0)
+        self._log = AppendLog(path, max_bytes=max_bytes, backups=backups)
+        self._put_back(lost_events(recent_path, newest[0] if newest else None))
+
+    def _put_back(self, lost: list[Event]) -> None:
+        if lost:
+            self.repairs.append(f"{len(lost)} events were only in the cache and were put back.")
+        for event in lost:
+            self._seq = event.seq - 1
+            self._append(event)
+            self._seq = event.seq
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events wait to be written, or None."""
+        return self._log.trouble
+
+    def record(
+        self, level: EventLevel, type: str, message: str, detail: dict[str, Any] | None = None
+    ) -> Event | None:
+        """Append an event; None where the disk does not take it now, and it waits."""
+        event = Event(
+            seq=0,
+            created_at=self._clock(),
+            level=level,
+            type=type,
+            message=message,
+            detail=detail,
+        )
+        if not self._waiting and self._append(event):
+            return event
+        if len(self._waiting) < _MAX_WAITING:
+            self._waiting.append(event)
+        else:
+            self._dropped += 1
+        return None
+
+    def tick(self) -> None:
+        """Write what waits, and see that the file is there; call it every 100 ms or so."""
+        if not self._waiting:
+            self._log.heal()
+            return
+        while self._waiting and self._append(self._waiting[0]):
+            self._waiting.popleft()
+        if self._dropped and not self._waiting:
+            dropped, self._dropped = self._dropped, 0
+            message = f"{dropped} events could not be written and were dropped."
+            self.record("error", "events.dropped", message, {"count": dropped})
+
+    def recent(self) -> list[Event]:
+        """The last events in the file, oldest first."""
+        return list(self._recent)
+
+    def recent_record(self) -> RecentEvents:
+        """recent-events.json as it should be now; may be called from another thread.
+
+        Flushes the log to the device first: after a power cut the cache is never ahead of it.
+        """
+        events = list(self._recent.copy())
+        self._log.flush()
+        return RecentEvents(max_entries=self._cache_size, updated_at=self._clock(), events=events)
+
+    def subscribe(self, callback: Callable[[Event], None]) -> None:
+        """Have ``callback`` called with each event once it is in the file."""
+        self._subscribers.append(callback)
+
+    def unsubscribe(self, callback: Callable[[Event], None]) -> None:
+        """Undo :meth:`subscribe`."""
+        self._subscribers.remove(callback)
+
+    def close(self) -> None:
+        """Write what waits if the disk takes it, and let go of the file."""
+        self.tick()
+        self._log.close()
+
+    def _append(self, event: Event) -> bool:
+        event.seq = self._seq + 1
+        if not self._log.write_line(encode_json(event) + b"\n"):
+            return False
+        self._seq = event.seq
+        self._recent.append(event)
+        for subscriber in tuple(self._subscribers):
+            subscriber(event)
+        return True

@@ -1,0 +1,26 @@
+"""The records of a state directory in which nothing has happened yet."""
+
+from __future__ import annotations
+
+from codexd.clock import now_iso
+from codexd.config import Config
+from codexd.contracts import ChildState, DaemonState, RecentEvents
+
+
+def blank_daemon(config: Config) -> DaemonState:
+    """A daemon that never ran, with the configured child."""
+    server = config.server
+    child = ChildState(
+        strategy=server.child_strategy,
+        mode=server.mode,
+        endpoint=server.endpoint,
+        command=server.child_command,
+        args=list(server.child_args),
+        cwd=server.child_cwd,
+    )
+    return DaemonState(updated_at=now_iso(), child=child)
+
+
+def blank_recent(config: Config) -> RecentEvents:
+    """No events."""
+    return RecentEvents(max_entries=config.event_cache_size)

@@ -1,0 +1,106 @@
+"""Writing state files beside the loop: soon, but once for many changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from codexd.store.files import write_atomic
+
+# A change waits so long for others to come; with the write itself that stays below 100 ms.
+_GATHER_S: Final = 0.04
+_RETRY_S: Final = 0.2
+
+logger = logging.getLogger("codexd")
+
+
+class StateFile:
+    """One file and where its contents come from; ``encode`` may be called from any thread."""
+
+    def __init__(self, path: str, encode: Callable[[], bytes]) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        self.changed = threading.Event()
+        self._encode = encode
+        self._writing = threading.Lock()
+
+    def mark(self) -> None:
+        """What is on the disk is no longer what it should be."""
+        self.changed.set()
+
+    def write(self) -> bool:
+        """Write it, if it changed; whether it is right on the disk now."""
+        with self._writing:
+            if not self.changed.is_set():
+                return True
+            # Before the contents are taken: a change from here on is another one.
+            self.changed.clear()
+            try:
+                write_atomic(self.path, self._encode())
+            except Exception as error:
+                # Whatever it is: a thread that ends would leave the file wrong for good.
+                self.changed.set()
+                self._tell(str(error))
+                return False
+            self._tell(None)
+            return True
+
+    def _tell(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            if trouble is None:
+                logger.warning("%s is written again", self.path)
+            else:
+                logger.error("%s cannot be written: %s", self.path, trouble)
+
+
+class _State(Protocol):
+    @property
+    def files(self) -> Iterable[StateFile]: ...
+
+
+class Flusher:
+    """A thread for each file, so that a large one holds up no other."""
+
+    def __init__(self, state: _State) -> None:
+        self._files = tuple(state.files)
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a file cannot be written, or None."""
+        return next((file.trouble for file in self._files if file.trouble), None)
+
+    def start(self) -> None:
+        """Write what changes from now on."""
+        for file in self._files:
+            thread = threading.Thread(
+                target=self._run, args=(file,), name=f"flush {file.path}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def flush(self) -> bool:
+        """Write everything that changed, now and in this thread; whether all of it worked."""
+        return all([file.write() for file in self._files])
+
+    def stop(self) -> None:
+        """End the threads and write what is left, as far as the disk takes it."""
+        self._stopping.set()
+        for file in self._files:
+            # Wakes the thread; a write more than needed does no harm.
+            file.mark()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+        self.flush()
+
+    def _run(self, file: StateFile) -> None:
+        while not self._stopping.is_set():
+            file.changed.wait()
+            self._stopping.wait(_GATHER_S)
+            if not file.write():
+                self._stopping.wait(_RETRY_S)
