@@ -45,12 +45,16 @@ class Step(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Supervision(msgspec.Struct, rename="camel", kw_only=True):
-    """The whole file: who supervises, who the child is, and the last steps, oldest first."""
+    """The whole file: who supervises, who the child is, and the last steps, oldest first.
+
+    ``begin`` is the number of the last step of the daemon before this one.
+    """
 
     daemon: ProcessId | None = None
     child: ProcessId | None = None
     executable: tuple[str, int, int] | None = None
     generation: int = 0
+    begin: int = 0
     steps: list[Step] = []
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ class CircusClient:
         Raises:
             CircusError: no answer within ``timeout_s`` seconds, or a refusal.
         """
-        message = make_message(command, **properties)
+        message = {**make_message(command, **properties), "id": uuid.uuid4().hex}
         async with self._turn:
             try:
                 async with asyncio.timeout(timeout_s):

@@ -41,6 +41,7 @@ class ChildControl:
         self._record = supervision.load(self._path)
         self._record.daemon = identify(os.getpid())
         self._record.child = None
+        self._record.begin = self._record.last_number
         policy = config.policy
         self._backoff = Backoff(
             policy.restart_backoff_ms, policy.restart_backoff_max_ms, policy.restart_limit
@@ -80,8 +81,8 @@ class ChildControl:
 
     # -- what happened -----------------------------------------------------------------------
 
-    def spawned(self, pid: int, argv: list[str], cwd: str) -> None:
-        """circus started the child: ``argv`` as it was executed."""
+    def spawned(self, pid: int, command: str, argv: list[str], cwd: str) -> None:
+        """circus started the child: ``argv`` as it was executed, ``command`` as it was told."""
         self._spawned_at = time.time()
         self._spawns += 1
         self._ready = False
@@ -90,7 +91,7 @@ class ChildControl:
         self._record.child = identify(pid)
         self._record.executable = executable_identity(argv[0])
         self._step(
-            "spawned", attempt=self._spawns, pid=pid, command=argv[0], args=argv[1:], cwd=cwd
+            "spawned", attempt=self._spawns, pid=pid, command=command, args=argv[1:], cwd=cwd
         )
 
     def spawn_failed(self, error: OSError, wake: Callable[[], None]) -> None:

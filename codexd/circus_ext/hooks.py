@@ -58,6 +58,7 @@ def adopt(watcher: Watcher, config: Config) -> None:
     configured_cmd = watcher.cmd
     watcher.__class__ = AppServerWatcher
     watcher.configured_cmd = configured_cmd
+    watcher.configured_command = config.server.child_command
     watcher.configured_argv = lambda: _argv(config, watcher.env)
     watcher.stdin_is_null = config.server.mode == "exec"
     watcher.working_dir = config.server.child_cwd

@@ -13,6 +13,7 @@ import msgspec
 from codexd import supervision
 from codexd.circus_ext.circus_client import WATCHER, CircusClient, CircusError
 from codexd.circus_ext.conversation import Conversation
+from codexd.circus_ext.exchange import Exchange
 from codexd.circus_ext.health import Health
 from codexd.circus_ext.memory import Memory
 from codexd.circus_ext.outputs import Outputs
@@ -40,13 +41,21 @@ class Keeper:
         self._circus = circus
         self._supervision_path = supervision.path_of(config)
         self._seen = 0
-        self._generation: int | None = None
+        self._running: tuple[int, int] | None = None
+        self._talking_to: tuple[int, int] | None = None
+        self._last_end = ""
         speaks_stdio = config.server.mode == "app-server" and config.server.endpoint.startswith(
             "stdio:"
         )
-        self._conversation = Conversation(config, memory, self._became_ready, self._became_lost)
+        self._exchange = Exchange(config, memory)
+        self._conversation = Conversation(
+            config, self._exchange, self._became_ready, self._became_lost
+        )
         self._outputs = Outputs(
-            config, self._recorder.event, self._conversation.feed if speaks_stdio else None
+            config,
+            self._recorder.event,
+            on_stdout=self._conversation.feed if speaks_stdio else None,
+            is_talk=lambda: speaks_stdio and self._conversation.is_ready,
         )
         self._health = Health(config, self._conversation, self._unhealthy)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,19 +64,30 @@ class Keeper:
 
     async def start(self, daemon_pid: int) -> None:
         """Record what happened before this plugin was there, and begin."""
-        state = self._memory.state
-        if not (state.daemon.started and state.daemon.pid == daemon_pid):
-            self._recorder.daemon_started(daemon_pid, self._config.server)
-            if self._config.server.child_strategy == "external":
-                self._recorder.external(self._config.server.endpoint)
+        self._begin(daemon_pid)
         self._account_for_output()
-        await self._conversation.start()
+        await self._exchange.start()
         self.reconcile()
         if self._config.server.child_strategy == "external":
             self._conversation.child_started(0, None)
         self._spawn(self._every(_RECONCILE_S, self.reconcile))
         self._spawn(self._every(_TICK_S, self._tick))
         self._spawn(self._health.run())
+
+    def _begin(self, daemon_pid: int) -> None:
+        """Under a stock circusd nobody has recorded the daemon's start before."""
+        record = supervision.load(self._supervision_path)
+        is_of_this_daemon = record.daemon is not None and record.daemon.pid == daemon_pid
+        self._seen = record.begin if is_of_this_daemon else record.last_number
+        daemon = self._memory.state.daemon
+        if daemon.started and daemon.pid == daemon_pid:
+            return
+        for step in record.steps:
+            if step.number <= self._seen:
+                self._recorder.step(step)
+        self._recorder.daemon_started(daemon_pid, self._config.server)
+        if self._config.server.child_strategy == "external":
+            self._recorder.external(self._config.server.endpoint)
 
     def _account_for_output(self) -> None:
         """Bytes that an earlier plugin moved into a log just before it died are in no event."""
@@ -103,7 +123,8 @@ class Keeper:
 
     def _tick(self) -> None:
         self._memory.events.tick()
-        self._conversation.tick()
+        self._outputs.tick()
+        self._exchange.tick()
 
     # -- what circus says --------------------------------------------------------------------
 
@@ -121,27 +142,38 @@ class Keeper:
             self.reconcile()
         elif step.number == self._seen + 1:
             self._apply(step)
+            self._follow()
 
     def reconcile(self) -> None:
         """Apply every step that circusd took and no event told of."""
-        record = supervision.load(self._supervision_path)
-        for step in record.steps:
+        self._outputs.scan()
+        for step in supervision.load(self._supervision_path).steps:
             if step.number > self._seen:
                 self._apply(step)
-        self._outputs.scan()
+        self._follow()
 
     def _apply(self, step: Step) -> None:
         self._seen = step.number
-        self._recorder.step(step)
         if step.kind == "spawned" and step.pid is not None:
             self._outputs.add(step.generation)
-            self._generation = step.generation
-            self._conversation.child_started(step.generation, step.pid)
-        elif step.kind == "ended":
+            self._outputs.ended(step.generation - 1)
+            self._running = (step.generation, step.pid)
+        elif step.kind in ("ended", "spawn_failed"):
             # First everything that the child still wrote, then its end.
             self._outputs.ended(step.generation)
-            self._conversation.child_ended(step.generation, _reason(step))
-            self._generation = None
+            self._running = None
+            self._last_end = _reason(step)
+        self._recorder.step(step)
+
+    def _follow(self) -> None:
+        """Have the conversation be with the child that runs."""
+        if self._running == self._talking_to:
+            return
+        if self._talking_to is not None:
+            self._conversation.child_ended(self._last_end)
+        if self._running is not None:
+            self._conversation.child_started(*self._running)
+        self._talking_to = self._running
 
     # -- what the conversation says ----------------------------------------------------------
 
@@ -202,17 +234,19 @@ class Keeper:
             end = functools.partial(end_group, child, grace_s=0, report=logger.warning)
             await loop.run_in_executor(None, end)
         self.reconcile()
-        if self._generation is not None:
-            self._outputs.ended(self._generation)
+        if self._running is not None:
+            self._outputs.ended(self._running[0])
         if self._recorder.child.pid is not None:
             self._recorder.lost_with_daemon()
 
     async def stop(self) -> None:
         """Record what is left to record, and let go of everything."""
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.reconcile()
-        await self._conversation.stop()
+        await self._conversation.close()
+        await self._exchange.stop()
         self._outputs.close()
 
 

@@ -14,6 +14,7 @@ from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import last_number
+from codexd.session_id import new_session_id
 from codexd.store.state import Flusher, StateStore
 from codexd.store.writer_lock import WriterLock
 
@@ -33,9 +34,14 @@ class Memory:
     flusher: Flusher
 
     def catch_up(self) -> None:
-        """Record what circusd did and nobody has recorded yet."""
+        """Record what circusd did and nobody has recorded yet, also how an earlier one died.
+
+        Call it only while no child runs.
+        """
         for step in supervision.load(supervision.path_of(self.config)).steps:
             self.recorder.step(step)
+        if self.recorder.child.pid is not None:
+            self.recorder.lost_with_daemon()
 
     def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
         """Register a session without a thread; returns its id."""
@@ -96,6 +102,7 @@ def _open(config: Config) -> Memory:
         cache_size=config.event_cache_size,
     )
     state = StateStore.open(config, recent=events.recent_record)
+    events.subscribe(state.event_recorded)
     recorder = Recorder(
         state, events, recorded=last_number(paths.structured_event_log_path, "step")
     )

@@ -8,13 +8,14 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from codexd.circus_ext import child_io
 from codexd.config import Config
 from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog
-from codexd.eventlog.capture import OutputCapture
+from codexd.eventlog.capture import Burst, OutputCapture
 
 Stream = Literal["stdout", "stderr"]
 Record = Callable[[EventLevel, str, str, dict[str, object]], None]
@@ -29,7 +30,6 @@ _TURN_BYTES = 1 << 20
 class _Source:
     generation: int
     descriptor: int
-    capture: OutputCapture
     ended: bool = False
 
 
@@ -44,10 +44,13 @@ class StreamLog:
         record: Record,
         on_data: Callable[[int, bytes], None] | None,
         on_empty: Callable[[int], None],
+        is_talk: Callable[[], bool] = lambda: False,
     ) -> None:
         self.stream: Stream = stream
+        self._is_talk = is_talk
         policy = config.policy
-        self._log = AppendLog(path, max_bytes=policy.log_max_bytes, backups=policy.log_backups)
+        log = AppendLog(path, max_bytes=policy.log_max_bytes, backups=policy.log_backups)
+        self._capture = OutputCapture(log, on_burst=self._tell, on_lost=self._tell_lost)
         self._runtime_dir = config.runtime.runtime_dir
         self._record = record
         self._on_data = on_data
@@ -57,20 +60,14 @@ class StreamLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, generation: int) -> None:
-        """Read a new child's pipe, once those before it are empty."""
-        if any(source.generation == generation for source in self._sources):
-            return
+        """Read a new child's pipe, once those before it are empty.
+
+        Raises:
+            OSError: the pipe is not there.
+        """
         path = child_io.pipe_path(self._runtime_dir, generation, self.stream)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        on_data = self._on_data
-        capture = OutputCapture(
-            self.stream,
-            descriptor,
-            self._log,
-            on_data=None if on_data is None else lambda data: on_data(generation, data),
-            on_lost=self._lost,
-        )
-        self._sources.append(_Source(generation, descriptor, capture))
+        self._sources.append(_Source(generation, descriptor))
         if len(self._sources) == 1:
             self._listen()
 
@@ -79,79 +76,102 @@ class StreamLog:
         for source in self._sources:
             if source.generation <= generation:
                 source.ended = True
-        self._advance()
-
-    def close(self) -> None:
-        """Read what there is now, and stop."""
-        while self._sources:
-            self._drain(self._sources[0])
-            self._drop()
-        self._tell_burst()
-        self._log.close()
-
-    def _listen(self) -> None:
-        self._loop.add_reader(self._sources[0].descriptor, self._readable)
-
-    def _readable(self) -> None:
-        source = self._sources[0]
-        if source.capture.pump(_TURN_BYTES) > 0:
-            self._tell_soon()
-        self._advance()
-
-    def _advance(self) -> None:
         while self._sources and self._sources[0].ended:
-            self._drain(self._sources[0])
             self._drop()
             if self._sources:
                 self._listen()
 
-    def _drain(self, source: _Source) -> None:
-        while source.capture.pump(_TURN_BYTES) > 0:
-            pass
+    def tick(self) -> None:
+        """Look after the log; call it every 100 ms or so."""
+        self._capture.tick()
+
+    def close(self) -> None:
+        """Read what there is now, and stop."""
+        while self._sources:
+            self._drop()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._capture.close()
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._sources[0].descriptor, self._pump)
+
+    def _pump(self) -> int:
+        source = self._sources[0]
+        moved = self._capture.pump(source.descriptor, _TURN_BYTES, self._listener(source))
+        if moved and self._timer is None:
+            self._timer = self._loop.call_later(BURST_S, self._tell_burst)
+        return moved
+
+    def _listener(self, source: _Source) -> Callable[[bytes], object] | None:
+        return None if self._on_data is None else partial(self._on_data, source.generation)
 
     def _drop(self) -> None:
+        while self._pump():
+            pass
         source = self._sources.popleft()
         self._loop.remove_reader(source.descriptor)
-        self._tell(source)
         os.close(source.descriptor)
+        self._tell_burst()
         if source.ended:
             self._on_empty(source.generation)
-
-    def _tell_soon(self) -> None:
-        if self._timer is None:
-            self._timer = self._loop.call_later(BURST_S, self._tell_burst)
 
     def _tell_burst(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._sources:
-            self._tell(self._sources[0])
-
-    def _tell(self, source: _Source) -> None:
-        burst = source.capture.take_burst()
+        burst = self._capture.take_burst()
         if burst is not None:
-            level: EventLevel = "warn" if self.stream == "stderr" else "info"
-            message = f"{self.stream}: {burst.preview}"
-            self._record(level, f"child.{self.stream}", message, burst.detail(self.stream))
+            self._tell(burst)
 
-    def _lost(self, count: int) -> None:
+    def _tell(self, burst: Burst) -> None:
+        level: EventLevel = "warn" if self.stream == "stderr" else "info"
+        # What goes between server and clients (prompts, answers) is not for the event log.
+        is_secret = self._on_data is not None and (self._is_talk() or "{" in burst.preview)
+        message = f"{self.stream}: {'(protocol messages)' if is_secret else burst.preview}"
+        self._record(level, f"child.{self.stream}", message, burst.detail(self.stream))
+
+    def _tell_lost(self, count: int) -> None:
         message = f"{count} bytes of {self.stream} could not be written to the log."
         self._record("error", "events.dropped", message, {"stream": self.stream, "bytes": count})
 
 
 class Outputs:
-    """Both streams of every generation; removes the pipes of a child when both are empty."""
+    """Both streams of every generation; removes the pipes of a child when both are empty.
+
+    ``on_stdout(generation, data)`` gets every byte of stdout; ``is_talk()`` tells whether they
+    are messages of the protocol.
+    """
 
     def __init__(
-        self, config: Config, record: Record, on_stdout: Callable[[int, bytes], None] | None
+        self,
+        config: Config,
+        record: Record,
+        *,
+        on_stdout: Callable[[int, bytes], None] | None,
+        is_talk: Callable[[], bool],
     ) -> None:
         self._runtime_dir = config.runtime.runtime_dir
         self._open: dict[int, int] = {}
         paths = config.paths
         self._streams = (
-            StreamLog("stdout", paths.stdout_log_path, config, record, on_stdout, self._emptied),
-            StreamLog("stderr", paths.stderr_log_path, config, record, None, self._emptied),
+            StreamLog(
+                "stdout",
+                paths.stdout_log_path,
+                config,
+                record,
+                on_data=on_stdout,
+                on_empty=self._emptied,
+                is_talk=is_talk,
+            ),
+            StreamLog(
+                "stderr",
+                paths.stderr_log_path,
+                config,
+                record,
+                on_data=None,
+                on_empty=self._emptied,
+            ),
         )
 
     def scan(self) -> None:
@@ -173,6 +193,11 @@ class Outputs:
         """The child of ``generation`` is dead."""
         for stream in self._streams:
             stream.ended(generation)
+
+    def tick(self) -> None:
+        """Look after the logs; call it every 100 ms or so."""
+        for stream in self._streams:
+            stream.tick()
 
     def close(self) -> None:
         """Read what there is now, and stop."""

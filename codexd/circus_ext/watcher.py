@@ -64,7 +64,7 @@ class AppServerProcess(Process):  # type: ignore[misc]
         end_with_parent(self._supervisor, signal.SIGKILL)
         if self.watcher.stdin_is_null:
             return os.open(os.devnull, os.O_RDONLY)
-        return pipes.stdin
+        return int(pipes.stdin)
 
 
 class AppServerWatcher(Watcher):  # type: ignore[misc]
@@ -73,6 +73,7 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
     control: ChildControl
     configured_argv: Callable[[], list[str]]
     configured_cmd: str
+    configured_command: str
     stdin_is_null: bool
 
     @property
@@ -102,7 +103,8 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
             return time.time()
         for pid in set(self.processes) - before:
             process = self.processes[pid]
-            self.control.spawned(pid, process.argv, self.working_dir)
+            command = process.argv[0] if self.cmd_was_set else self.configured_command
+            self.control.spawned(pid, command, process.argv, self.working_dir)
         return started
 
     @gen.coroutine
@@ -115,6 +117,7 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
     def _reload(self, graceful: bool = True, sequential: bool = False) -> Any:
         # Circus would start the new process beside the old one, and two app-servers on one
         # CODEX_HOME are in each other's way.
+        del graceful, sequential
         yield self._restart()
 
     # -- ending ------------------------------------------------------------------------------

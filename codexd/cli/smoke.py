@@ -77,7 +77,7 @@ def _run(config: Config) -> None:
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
 
-    daemon = Daemon(config, lambda outcome: None)
+    daemon = Daemon(config, announce=None)
     try:
         daemon.prepare()
         session_id = daemon.open_session("smoke", {"source": "embedded-smoke"})

@@ -85,9 +85,8 @@ def start_detached(config: Config, *, as_json: bool) -> None:
     outcome = wait_for_process(config, process.pid, lambda: process.poll() is not None)
     if outcome is None:
         reason = _last_line(out, begun) or f"it ended with code {process.returncode}"
-        error = CliError(reason.removeprefix("codexd: "))
-        error.exit_code = process.returncode or 1
-        raise error
+        kind = BadValue if process.returncode == BadValue.exit_code else CliError
+        raise kind(reason.removeprefix("codexd: "))
     if outcome.kind == "failed":
         raise CliError(
             f"The server is not ready: {outcome.reason} codexd (pid {process.pid}) keeps trying; "

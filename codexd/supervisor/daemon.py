@@ -35,7 +35,7 @@ class Daemon:
     ``announce(outcome)`` is called once, when the child is up or cannot be.
     """
 
-    def __init__(self, config: Config, announce: Callable[[Outcome], None]) -> None:
+    def __init__(self, config: Config, announce: Callable[[Outcome], None] | None) -> None:
         self.config = config
         self._announce = announce
 
@@ -66,6 +66,7 @@ class Daemon:
 
     def _begin(self, memory: Memory) -> None:
         server = self.config.server
+        memory.catch_up()
         memory.recorder.daemon_started(os.getpid(), server)
         if server.child_strategy == "external":
             memory.recorder.external(server.endpoint)
@@ -104,7 +105,9 @@ class Daemon:
         return bool(arbiter._restarting)
 
     async def _watch(self, arbiter: Arbiter, lifetime_s: float | None) -> None:
-        self._announce(await wait_until_up(self.config, os.getpid()))
+        outcome = await wait_until_up(self.config, os.getpid())
+        if self._announce is not None:
+            self._announce(outcome)
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
             hooks.stop(arbiter)

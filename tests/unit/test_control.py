@@ -73,10 +73,10 @@ NO_PID = 1 << 30
 
 
 def test_steps_are_numbered_on_over_daemons(config: Config, rig: Rig) -> None:
-    rig.control.spawned(NO_PID, ["/bin/true"], "/")
+    rig.control.spawned(NO_PID, "true", ["/bin/true"], "/")
     rig.control.ended(NO_PID, 0, rig.wake)
     again = Rig(config)
-    again.control.spawned(NO_PID, ["/bin/true"], "/")
+    again.control.spawned(NO_PID, "true", ["/bin/true"], "/")
     record = supervision.load(supervision.path_of(config))
     assert [step.number for step in record.steps] == [1, 2, 3, 4]
     assert [step.kind for step in record.steps] == ["spawned", "ended", "waiting", "spawned"]
@@ -85,7 +85,7 @@ def test_steps_are_numbered_on_over_daemons(config: Config, rig: Rig) -> None:
 def test_the_child_is_on_record_with_the_start_of_its_process(
     config: Config, rig: Rig, child: subprocess.Popen[bytes]
 ) -> None:
-    rig.control.spawned(child.pid, [sys.executable], "/")
+    rig.control.spawned(child.pid, "python", [sys.executable], "/")
     record = supervision.load(supervision.path_of(config))
     assert record.child is not None
     assert record.child.pid == child.pid
@@ -96,7 +96,7 @@ def test_the_child_is_on_record_with_the_start_of_its_process(
 
 def test_a_crash_loop_waits_longer_and_gives_up_at_the_limit(rig: Rig) -> None:
     for failure in range(1, 5):
-        rig.control.spawned(NO_PID, ["/x"], "/")
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
         rig.control.ended(NO_PID, 1, rig.wake)
         assert rig.control.waiting == (failure > 1)
         if failure in (2, 3):
@@ -110,7 +110,7 @@ def test_a_crash_loop_waits_longer_and_gives_up_at_the_limit(rig: Rig) -> None:
 
 
 def test_what_an_operator_asked_for_is_no_failure(rig: Rig) -> None:
-    rig.control.spawned(NO_PID, ["/x"], "/")
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
     rig.control.asked(NO_PID, 15)
     rig.control.ended(NO_PID, -15, rig.wake)
     assert rig.published[-1]["asked"]
@@ -118,7 +118,7 @@ def test_what_an_operator_asked_for_is_no_failure(rig: Rig) -> None:
 
 
 def test_another_signal_than_the_one_asked_for_is_a_failure(rig: Rig) -> None:
-    rig.control.spawned(NO_PID, ["/x"], "/")
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
     rig.control.asked(NO_PID, 1)
     rig.control.ended(NO_PID, -11, rig.wake)
     assert not rig.published[-2]["asked"]
@@ -126,7 +126,7 @@ def test_another_signal_than_the_one_asked_for_is_a_failure(rig: Rig) -> None:
 
 
 def test_replacing_an_unhealthy_child_is_a_failure(rig: Rig) -> None:
-    rig.control.spawned(NO_PID, ["/x"], "/")
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
     rig.control.condemn(NO_PID)
     rig.control.asked(NO_PID, 9)
     rig.control.ended(NO_PID, -9, rig.wake)
@@ -135,7 +135,7 @@ def test_replacing_an_unhealthy_child_is_a_failure(rig: Rig) -> None:
 
 def test_a_stop_ends_the_waiting(rig: Rig) -> None:
     for _ in range(2):
-        rig.control.spawned(NO_PID, ["/x"], "/")
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
         rig.control.ended(NO_PID, 1, rig.wake)
     assert rig.control.waiting
     rig.control.stopped()
@@ -159,7 +159,7 @@ def test_a_child_that_cannot_be_started_is_tried_again_by_a_timer(rig: Rig) -> N
 def test_restart_policies(tmp_path: Path, policy: str, code: int, rests: bool) -> None:
     (tmp_path / "state" / "codexd").mkdir(parents=True)
     rig = Rig(resolve({"repo_root": str(tmp_path), "restart": policy}, {}, cwd="/"))
-    rig.control.spawned(NO_PID, ["/x"], "/")
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
     rig.control.ended(NO_PID, code, rig.wake)
     assert rig.control.waiting == rests
     assert not rig.timers
@@ -189,5 +189,5 @@ def test_a_disk_that_takes_nothing_does_not_keep_a_child_from_starting(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(supervision, "save", full)
-    rig.control.spawned(NO_PID, ["/x"], "/")
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
     assert rig.kinds == ["spawned"]

@@ -1,0 +1,226 @@
+"""The talk with the child: connect, shake hands, stay connected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from codexd.appserver.endpoint import Endpoint, parse_endpoint
+from codexd.appserver.errors import LinkError
+from codexd.appserver.link import Link
+from codexd.appserver.transport_stdio import StdioTransport
+from codexd.appserver.transport_websocket import WebSocketTransport
+from codexd.circus_ext import child_io
+from codexd.config import Config
+from codexd.platform.process import ProcessId, identify
+
+logger = logging.getLogger("codexd")
+
+Ready = Callable[[int | None, dict[str, Any]], None]
+
+_RETRY_FIRST_S = 0.05
+_RETRY_MAX_S = 2.0
+# One try to connect and shake hands; a slow server gets as many as it needs.
+_ATTEMPT_S = 30.0
+
+
+class Exchange(Protocol):
+    """Who carries messages between the child and the clients."""
+
+    def child_ready(
+        self, send: Callable[[bytes], None], initialize_result: bytes, *, same_child: bool
+    ) -> None: ...
+
+    def child_message(self, data: bytes) -> None: ...
+
+    def child_lost(self, reason: str) -> None: ...
+
+
+class _Handshake(msgspec.Struct):
+    """What a restarted plugin must know of a child that is initialized already."""
+
+    child: ProcessId | None
+    result: msgspec.Raw
+
+
+class Conversation:
+    """Speaks with one child after the other."""
+
+    def __init__(
+        self, config: Config, exchange: Exchange, on_ready: Ready, on_lost: Callable[[str], None]
+    ) -> None:
+        self._config = config
+        self._exchange = exchange
+        self._on_ready = on_ready
+        self._on_lost = on_lost
+        self._endpoint = _spoken_endpoint(config)
+        self._loop = asyncio.get_event_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._link: Link | None = None
+        self._stdio: tuple[int, StdioTransport] | None = None
+        self._has_spoken = "app-server" in config.server.child_args
+        self.waiting_since: float | None = None
+        self.last_heard = 0.0
+
+    # -- for the health check ----------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the handshake with the present child is done."""
+        return self._link is not None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the child is known to speak the protocol."""
+        return self._endpoint is not None and self._has_spoken
+
+    async def probe(self, timeout_s: float) -> None:
+        """Ask the child something cheap.
+
+        Raises:
+            TimeoutError: no answer within ``timeout_s`` seconds.
+            ConnectionError: the connection is gone; that is told elsewhere.
+        """
+        if self._link is None:
+            raise ConnectionError("there is no connection")
+        await self._link.probe(timeout_s)
+
+    # -- for the keeper ----------------------------------------------------------------------
+
+    def child_started(self, generation: int, pid: int | None) -> None:
+        """A child runs (or, with pid None, an external one may): speak with it."""
+        self._cancel()
+        self.waiting_since = self._loop.time()
+        if self._endpoint is not None:
+            self._task = self._loop.create_task(self._talk(self._endpoint, generation, pid))
+
+    def child_ended(self, reason: str) -> None:
+        """The child is gone."""
+        self._cancel()
+        self.waiting_since = None
+        self._drop(reason)
+
+    def feed(self, generation: int, data: bytes) -> None:
+        """What the child of ``generation`` wrote to its stdout (stdio endpoints)."""
+        if self._stdio is not None and self._stdio[0] == generation:
+            self._stdio[1].feed(data)
+
+    async def close(self) -> None:
+        """Stop speaking; the child does not notice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    # -- connecting --------------------------------------------------------------------------
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _drop(self, reason: str) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+            self._exchange.child_lost(reason)
+
+    async def _talk(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
+        known = self._load_handshake(pid)
+        retry_s = _RETRY_FIRST_S
+        while True:
+            lost: asyncio.Future[str] = self._loop.create_future()
+            transport = self._transport(endpoint, generation)
+            link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
+            try:
+                result = await link.open(_ATTEMPT_S)
+            except LinkError as error:
+                link.close()
+                logger.info("%s", error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_MAX_S)
+                continue
+            except asyncio.CancelledError:
+                link.close()
+                raise
+            retry_s = _RETRY_FIRST_S
+            self._connected(link, pid, result, known)
+            known = self._load_handshake(pid)
+            reason = await lost
+            self._drop(reason)
+            self.waiting_since = self._loop.time()
+            self._on_lost(reason)
+
+    def _transport(
+        self, endpoint: Endpoint, generation: int
+    ) -> StdioTransport | WebSocketTransport:
+        if endpoint.kind != "stdio":
+            return WebSocketTransport(endpoint)
+        path = child_io.pipe_path(self._config.runtime.runtime_dir, generation, "stdin")
+        transport = StdioTransport(path)
+        self._stdio = (generation, transport)
+        return transport
+
+    def _heard(self, data: bytes) -> None:
+        self.last_heard = self._loop.time()
+        self._exchange.child_message(data)
+
+    def _connected(
+        self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
+    ) -> None:
+        if result is not None:
+            self._save_handshake(pid, result)
+        elif known is not None:
+            result = bytes(known.result)
+        self._link = link
+        self._has_spoken = True
+        begun = self.waiting_since or self._loop.time()
+        self.waiting_since = None
+        self.last_heard = self._loop.time()
+        after_ms = round((self.last_heard - begun) * 1000)
+        self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
+        self._exchange.child_ready(link.send, result or b"{}", same_child=known is not None)
+        link.listen()
+
+    # -- the handshake, for the next plugin --------------------------------------------------
+
+    @property
+    def _handshake_path(self) -> str:
+        return os.path.join(self._config.runtime.runtime_dir, "handshake.json")
+
+    def _load_handshake(self, pid: int | None) -> _Handshake | None:
+        child = None if pid is None else identify(pid)
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            with open(self._handshake_path, "rb") as file:
+                found = msgspec.json.decode(file.read(), type=_Handshake)
+            return found if child is not None and found.child == child else None
+        return None
+
+    def _save_handshake(self, pid: int | None, result: bytes) -> None:
+        record = _Handshake(None if pid is None else identify(pid), msgspec.Raw(result))
+        aside = self._handshake_path + ".tmp"
+        # Without it a restarted plugin only knows less to tell new clients.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(record))
+            os.replace(aside, self._handshake_path)
+
+
+def _spoken_endpoint(config: Config) -> Endpoint | None:
+    server = config.server
+    if server.mode != "app-server":
+        return None
+    endpoint = parse_endpoint(server.endpoint, os.environ, cwd=server.child_cwd)
+    # Nobody but its parent can speak with a server on stdio.
+    is_mute = server.child_strategy == "external" and endpoint.kind == "stdio"
+    return None if is_mute else endpoint
