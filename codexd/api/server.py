@@ -1,0 +1,235 @@
+"""The server on codexd.sock: WebSocket clients for the hub, HTTP for everybody else.
+
+Clients speak to it as to `codex app-server --listen unix://PATH`: it upgrades a request on any
+path, ignores binary messages, and lets in only processes of the same user. What codex does not
+have, plain HTTP on the same socket, is answered by an :data:`.http.HttpHandler`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from websockets.frames import CloseCode
+
+from codexd.api.connection import Connection
+from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
+from codexd.platform.files import PRIVATE_FILE, make_private_directory
+from codexd.platform.peer import peer_uid
+
+MAX_MESSAGE_BYTES: Final = 100 << 20
+
+_BACKLOG = 1024
+_FAREWELL_S = 1.0
+_STALE_CHECK_S = 1.0
+
+
+class SocketInUse(OSError):
+    """Another process serves the socket path. The text is one line for the user."""
+
+
+class HubAdapter(Protocol):
+    """Who hears the clients. ``client`` is the number that :meth:`opened` gave."""
+
+    def opened(self) -> int:
+        """A client has connected."""
+
+    def message(self, client: int, data: bytes) -> None:
+        """A client has sent one message: UTF-8, not yet known to be JSON."""
+
+    def closed(self, client: int) -> None:
+        """A client is gone, whoever ended it; called once."""
+
+
+@dataclass(slots=True)
+class ServerLimits:
+    """``max_message_bytes`` may change while clients are connected; new ones are held to it."""
+
+    backlog_bytes: int = 64 << 20
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    head_timeout_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Listener:
+    server: asyncio.Server
+    identity: tuple[int, int]
+
+
+class HubServer:
+    """Serves any number of Unix sockets with one adapter. Call all of it from the loop.
+
+    ``on_cut(client, unread_bytes)`` is called, before ``closed``, for a client that was cut off
+    because it does not read.
+    """
+
+    def __init__(
+        self,
+        adapter: HubAdapter,
+        http: HttpHandler,
+        limits: ServerLimits,
+        *,
+        on_cut: Callable[[int, int], None],
+    ) -> None:
+        self._adapter = adapter
+        self._http = http
+        self._limits = limits
+        self._on_cut = on_cut
+        self._listeners: dict[str, _Listener] = {}
+        self._connections: set[Connection] = set()
+        self._clients: dict[int, Connection] = {}
+        self._emptied = asyncio.Event()
+
+    async def listen(self, path: str) -> None:
+        """Serve ``path``; a socket that nobody serves any more is replaced.
+
+        Raises:
+            SocketInUse: somebody serves it, or it is no socket.
+            OSError: it cannot be made.
+        """
+        make_private_directory(os.path.dirname(path))
+        _remove_stale(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listening.bind(path)
+            os.chmod(path, PRIVATE_FILE)
+            listening.setblocking(False)
+            loop = asyncio.get_running_loop()
+            server = await loop.create_unix_server(
+                lambda: Connection(self), sock=listening, backlog=_BACKLOG
+            )
+        except BaseException:
+            listening.close()
+            raise
+        identity = _identity(path)
+        assert identity is not None
+        self._listeners[path] = _Listener(server, identity)
+
+    async def heal(self) -> None:
+        """Serve anew every path whose socket file was taken away or replaced.
+
+        Raises:
+            OSError: as :meth:`listen`.
+        """
+        for path, listener in list(self._listeners.items()):
+            if _identity(path) != listener.identity:
+                listener.server.close()
+                await self.listen(path)
+
+    def send(self, client: int, data: bytes) -> None:
+        """Send one message; nothing happens if the client is gone."""
+        connection = self._clients.get(client)
+        if connection is not None:
+            connection.send(data)
+
+    def close_client(self, client: int, code: int, reason: str) -> None:
+        """End one client's connection with a WebSocket close code."""
+        connection = self._clients.get(client)
+        if connection is not None:
+            connection.close(code, reason)
+
+    async def close(self) -> None:
+        """Take the sockets away and say farewell (1001); a client has a second to take it."""
+        for path, listener in self._listeners.items():
+            listener.server.close()
+            if _identity(path) == listener.identity:
+                os.unlink(path)
+        self._listeners.clear()
+        for connection in list(self._connections):
+            connection.close(CloseCode.GOING_AWAY, "codexd is ending")
+        self._emptied.clear()
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), _FAREWELL_S)
+        for connection in list(self._connections):
+            connection.abort()
+
+    # -- for the connections -------------------------------------------------------------------
+
+    @property
+    def backlog_bytes(self) -> int:
+        """See :class:`ServerLimits`."""
+        return self._limits.backlog_bytes
+
+    @property
+    def max_message_bytes(self) -> int:
+        """See :class:`ServerLimits`."""
+        return self._limits.max_message_bytes
+
+    @property
+    def head_timeout_s(self) -> float:
+        """See :class:`ServerLimits`."""
+        return self._limits.head_timeout_s
+
+    def made(self, connection: Connection) -> bool:
+        """Whether whoever connected may stay."""
+        self._connections.add(connection)
+        transport = connection.transport
+        assert transport is not None
+        try:
+            return peer_uid(transport.get_extra_info("socket")) == os.getuid()
+        except OSError:
+            return False
+
+    def upgraded(self, connection: Connection) -> int:
+        """A connection has become a client."""
+        client = self._adapter.opened()
+        self._clients[client] = connection
+        return client
+
+    def message(self, client: int, data: bytes) -> None:
+        """A client's message."""
+        self._adapter.message(client, data)
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """The answer to a request that is no upgrade."""
+        return self._http(request)
+
+    def cut(self, client: int, unread: int) -> None:
+        """A client is being cut off."""
+        self._on_cut(client, unread)
+
+    def gone(self, connection: Connection, client: int | None) -> None:
+        """A connection is lost."""
+        self._connections.discard(connection)
+        if client is not None:
+            del self._clients[client]
+            self._adapter.closed(client)
+        if not self._connections:
+            self._emptied.set()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SocketInUse(errno.EADDRINUSE, f'"{path}" is in the way: it is no socket.')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_STALE_CHECK_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except OSError:
+            # Full, or slow: somebody is there.
+            pass
+    raise SocketInUse(errno.EADDRINUSE, f'Another process serves "{path}".')

@@ -1,0 +1,56 @@
+"""Messages as lines, the way codex speaks on stdin and stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# A peer that writes for ever without a line end must not fill the memory.
+_LINE_LIMIT = 128 << 20
+
+
+class LineSplitter:
+    """Cuts a stream of bytes into JSON lines; the cost is linear in the bytes.
+
+    ``noise`` counts the lines that are no JSON object: what a child prints beside the protocol,
+    or the rest of a line whose beginning an earlier plugin had read. Empty lines do not count.
+    """
+
+    def __init__(self, on_line: Callable[[bytes], None], *, limit: int = _LINE_LIMIT) -> None:
+        self._on_line = on_line
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.noise = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; calls ``on_line`` for each whole line, without its end."""
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            self._keep(data[start:end])
+            self.finish()
+            start = end + 1
+        if start < len(data):
+            self._keep(data[start:] if start else data)
+
+    def finish(self) -> None:
+        """Take what there is for a whole line: a line end was read, or the stream has ended."""
+        line = b"".join(self._parts).strip()
+        too_long = self._size > self._limit
+        self._parts.clear()
+        self._size = 0
+        if line.startswith(b"{") and line.endswith(b"}"):
+            self._on_line(line)
+        elif line or too_long:
+            self.noise += 1
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            self._parts.clear()
+        else:
+            self._parts.append(piece)
+
+
+def as_line(message: bytes) -> bytes:
+    """A JSON text as one line; inside JSON a line end is only ever white space."""
+    return message.replace(b"\n", b" ") + b"\n"

@@ -1,0 +1,101 @@
+"""The child's stdin and stdout as a transport: one JSON message a line.
+
+Writing goes to the named pipe that is the child's stdin. Reading is done elsewhere: whoever
+moves the child's stdout into its log hands every byte to :meth:`StdioTransport.feed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+
+from codexd.appserver.errors import LinkLost, NotReading
+from codexd.appserver.lines import LineSplitter, as_line
+from codexd.appserver.transport import (
+    UNREAD_LIMIT,
+    OnLost,
+    OnMessage,
+    ignore_loss,
+    ignore_message,
+)
+
+
+class StdioTransport:
+    """A transport over the pipe at ``stdin_path``; see :class:`.transport.Transport`."""
+
+    max_message_bytes = None
+
+    def __init__(self, stdin_path: str) -> None:
+        self._path = stdin_path
+        self._descriptor: int | None = None
+        self._unsent: deque[memoryview] = deque()
+        self._on_lost: OnLost = ignore_loss
+        self._splitter = LineSplitter(ignore_message)
+        self.buffered = 0
+
+    @property
+    def noise(self) -> int:
+        """How many lines of stdout were no messages."""
+        return self._splitter.noise
+
+    def bind(self, on_message: OnMessage, on_lost: OnLost) -> None:
+        """See :class:`.transport.Transport`."""
+        self._splitter = LineSplitter(on_message)
+        self._on_lost = on_lost
+
+    async def connect(self) -> None:
+        """Open the pipe. Raises OSError if it is not there."""
+        # Read-write: opening it for writing only fails while the child has not opened it.
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        # An earlier plugin may have died in the middle of a line: end it.
+        self._write(b"\n")
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the child's stdout."""
+        if self._descriptor is not None:
+            self._splitter.feed(data)
+
+    def send(self, data: bytes) -> None:
+        """See :class:`.transport.Transport`."""
+        if self._descriptor is None:
+            raise LinkLost("The server's stdin is not open.")
+        if self.buffered > UNREAD_LIMIT:
+            raise NotReading(f"The server has left {self.buffered} bytes of its stdin unread.")
+        self._write(as_line(data))
+
+    def close(self) -> None:
+        """Let go of the pipe; what the child has not taken is dropped."""
+        if self._descriptor is not None:
+            asyncio.get_running_loop().remove_writer(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._unsent.clear()
+        self.buffered = 0
+
+    def _write(self, data: bytes) -> None:
+        was_idle = not self._unsent
+        self._unsent.append(memoryview(data))
+        self.buffered += len(data)
+        if was_idle:
+            self._flush()
+            if self._unsent and self._descriptor is not None:
+                asyncio.get_running_loop().add_writer(self._descriptor, self._flush)
+
+    def _flush(self) -> None:
+        while self._unsent and self._descriptor is not None:
+            try:
+                written = os.write(self._descriptor, self._unsent[0])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.close()
+                self._on_lost(f"The server's stdin cannot be written: {error.strerror}.")
+                return
+            self.buffered -= written
+            if written == len(self._unsent[0]):
+                self._unsent.popleft()
+            else:
+                self._unsent[0] = self._unsent[0][written:]
+        if self._descriptor is not None:
+            asyncio.get_running_loop().remove_writer(self._descriptor)

@@ -1,0 +1,196 @@
+"""A WebSocket to the child, over a Unix socket or TCP.
+
+Frames are handled where the bytes arrive, inside the loop's callback: a message costs no task
+switch. The child is never pinged: a busy one may be slow to answer, and a dead one is seen by
+the end of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.frames import Frame
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+from codexd.appserver.endpoint import Endpoint
+from codexd.appserver.errors import LinkLost, LinkRefused, MessageTooLong, NotReading
+from codexd.appserver.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
+from codexd.appserver.transport import (
+    UNREAD_LIMIT,
+    OnLost,
+    OnMessage,
+    ignore_loss,
+    ignore_message,
+)
+
+_READ_BYTES = 256 << 10
+
+
+class WebSocketTransport:
+    """A transport to a `unix` or `ws` endpoint; see :class:`.transport.Transport`."""
+
+    max_message_bytes = CODEX_MESSAGE_BYTES
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._on_message: OnMessage = ignore_message
+        self._on_lost: OnLost = ignore_loss
+        self._wire: _Wire | None = None
+
+    @property
+    def buffered(self) -> int:
+        """See :class:`.transport.Transport`."""
+        return self._wire.buffered if self._wire is not None else 0
+
+    def bind(self, on_message: OnMessage, on_lost: OnLost) -> None:
+        """See :class:`.transport.Transport`."""
+        self._on_message = on_message
+        self._on_lost = on_lost
+
+    async def connect(self) -> None:
+        """Connect and upgrade; see :class:`.transport.Transport`."""
+        endpoint = self._endpoint
+        wire = _Wire(self._uri(), self._on_message, self._lost)
+        loop = asyncio.get_running_loop()
+        try:
+            if endpoint.kind == "unix":
+                await loop.create_unix_connection(lambda: wire, endpoint.path)
+            else:
+                await loop.create_connection(lambda: wire, endpoint.host, endpoint.port)
+            await wire.upgraded
+        except BaseException:
+            wire.close()
+            raise
+        self._wire = wire
+
+    def send(self, data: bytes) -> None:
+        """See :class:`.transport.Transport`."""
+        wire = self._wire
+        if wire is None or not wire.is_open:
+            raise LinkLost(f"There is no connection to {self._endpoint.url}.")
+        if len(data) > CODEX_MESSAGE_BYTES:
+            raise MessageTooLong(
+                f"A message of {len(data)} bytes is more than the {CODEX_MESSAGE_BYTES} "
+                f"that the server takes on {self._endpoint.url}."
+            )
+        if wire.buffered > UNREAD_LIMIT:
+            raise NotReading(f"The server has left {wire.buffered} bytes unread.")
+        wire.send(data)
+
+    def close(self) -> None:
+        """See :class:`.transport.Transport`."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _uri(self) -> str:
+        if self._endpoint.kind == "unix":
+            return "ws://localhost/"
+        host = self._endpoint.host
+        return f"ws://{f'[{host}]' if ':' in host else host}:{self._endpoint.port}/"
+
+    def _lost(self, reason: str) -> None:
+        self._wire = None
+        self._on_lost(reason)
+
+
+class _Wire(asyncio.BufferedProtocol):
+    """One connection: bytes to messages and back."""
+
+    def __init__(self, uri: str, on_message: OnMessage, on_lost: OnLost) -> None:
+        self._protocol = ClientProtocol(parse_uri(uri), max_size=None)
+        self._assembler = MessageAssembler(self._protocol)
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._buffer = bytearray(_READ_BYTES)
+        self._view = memoryview(self._buffer)
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+        self.upgraded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_open(self) -> bool:
+        return not self._closed and self._protocol.state is State.OPEN
+
+    @property
+    def buffered(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def send(self, data: bytes) -> None:
+        send_message(self._protocol, data)
+        self._flush()
+
+    def close(self) -> None:
+        self._closed = True
+        if not self.upgraded.done():
+            self.upgraded.cancel()
+        if self._transport is None:
+            return
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(1000)
+            self._flush()
+        # What the child does not take of the farewell is of no use to anybody.
+        self._transport.abort() if self.buffered else self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._protocol.send_request(self._protocol.connect())
+        self._flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._protocol.receive_data(bytes(self._view[:nbytes]))
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._frame(event)
+        self._flush()
+        if not self.upgraded.done():
+            self._settle_upgrade()
+        elif self._protocol.close_expected() and self._transport is not None:
+            # A farewell from either side: nothing more will come that is worth waiting for.
+            self._transport.close()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        reason = f"The server closed the connection{f': {exc}' if exc else ''}."
+        if not self.upgraded.done():
+            self.upgraded.set_exception(ConnectionResetError(reason))
+        elif not self.upgraded.cancelled() and self.upgraded.exception() is None:
+            self._on_lost(reason)
+
+    def _frame(self, frame: Frame) -> None:
+        message = self._assembler.add(frame)
+        if message is not None and not self._closed:
+            self._on_message(message)
+
+    def _settle_upgrade(self) -> None:
+        refusal = self._protocol.handshake_exc
+        if self._protocol.state is State.OPEN:
+            self.upgraded.set_result(None)
+        elif isinstance(refusal, InvalidStatus):
+            status = refusal.response.status_code
+            self.upgraded.set_exception(LinkRefused(f"The endpoint answered HTTP {status}."))
+        elif isinstance(refusal, InvalidHandshake):
+            self.upgraded.set_exception(LinkRefused(f"The endpoint is no WebSocket: {refusal}."))
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            # The empty one stands for the end of the stream.
+            if self._transport is None:
+                return
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.close()

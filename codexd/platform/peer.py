@@ -1,0 +1,33 @@
+"""Who is at the other end of a Unix socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from typing import Protocol
+
+# macOS, sys/un.h: SOL_LOCAL and LOCAL_PEERCRED; the answer is a struct xucred (sys/ucred.h):
+# version, uid, number of groups, groups.
+_SOL_LOCAL = 0
+_LOCAL_PEERCRED = 1
+_XUCRED = struct.Struct("=IIh2x16I")
+# Linux, unix(7): SO_PEERCRED answers pid, uid, gid.
+_UCRED = struct.Struct("=iII")
+
+
+class _Socket(Protocol):
+    def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes: ...
+
+
+def peer_uid(connected: _Socket) -> int:
+    """The user id of the process that made the connection.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    if sys.platform == "linux":
+        answer = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return int(_UCRED.unpack(answer)[1])
+    answer = connected.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size)
+    return int(struct.unpack_from("=II", answer)[1])
