@@ -1,0 +1,112 @@
+"""Writes what the reference pages take from the code: `python -m tests.support.make_reference`.
+
+A page holds it between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from codexd.cli.main import COMMANDS, cli
+from codexd.lifecycle import TRANSITIONS, ChildEvent
+from codexd.settings import BY_NAME, SETTINGS
+
+REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
+_SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def settings_table() -> str:
+    """Every setting: flag, variables, default, meaning."""
+    lines = ["| Flag | Environment | Default | Meaning |", "| --- | --- | --- | --- |"]
+    for setting in SETTINGS:
+        variables = ", then ".join(f"`{name}`" for name in setting.env)
+        flag = f"`{setting.flag} {setting.metavar}`"
+        lines.append(_row(flag, variables, setting.default_text, setting.help))
+    return "\n".join(lines)
+
+
+def command_list() -> str:
+    """Every command with its own options; those of the settings are common to all."""
+    context = click.Context(cli, info_name="codexd")
+    parts = []
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts.append(_describe(name, command, click.Context(command, context, info_name=name)))
+    return "\n\n".join(parts)
+
+
+def _describe(name: str, command: click.Command, context: click.Context) -> str:
+    own = [parameter for parameter in command.params if parameter.name not in BY_NAME]
+    arguments = [
+        piece
+        for parameter in own
+        if isinstance(parameter, click.Argument)
+        for piece in parameter.get_usage_pieces(context)
+    ]
+    usage = " ".join(["codexd", name, "[OPTIONS]", *arguments])
+    lines = [f"## {name}", f"`{usage}`", inspect.cleandoc(command.help or "")]
+    records = [p.get_help_record(context) for p in own if isinstance(p, click.Option)]
+    rows = [_row(f"`{flag}`", help_) for flag, help_ in filter(None, records)]
+    if rows:
+        lines.append("\n".join(["| Option | Meaning |", "| --- | --- |", *rows]))
+    return "\n\n".join(lines)
+
+
+def _row(*cells: str) -> str:
+    texts = [" ".join(cell.split()).replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(texts)} |"
+
+
+def transition_table() -> str:
+    """The child's states and events, a row for each state."""
+    states = list(dict.fromkeys(state for state, _ in TRANSITIONS))
+    lines = [
+        "| State | " + " | ".join(event.value for event in ChildEvent) + " |",
+        "| --- |" + " --- |" * len(ChildEvent),
+    ]
+    for state in sorted(states):
+        cells = [TRANSITIONS.get((state, event), "") for event in ChildEvent]
+        lines.append(f"| **{state}** | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def transition_drawing() -> str:
+    """The same, as a drawing; events that lead between the same two states share an arrow."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (state, event), then in TRANSITIONS.items():
+        arrows.setdefault((state, then), []).append(event.value)
+    lines = [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in sorted(arrows.items())]
+    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> idle", *lines, "```"])
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "commands": command_list,
+    "transitions": transition_table,
+    "drawing": transition_drawing,
+}
+
+
+def updated(text: str) -> str:
+    """A page with its generated sections as the code has them now."""
+
+    def fill(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{SECTIONS[found[2]]()}\n\n{found[3]}"
+
+    return _SECTION.sub(fill, text)
+
+
+def main() -> None:
+    """Write every page."""
+    for page in sorted(REFERENCE.glob("*.md")):
+        page.write_text(updated(page.read_text()))
+
+
+if __name__ == "__main__":
+    main()

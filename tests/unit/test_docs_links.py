@@ -1,0 +1,79 @@
+"""No link leads nowhere, no page is out of reach, and no command or flag is made up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+from codexd.cli.main import COMMANDS, cli
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+# Flags of other programs that the pages name.
+FOREIGN_FLAGS = {
+    "--disable-linger",
+    "--endpoint",
+    "--listen",
+    "--out",
+    "--remote",
+    "--unix-socket",
+    "--upgrade",
+    "--user",
+    "--dry-run",
+}
+
+
+def links(page: Path) -> Iterator[str]:
+    """The targets of a page's links that stay in this repository."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"[a-z]+:", target):
+            yield target.partition("#")[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert [target for target in links(page) if not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_within_reach_of_the_readme() -> None:
+    seen: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page.suffix != ".md" or page in seen:
+            continue
+        seen.add(page)
+        waiting += [(page.parent / target).resolve() for target in links(page)]
+    assert [page for page in PAGES if page not in seen] == []
+
+
+def code(page: Path) -> str:
+    """Everything of a page that is set as code, without comments of the shell."""
+    blocks = re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", page.read_text(), re.DOTALL)
+    text = "\n".join(block or span for block, span in blocks)
+    return re.sub(r"(?m)(^|\s)#.*$", "", text)
+
+
+@cache
+def flags() -> set[str]:
+    """Every flag of every command."""
+    context = click.Context(cli)
+    commands = [cli.get_command(context, name) for name in COMMANDS]
+    parameters = [parameter for command in commands if command for parameter in command.params]
+    return {flag for parameter in parameters for flag in parameter.opts} | {"--help", "--version"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_and_flag_exists(page: Path) -> None:
+    text = code(page)
+    named = re.findall(r"(?:^|[\s/])codexd ([a-z][a-z-]+)\b", text, re.MULTILINE)
+    assert [name for name in named if name not in COMMANDS] == []
+    given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert given - flags() - FOREIGN_FLAGS == set()
