@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,19 @@ def test_every_key_of_an_event_is_in_its_page() -> None:
     page = (REFERENCE / "events.md").read_text()
     keys = [field.encode_name for field in msgspec.structs.fields(contracts.Event)]
     assert [key for key in keys if f"| `{key}` |" not in page] == []
+
+
+def test_every_dependency_has_its_reason() -> None:
+    with (PACKAGE.parent / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [*project["dependencies"], *(item for extra in extras for item in extra)]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in wanted}  # type: ignore[index]
+    page = (PACKAGE.parent / "docs/dependencies.md").read_text()
+    cells = {
+        name.strip()
+        for row in re.findall(r"^\|.*\|$", page, re.MULTILINE)
+        for cell in row.split("|")
+        for name in cell.split(",")
+    }
+    assert names <= cells

@@ -1,8 +1,10 @@
-"""Higher rooms import lower ones only, by whatever kind of import."""
+"""Higher rooms import lower ones only, and what must start quickly loads nothing heavy."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +131,34 @@ def test_an_import_that_goes_down_is_let_through(tmp_path: Path, where: str, lin
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(line)
     assert violations(tmp_path / "codexd") == []
+
+
+LIGHT = ("config", "status", "events", "logs")
+HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2")
+RUN_LIGHT = """
+import sys
+from codexd.cli.main import main
+for command in {commands!r}:
+    try:
+        main([command])
+    except SystemExit:
+        pass
+print("heavy:", *(name for name in {heavy!r} if name in sys.modules))
+"""
+
+
+def heavy_modules(cwd: Path, *commands: str) -> str:
+    """Which heavy packages a process has loaded after it ran these commands."""
+    code = RUN_LIGHT.format(commands=commands, heavy=HEAVY)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_commands_that_only_read_load_nothing_heavy(tmp_path: Path) -> None:
+    assert heavy_modules(tmp_path, *LIGHT) == "heavy:"
+
+
+def test_a_heavy_command_is_found(tmp_path: Path) -> None:
+    assert heavy_modules(tmp_path, "render-circus") == "heavy: jinja2"
