@@ -69,7 +69,7 @@ def works(venv: Path, root: Path) -> bool:
 
 def install(venv: Path, root: Path, extras: list[str]) -> str | None:
     """Install this checkout with ``extras``, editable."""
-    pip = [str(venv / "bin/python"), "-m", "pip", "install", "--quiet"]
+    pip = [str(venv / "bin/python"), "-m", "pip", "install", "-qq"]
     options = ["--disable-pip-version-check", "--no-input", "--editable"]
     if run([*pip, *options, f".[{','.join(extras)}]"], root, show=True) != 0:
         return "the packages cannot be installed; pip says why above"

@@ -82,8 +82,10 @@ def test_any_interpreter_path_in_one_line_is_run(text: str) -> None:
 def test_the_command_for_an_odd_interpreter_is_that_of_circus() -> None:
     usual = plugin_argv(parse(render_circus_ini(DEFAULT, python="/usr/bin/python3")))
     odd = plugin_argv(parse(render_circus_ini(DEFAULT, python="/my bin/python3")))
+    # Circus puts the interpreter of this suite first, in as many words as its path has.
+    usual = usual[usual.index("-c") - 1 :]
     config = usual.index("--config") + 1
-    usual[config], odd[config] = "", ""  # circus adds a few options of its own
+    usual[config], odd[config] = "", ""  # it adds a few options of its own, too
     assert odd[1:-1] == usual[1:-1]
 
 
