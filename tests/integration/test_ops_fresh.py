@@ -60,7 +60,23 @@ def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> 
     (fresh / ".venv/bin/pip").write_text("")
     again = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, b"")
+    assert_smoke_is_well(fresh)
     assert_wheel_has_templates(fresh)
+
+
+def assert_smoke_is_well(fresh: Path) -> None:
+    # A repository may have any file, and Python would take this one for its own.
+    (fresh / "json.py").write_text("raise SystemExit('not the real one')\n")
+    smoke = subprocess.run(
+        [str(fresh / "ops/codexd"), "smoke"],
+        cwd=fresh,
+        env=environ(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert smoke.returncode == 0, smoke.stdout + smoke.stderr
+    (fresh / "json.py").unlink()
 
 
 def assert_wheel_has_templates(fresh: Path) -> None:
