@@ -179,11 +179,14 @@ class AppendLog:
         self._adopt(descriptor)
 
     def _shift_backups(self) -> None:
-        for number in range(self._backups, 1, -1):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{self.path}.{number - 1}", f"{self.path}.{number}")
-        if self._backups:
-            os.rename(self.path, f"{self.path}.1")
+        if not self._backups:
+            return
+        free = 1
+        while free < self._backups and os.path.lexists(f"{self.path}.{free}"):
+            free += 1
+        for number in range(free, 1, -1):
+            os.rename(f"{self.path}.{number - 1}", f"{self.path}.{number}")
+        os.rename(self.path, f"{self.path}.1")
 
     # -- healing -----------------------------------------------------------------------------
 

@@ -90,11 +90,18 @@ def _start_of(files: list[BinaryIO], lines: int | None) -> tuple[list[BinaryIO],
         return files[:1], size(files[0]) if files else 0
     for count, file in enumerate(files, start=1):
         starts = list(islice(line_starts_backward(file, size(file)), lines))
-        # The first line of a file may have begun in the one before it.
-        if len(starts) == lines and (starts[-1] > 0 or count == len(files)):
+        if starts[-1:] == [0] and count < len(files) and not _ends_a_line(files[count]):
+            # A rotation may come in the middle of a line, which then begins in the older file.
+            starts.pop()
+        if len(starts) == lines:
             return files[:count][::-1], starts[-1]
-        lines -= max(len(starts) - 1, 0)
+        lines -= len(starts)
     return files[::-1], 0
+
+
+def _ends_a_line(file: BinaryIO) -> bool:
+    end = size(file)
+    return end == 0 or os.pread(file.fileno(), 1, end - 1) == b"\n"
 
 
 def _is_at(path: str, file: BinaryIO, offset: int) -> bool:

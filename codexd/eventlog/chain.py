@@ -1,44 +1,28 @@
-"""The files of one log, oldest to newest, while someone else rotates them."""
+"""The files of one log, newest to oldest, while someone else rotates them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
-
-def chain_paths(path: str) -> list[str]:
-    """``path`` and its rotated files as they are named now, newest first."""
-    directory, name = os.path.split(path)
-    try:
-        names = os.listdir(directory or ".")
-    except OSError:
-        return [path]
-    suffixes = [entry[len(name) + 1 :] for entry in names if entry.startswith(f"{name}.")]
-    numbers = [int(suffix) for suffix in suffixes if suffix.isascii() and suffix.isdigit()]
-    # One more than there are: a rotation may be about to make it.
-    return [path, *(f"{path}.{number}" for number in range(1, max(numbers, default=0) + 2))]
+# Rotations that come while the files are opened; more than one is a matter of tiny files.
+_ATTEMPTS: Final = 100
 
 
 @contextlib.contextmanager
 def open_chain(path: str) -> Iterator[list[BinaryIO]]:
-    """Every file of the log that can be read, newest first; closed at the end.
-
-    Opened from the newest to the oldest, the way that a rotation moves names: a file may be met
-    twice (and is then left out the second time), but is never missed.
-    """
-    files: list[BinaryIO] = []
+    """Every file of the log that can be read, newest first; closed at the end."""
     with contextlib.ExitStack() as stack:
-        seen: set[tuple[int, int]] = set()
-        for candidate in chain_paths(path):
-            with contextlib.suppress(OSError):
-                file = open(candidate, "rb")  # noqa: SIM115
-                stack.callback(file.close)
-                status = os.fstat(file.fileno())
-                if (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    files.append(file)
+        before = _identity(path)
+        files = _open_all(path, stack)
+        for _ in range(_ATTEMPTS):
+            now = _identity(path)
+            if now == before:
+                break
+            stack.pop_all().close()
+            before, files = now, _open_all(path, stack)
         yield files
 
 
@@ -50,3 +34,39 @@ def inode(file: BinaryIO) -> int:
 def size(file: BinaryIO) -> int:
     """The size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _open_all(path: str, stack: contextlib.ExitStack) -> list[BinaryIO]:
+    # From the newest to the oldest, the way that a rotation moves names: a file may be met
+    # twice, and is left out the second time, but none is missed.
+    files: list[BinaryIO] = []
+    seen: set[tuple[int, int]] = set()
+    for candidate in _names(path):
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(open(candidate, "rb"))  # noqa: SIM115
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                files.append(file)
+    return files
+
+
+def _names(path: str) -> list[str]:
+    directory, name = os.path.split(path)
+    try:
+        entries = os.listdir(directory or ".")
+    except OSError:
+        return [path]
+    suffixes = [entry[len(name) + 1 :] for entry in entries if entry.startswith(f"{name}.")]
+    numbers = {int(suffix) for suffix in suffixes if suffix.isascii() and suffix.isdigit()}
+    # A rotation may be about to move each of them one up.
+    moved = {number + 1 for number in numbers | {0}}
+    return [path, *(f"{path}.{number}" for number in sorted(numbers | moved))]
