@@ -1,0 +1,121 @@
+"""The stdio transport on a real named pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from codexd.appserver import transport_stdio
+from codexd.appserver.errors import LinkLost, NotReading
+from codexd.appserver.transport_stdio import StdioTransport
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> str:
+    path = str(tmp_path / "stdin")
+    os.mkfifo(path, 0o600)
+    return path
+
+
+def run(coroutine: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await coroutine()
+
+    asyncio.run(main())
+
+
+def read_all(descriptor: int) -> bytes:
+    pieces = []
+    while True:
+        try:
+            pieces.append(os.read(descriptor, 65536))
+        except BlockingIOError:
+            return b"".join(pieces)
+
+
+def test_messages_are_lines_whatever_white_space_is_in_them(pipe: str) -> None:
+    async def act() -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        transport = StdioTransport(pipe)
+        await transport.connect()
+        transport.send(b'{\n "a": 1\n}')
+        transport.send(b'{"b":2}')
+        # The first line ends what an earlier plugin may have left unfinished.
+        assert read_all(reader) == b'\n{  "a": 1 }\n{"b":2}\n'
+        transport.close()
+        os.close(reader)
+
+    run(act)
+
+
+def test_a_full_pipe_blocks_nobody_and_keeps_the_order(pipe: str) -> None:
+    async def act() -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        transport = StdioTransport(pipe)
+        await transport.connect()
+        sent = [b'{"n":%d,"x":"%s"}' % (n, b"y" * 50_000) for n in range(40)]
+        for message in sent:
+            transport.send(message)
+        assert transport.buffered > 1_000_000
+        received = b""
+        async with asyncio.timeout(20):
+            while transport.buffered:
+                received += read_all(reader)
+                await asyncio.sleep(0)
+        received += read_all(reader)
+        assert received.strip().split(b"\n") == sent
+        transport.close()
+        os.close(reader)
+
+    run(act)
+
+
+def test_a_child_that_reads_nothing_fills_no_memory(
+    pipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_stdio, "UNREAD_LIMIT", 100_000)
+
+    async def act() -> None:
+        transport = StdioTransport(pipe)
+        await transport.connect()
+        message = b'{"x":"%s"}' % (b"y" * 50_000)
+        while transport.buffered <= 100_000:
+            transport.send(message)
+        with pytest.raises(NotReading, match="unread"):
+            transport.send(message)
+        assert transport.buffered < 200_000
+        transport.close()
+        assert transport.buffered == 0
+
+    run(act)
+
+
+def test_what_is_fed_comes_out_as_messages_while_it_is_open(pipe: str) -> None:
+    heard: list[bytes] = []
+    transport = StdioTransport(pipe)
+    transport.bind(heard.append, lambda _reason: None)
+
+    async def act() -> None:
+        await transport.connect()
+        transport.feed(b'tail of a line"}\n{"a":1}\n{"b"')
+        transport.close()
+        transport.feed(b":2}\n")
+
+    run(act)
+    assert heard == [b'{"a":1}']
+    assert transport.noise == 1
+
+
+def test_without_its_pipe_there_is_no_connection(tmp_path: Path) -> None:
+    async def act() -> None:
+        transport = StdioTransport(str(tmp_path / "none"))
+        with pytest.raises(FileNotFoundError):
+            await transport.connect()
+        with pytest.raises(LinkLost):
+            transport.send(b"{}")
+
+    run(act)
