@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from codexd.config import Server
+from codexd.config import Config, Server
 
 Kind = Literal["stdio", "unix", "ws"]
 
@@ -77,14 +77,21 @@ def _parse_websocket(url: str) -> Endpoint:
     return Endpoint("ws", url, host=host, port=port)
 
 
-def check_endpoint(server: Server, environ: Mapping[str, str]) -> None:
+def check_endpoint(config: Config, environ: Mapping[str, str]) -> None:
     """See that the configured endpoint is one that codexd can use.
 
     Raises:
         BadEndpoint: with one line for the user.
     """
-    if server.mode == "app-server":
-        parse_endpoint(server.endpoint, environ, cwd=server.child_cwd)
+    if config.server.mode != "app-server":
+        return
+    server = config.server
+    endpoint = parse_endpoint(server.endpoint, environ, cwd=server.child_cwd)
+    if config.policy.hub_default_socket and endpoint.path == default_control_socket(environ):
+        raise BadEndpoint(
+            f'The hub and the server cannot both be on "{endpoint.path}": with '
+            "--hub-default-socket true, give the server another --server-endpoint."
+        )
 
 
 def child_arguments(server: Server) -> list[str]:

@@ -34,7 +34,12 @@ class Exchange(Protocol):
     """Who carries messages between the child and the clients."""
 
     def child_ready(
-        self, send: Callable[[bytes], None], initialize_result: bytes, *, same_child: bool
+        self,
+        send: Callable[[bytes], None],
+        initialize_result: bytes,
+        *,
+        same_child: bool,
+        pid: int | None,
     ) -> None: ...
 
     def child_message(self, data: bytes) -> None: ...
@@ -188,7 +193,9 @@ class Conversation:
         self.last_heard = self._loop.time()
         after_ms = round((self.last_heard - begun) * 1000)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
-        self._exchange.child_ready(link.send, result or b"{}", same_child=known is not None)
+        self._exchange.child_ready(
+            link.send, result or b"{}", same_child=known is not None, pid=pid
+        )
         link.listen()
 
     # -- the handshake, for the next plugin --------------------------------------------------

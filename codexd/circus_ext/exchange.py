@@ -2,33 +2,182 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import secrets
 from collections.abc import Callable
 
+import msgspec
+
+from codexd.api.routes import Routes
+from codexd.api.server import HubServer, ServerLimits
+from codexd.appserver.endpoint import default_control_socket
+from codexd.appserver.errors import LinkError
+from codexd.appserver.hub import (
+    Action,
+    CloseClient,
+    Emit,
+    Hub,
+    HubLimits,
+    SessionChanged,
+    ToChild,
+    ToClient,
+)
 from codexd.circus_ext.memory import Memory
 from codexd.config import Config
 
+logger = logging.getLogger("codexd")
+
+_HEAL_S = 1.0
+
 
 class Exchange:
+    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`."""
+
     def __init__(self, config: Config, memory: Memory) -> None:
         self._config = config
         self._memory = memory
+        policy = config.policy
+        self._loop = asyncio.get_event_loop()
+        self._hub = Hub(
+            limits=HubLimits(
+                initialize_timeout_s=policy.hub_initialize_ms / 1000,
+                wait_s=policy.hub_wait_ms / 1000,
+            ),
+            id_prefix=f"hub-{secrets.token_hex(4)}-",
+            endpoint=config.server.endpoint,
+        )
+        self._limits = ServerLimits(
+            backlog_bytes=policy.hub_backlog_bytes,
+            head_timeout_s=policy.hub_initialize_ms / 1000,
+        )
+        routes = Routes(lambda: memory.recorder.child.ready, self._status)
+        self._server = HubServer(self, routes, self._limits, on_cut=self._on_cut)
+        self._send: Callable[[bytes], None] | None = None
+        self._count = 0
+        self._paths = [config.runtime.hub_socket_path]
+        if policy.hub_default_socket:
+            self._paths.append(default_control_socket(os.environ))
+        self._unserved = list(self._paths)
+        self._complained: set[str] = set()
+        self._healing: asyncio.Task[None] | None = None
+        self._heal_at = 0.0
 
     async def start(self) -> None:
-        return
+        """Take over the sessions there are, and let clients in."""
+        self._hub.restore(list(self._memory.state.sessions.values()))
+        await self._heal()
 
     async def stop(self) -> None:
-        return
+        """Send the clients away."""
+        if self._healing is not None:
+            self._healing.cancel()
+            await asyncio.gather(self._healing, return_exceptions=True)
+        await self._server.close()
 
     def tick(self) -> None:
-        return
+        """Time passes; call it every 100 ms or so."""
+        now = self._loop.time()
+        self._do(self._hub.tick(now))
+        if now >= self._heal_at and (self._healing is None or self._healing.done()):
+            self._heal_at = now + _HEAL_S
+            self._healing = self._loop.create_task(self._heal())
+
+    async def _heal(self) -> None:
+        """Serve every path, also one whose socket was taken away."""
+        try:
+            await self._server.heal()
+        except OSError as error:
+            logger.warning("%s", error)
+        for path in list(self._unserved):
+            try:
+                await self._server.listen(path)
+                self._unserved.remove(path)
+                self._complained.discard(path)
+            except OSError as error:
+                self._complain(path, error)
+
+    def _complain(self, path: str, error: OSError) -> None:
+        """Once for each trouble: the path is tried again every second."""
+        if path not in self._complained:
+            self._complained.add(path)
+            message = f"The socket {path} cannot be served: {error}"
+            self._memory.recorder.event("error", "hub.socket.failed", message, {"path": path})
+
+    # -- clients (HubAdapter) ----------------------------------------------------------------
+
+    def opened(self) -> int:
+        """A client has connected."""
+        self._count += 1
+        self._do(self._hub.client_opened(self._count, self._loop.time()))
+        return self._count
+
+    def message(self, client: int, data: bytes) -> None:
+        """A client has sent a message."""
+        self._do(self._hub.client_message(client, data, self._loop.time()))
+
+    def closed(self, client: int) -> None:
+        """A client is gone."""
+        self._do(self._hub.client_closed(client, self._loop.time()))
+
+    def _on_cut(self, client: int, unread: int) -> None:
+        message = f"A client was cut off: it left {unread} bytes unread."
+        detail = {"client": client, "unreadBytes": unread}
+        self._memory.recorder.event("warn", "client.cut", message, detail)
+
+    # -- the child ---------------------------------------------------------------------------
 
     def child_ready(
-        self, send: Callable[[bytes], None], initialize_result: bytes, *, same_child: bool
+        self,
+        send: Callable[[bytes], None],
+        initialize_result: bytes,
+        *,
+        same_child: bool,
+        pid: int | None,
     ) -> None:
-        return
+        """The handshake with a child is done."""
+        self._send = send
+        now = self._loop.time()
+        self._do(
+            self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
+        )
 
     def child_message(self, data: bytes) -> None:
-        return
+        """The child has sent a message."""
+        self._do(self._hub.child_message(data, self._loop.time()))
 
     def child_lost(self, reason: str) -> None:
-        return
+        """The child is gone."""
+        self._send = None
+        self._do(self._hub.child_lost(reason, self._loop.time()))
+
+    # -- carrying out ------------------------------------------------------------------------
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case ToClient(client, data):
+                    self._server.send(client, data)
+                case ToChild(data):
+                    self._to_child(data)
+                case Emit(level, type_, message, detail):
+                    self._memory.recorder.event(level, type_, message, detail)
+                case SessionChanged(record):
+                    self._memory.recorder.session(record)
+                case CloseClient(client, code, reason):
+                    self._server.close_client(client, code, reason)
+
+    def _to_child(self, data: bytes) -> None:
+        if self._send is None:
+            return
+        try:
+            self._send(data)
+        except LinkError as error:
+            # The loss of the link is told by the link itself, and the hub answers then.
+            logger.warning("%s", error)
+
+    def _status(self) -> bytes:
+        child = self._memory.recorder.child
+        document = {"ready": child.ready, "childPid": child.pid, **self._hub.snapshot()}
+        return msgspec.json.encode(document) + b"\n"

@@ -46,7 +46,7 @@ class Daemon:
             CannotStart: with the reason.
         """
         try:
-            check_endpoint(self.config.server, os.environ)
+            check_endpoint(self.config, os.environ)
         except BadEndpoint as error:
             raise CannotStart(str(error), is_configuration=True) from error
         try:

@@ -1,0 +1,124 @@
+"""The clients of the hub, and the handles that each has open on the one connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from codexd.appserver.jsonrpc import Fields, Message
+from codexd.appserver.methods import ENDS_HANDLE, HANDLES, RELEASES
+
+
+class ClientInfo(msgspec.Struct):
+    """clientInfo of `initialize`."""
+
+    name: str = ""
+    version: str = ""
+
+
+class Capabilities(msgspec.Struct, rename="camel"):
+    """capabilities of `initialize`."""
+
+    opt_out_notification_methods: list[str] | None = None
+
+
+class InitializeParams(msgspec.Struct, rename="camel"):
+    """params of `initialize`."""
+
+    client_info: ClientInfo = ClientInfo()
+    capabilities: Capabilities | None = None
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection. ``initialize`` is its request for as long as it waits for the answer."""
+
+    number: int
+    opened_at: float
+    info: ClientInfo = field(default_factory=ClientInfo)
+    opt_outs: frozenset[str] = frozenset()
+    initialize: Message | None = None
+    initialize_at: float = 0.0
+    is_initialized: bool = False
+    handles: dict[str, Message] = field(default_factory=dict)
+
+    def introduce(self, message: Message, now: float) -> None:
+        """Take what `initialize` says."""
+        params: InitializeParams = message.params(InitializeParams)
+        self.info = params.client_info
+        if params.capabilities is not None:
+            self.opt_outs = frozenset(params.capabilities.opt_out_notification_methods or ())
+        self.initialize = message
+        self.initialize_at = now
+
+
+class Handles:
+    """Gives each client's handles names of their own on the shared connection.
+
+    ``prefix`` keeps them apart from those of an earlier hub on the same connection.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+
+    def outgoing(self, client: Client, message: Message) -> None:
+        """Rename the handle in a client's request, and note what it opens or ends."""
+        method = message.method or ""
+        name = HANDLES.get(method)
+        if name is None:
+            return
+        value = _text(message.params(Fields).get(name))
+        if value is None:
+            return
+        full = f"{self._prefix}{client.number}:{value}"
+        message.replace_param(name, full)
+        if method in RELEASES:
+            client.handles[full] = message
+        elif method in ENDS_HANDLE:
+            client.handles.pop(full, None)
+
+    def answered(self, client: Client, message: Message, *, ok: bool) -> None:
+        """A request that opened a handle was answered: `command/exec` by its end."""
+        if message.method in RELEASES and (not ok or message.method == "command/exec"):
+            full = _text(message.params(Fields).get(HANDLES[message.method]))
+            client.handles.pop(full or "", None)
+
+    def incoming(self, message: Message) -> tuple[int, bytes] | None:
+        """Whose handle a notification is about, and the notification as that client knows it."""
+        name = HANDLES[message.method or ""]
+        params = message.params(Fields)
+        number, colon, value = (
+            (_text(params.get(name)) or "").removeprefix(self._prefix).partition(":")
+        )
+        if not colon or not number.isdigit():
+            return None
+        params[name] = msgspec.Raw(msgspec.json.encode(value))
+        fields = {**message.fields, "params": params}
+        return int(number), msgspec.json.encode(fields)
+
+    def ended(self, client: Client, message: Message) -> None:
+        """The server says that a handle is over."""
+        if message.method in ENDS_HANDLE:
+            full = _text(message.params(Fields).get(HANDLES[message.method or ""]))
+            client.handles.pop(full or "", None)
+
+    def original(self, full: str) -> str:
+        """The handle as its client knows it."""
+        return full.removeprefix(self._prefix).partition(":")[2]
+
+    @staticmethod
+    def release(full: str, opened_by: Message) -> tuple[str, dict[str, Any]]:
+        """The request that lets a handle go."""
+        method = opened_by.method or ""
+        return RELEASES[method], {HANDLES[method]: full}
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,164 @@
+"""What the hub knows of the app-server's methods (codex 0.163, its own schema and measured).
+
+A method that is in none of these tables passes through untouched.
+"""
+
+from __future__ import annotations
+
+# Notifications with a threadId that go to every initialized connection; the others go to the
+# thread's subscribers.
+BROADCAST = frozenset(
+    {
+        "thread/started",
+        "thread/status/changed",
+        "thread/closed",
+        "thread/archived",
+        "thread/unarchived",
+        "thread/deleted",
+        "thread/name/updated",
+    }
+)
+
+# What a new connection is told unasked, once it is initialized.
+GREETING = frozenset({"configWarning", "remoteControl/status/changed"})
+
+# Requests that change nothing: sent again if the server dies before it answers.
+READ_ONLY = frozenset(
+    {
+        "account/rateLimits/read",
+        "account/read",
+        "account/usage/read",
+        "account/workspaceMessages/read",
+        "app/installed",
+        "app/list",
+        "app/read",
+        "collaborationMode/list",
+        "config/read",
+        "configRequirements/read",
+        "environment/info",
+        "environment/status",
+        "experimentalFeature/list",
+        "fs/getMetadata",
+        "fs/readDirectory",
+        "fs/readFile",
+        "fuzzyFileSearch",
+        "hooks/list",
+        "mcpServer/resource/read",
+        "mcpServerStatus/list",
+        "memory/status",
+        "model/list",
+        "modelProvider/capabilities/read",
+        "permissionProfile/list",
+        "plugin/installed",
+        "plugin/list",
+        "plugin/read",
+        "plugin/search",
+        "plugin/share/list",
+        "plugin/skill/read",
+        "project/list",
+        "project/read",
+        "remoteControl/status/read",
+        "server/diagnostics",
+        "skills/list",
+        "thread/attachment/list",
+        "thread/attachmentOwner/list",
+        "thread/backgroundTerminals/list",
+        "thread/goal/get",
+        "thread/items/list",
+        "thread/items/read",
+        "thread/list",
+        "thread/loaded/list",
+        "thread/queue/list",
+        "thread/read",
+        "thread/realtime/listVoices",
+        "thread/search",
+        "thread/searchOccurrences",
+        "thread/timeline/list",
+        "thread/turns/list",
+        "threadSection/list",
+    }
+)
+
+# Requests whose answer makes the asking connection a subscriber of the thread in it.
+SUBSCRIBING = frozenset({"thread/start", "thread/resume", "thread/fork"})
+# Those of them whose thread is not known before the answer.
+OPENING = frozenset({"thread/start", "thread/fork"})
+# Requests that begin a turn.
+TURN_STARTING = frozenset({"turn/start", "review/start"})
+
+# Handles that a client chooses and that mean something on its connection only: the param (or
+# the member of a notification's params) that holds it.
+HANDLES = {
+    "command/exec": "processId",
+    "command/exec/write": "processId",
+    "command/exec/terminate": "processId",
+    "command/exec/resize": "processId",
+    "command/exec/outputDelta": "processId",
+    "process/spawn": "processHandle",
+    "process/writeStdin": "processHandle",
+    "process/kill": "processHandle",
+    "process/resizePty": "processHandle",
+    "process/outputDelta": "processHandle",
+    "process/exited": "processHandle",
+    "fs/watch": "watchId",
+    "fs/unwatch": "watchId",
+    "fs/changed": "watchId",
+    "fuzzyFileSearch/sessionStart": "sessionId",
+    "fuzzyFileSearch/sessionUpdate": "sessionId",
+    "fuzzyFileSearch/sessionStop": "sessionId",
+    "fuzzyFileSearch/sessionUpdated": "sessionId",
+    "fuzzyFileSearch/sessionCompleted": "sessionId",
+    "mcpServer/event/stream/start": "subscriptionId",
+    "mcpServer/event/stream/stop": "subscriptionId",
+    "mcpServer/event/stream/notification": "subscriptionId",
+}
+
+# How a handle that a request opened is let go when its client leaves.
+RELEASES = {
+    "command/exec": "command/exec/terminate",
+    "process/spawn": "process/kill",
+    "fs/watch": "fs/unwatch",
+    "fuzzyFileSearch/sessionStart": "fuzzyFileSearch/sessionStop",
+    "mcpServer/event/stream/start": "mcpServer/event/stream/stop",
+}
+# What ends a handle by itself.
+ENDS_HANDLE = frozenset(
+    {
+        "fs/unwatch",
+        "fuzzyFileSearch/sessionStop",
+        "mcpServer/event/stream/stop",
+        "process/exited",
+    }
+)
+
+# Requests of the server that ask a person for leave to do something.
+APPROVALS = frozenset(
+    {
+        "item/commandExecution/requestApproval",
+        "item/fileChange/requestApproval",
+        "item/permissions/requestApproval",
+        "item/tool/requestUserInput",
+        "mcpServer/elicitation/request",
+        "applyPatchApproval",
+        "execCommandApproval",
+    }
+)
+
+# What a resumed thread is to keep of how its client opened it or last ran a turn on it.
+KEPT_ON_RESUME = (
+    "approvalPolicy",
+    "approvalsReviewer",
+    "baseInstructions",
+    "config",
+    "cwd",
+    "developerInstructions",
+    "model",
+    "modelProvider",
+    "permissions",
+    "personality",
+    "runtimeWorkspaceRoots",
+    "sandbox",
+    "serviceTier",
+)
+# Of a turn's params, those that hold for the turns after it too.
+KEPT_OF_TURN = ("approvalPolicy", "approvalsReviewer", "cwd", "model", "personality", "permissions")

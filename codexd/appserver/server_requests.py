@@ -1,0 +1,164 @@
+"""Requests of the server that its clients answer: approvals above all.
+
+Each goes to every subscriber of its thread; the first answer counts, and the others learn that
+it is resolved. With nobody there it waits for a subscriber.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from codexd.appserver.actions import Action, Emit, ToChild, ToClient
+from codexd.appserver.jsonrpc import Message, notification
+from codexd.appserver.methods import APPROVALS
+
+RESOLVED = "serverRequest/resolved"
+
+
+class Subject(msgspec.Struct, rename="camel"):
+    """What a server request is about; its contents are nobody else's business."""
+
+    thread_id: str | None = None
+    conversation_id: str | None = None
+    turn_id: str | None = None
+    item_id: str | None = None
+
+
+@dataclass(slots=True)
+class ServerRequest:
+    """One request; ``asked`` maps clients to the id under which each was asked."""
+
+    message: Message
+    subject: Subject
+    asked: dict[int, int] = field(default_factory=dict)
+    is_answered: bool = False
+    is_told: bool = False
+
+    @property
+    def thread_id(self) -> str | None:
+        """The thread that it belongs to, if any."""
+        return self.subject.thread_id or self.subject.conversation_id
+
+
+class ServerRequests:
+    """Every request that is not resolved yet."""
+
+    def __init__(self, act: Callable[[Action], None]) -> None:
+        self._act = act
+        self._open: dict[bytes, ServerRequest] = {}
+        self._by_client: dict[tuple[int, bytes], ServerRequest] = {}
+        self._next_id: dict[int, int] = {}
+
+    @property
+    def waiting_approvals(self) -> int:
+        """How many approvals nobody has answered yet."""
+        return sum(
+            not entry.is_answered and entry.message.method in APPROVALS
+            for entry in self._open.values()
+        )
+
+    def of_thread(self, thread_id: str) -> bool:
+        """Whether something waits for an answer on this thread."""
+        return any(entry.thread_id == thread_id for entry in self._open.values())
+
+    def asked(self, message: Message, recipients: Callable[[str | None], Iterable[int]]) -> None:
+        """The server asks (or, after a resume, asks again)."""
+        assert message.id is not None
+        entry = self._open.get(message.id)
+        if entry is None or entry.message.method != message.method:
+            entry = ServerRequest(message, message.params(Subject))
+            self._open[message.id] = entry
+            self._tell(entry, "requested")
+        for client in recipients(entry.thread_id):
+            self._ask(entry, client)
+
+    def deliver(self, client: int, thread_id: str) -> None:
+        """A client has come to a thread: it is asked what waits there."""
+        for entry in list(self._open.values()):
+            if entry.thread_id == thread_id and not entry.is_answered:
+                self._ask(entry, client)
+
+    def _ask(self, entry: ServerRequest, client: int) -> None:
+        if client in entry.asked or entry.is_answered:
+            return
+        own_id = self._next_id.get(client, 0)
+        self._next_id[client] = own_id + 1
+        entry.asked[client] = own_id
+        raw_id = b"%d" % own_id
+        self._by_client[client, raw_id] = entry
+        self._act(ToClient(client, entry.message.with_id(raw_id)))
+
+    def answered(self, client: int, answer: Message) -> None:
+        """A client answers; only the first answer reaches the server."""
+        assert answer.id is not None
+        entry = self._by_client.get((client, answer.id))
+        if entry is None or entry.is_answered:
+            return
+        is_last = len(entry.asked) == 1
+        if entry.thread_id is None and "error" in answer.fields and not is_last:
+            # What concerns no thread is for whichever client can do it; this one cannot.
+            self._unask(entry, client)
+            return
+        entry.is_answered = True
+        server_id = entry.message.id
+        assert server_id is not None
+        self._act(ToChild(answer.with_id(server_id)))
+        self._tell(entry, "resolved")
+        if entry.thread_id is None:
+            self._drop(server_id)
+
+    def resolved(self, message: Message) -> None:
+        """The server says that a request is resolved: each client learns it under its own id."""
+        params = message.params(dict[str, msgspec.Raw])
+        server_id = bytes(params.get("requestId", b""))
+        entry = self._drop(server_id)
+        if entry is None:
+            return
+        self._tell(entry, "resolved")
+        for client, own_id in entry.asked.items():
+            own = {**params, "requestId": own_id}
+            self._act(ToClient(client, notification(RESOLVED, own)))
+
+    def ended(self, thread_id: str | None = None) -> None:
+        """The turn, thread or server is gone that asked: nobody is to answer any more."""
+        for server_id, entry in list(self._open.items()):
+            if thread_id is None or entry.thread_id == thread_id:
+                self._drop(server_id)
+                self._tell(entry, "resolved")
+                for client, own_id in entry.asked.items():
+                    own = {"threadId": entry.thread_id or "", "requestId": own_id}
+                    self._act(ToClient(client, notification(RESOLVED, own)))
+
+    def client_gone(self, client: int) -> None:
+        """A client has left; what it was asked still waits for others."""
+        self._next_id.pop(client, None)
+        for entry in list(self._open.values()):
+            if client in entry.asked:
+                self._unask(entry, client)
+
+    def _unask(self, entry: ServerRequest, client: int) -> None:
+        own_id = entry.asked.pop(client)
+        self._by_client.pop((client, b"%d" % own_id), None)
+
+    def _drop(self, server_id: bytes) -> ServerRequest | None:
+        entry = self._open.pop(server_id, None)
+        if entry is not None:
+            for client, own_id in entry.asked.items():
+                self._by_client.pop((client, b"%d" % own_id), None)
+        return entry
+
+    def _tell(self, entry: ServerRequest, what: str) -> None:
+        if entry.message.method not in APPROVALS or (what == "resolved" and entry.is_told):
+            return
+        entry.is_told = what == "resolved"
+        detail: dict[str, Any] = {
+            "method": entry.message.method,
+            "threadId": entry.thread_id,
+            "turnId": entry.subject.turn_id,
+            "itemId": entry.subject.item_id,
+        }
+        self._act(Emit("info", f"approval.{what}", f"An approval was {what}.", detail))

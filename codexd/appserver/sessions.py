@@ -1,0 +1,93 @@
+"""Which thread belongs to which session, and how sessions come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from codexd.appserver.actions import Action, Emit, SessionChanged
+from codexd.clock import now_iso
+from codexd.contracts import SessionRecord
+from codexd.session_id import new_session_id
+
+
+class SessionBook:
+    """The active session of each thread. ``act`` takes what is to be recorded."""
+
+    def __init__(self, endpoint: str, act: Callable[[Action], None]) -> None:
+        self.child_pid: int | None = None
+        self._endpoint = endpoint
+        self._act = act
+        self._by_thread: dict[str, SessionRecord] = {}
+
+    def restore(self, records: Iterable[SessionRecord]) -> list[str]:
+        """Take over the active sessions of the registry; returns their threads."""
+        for record in records:
+            if record.status == "active" and record.thread_id is not None:
+                self._by_thread[record.thread_id] = record
+        return list(self._by_thread)
+
+    def session_of(self, thread_id: str) -> str | None:
+        """The id of the thread's active session."""
+        record = self._by_thread.get(thread_id)
+        return None if record is None else record.session_id
+
+    @property
+    def count(self) -> int:
+        """How many sessions are active."""
+        return len(self._by_thread)
+
+    def used(self, thread_id: str) -> None:
+        """Someone uses the thread: it is an active session, if it was not one already."""
+        if thread_id in self._by_thread:
+            return
+        now = now_iso()
+        record = SessionRecord(
+            session_id=new_session_id(),
+            purpose="duplex",
+            thread_id=thread_id,
+            endpoint=self._endpoint,
+            child_pid=self.child_pid,
+            created_at=now,
+            updated_at=now,
+        )
+        self._by_thread[thread_id] = record
+        self._act(SessionChanged(record))
+        self._emit("session.registered", "Registered a session.", record)
+
+    def closed(self, thread_id: str) -> None:
+        """The thread was closed, archived or deleted."""
+        record = self._end(thread_id)
+        if record is not None:
+            self._emit("session.closed", "Closed a session.", record)
+
+    def lost(self, thread_id: str, reason: str) -> None:
+        """The thread could not be resumed."""
+        record = self._end(thread_id)
+        if record is not None:
+            detail = {"sessionId": record.session_id, "threadId": thread_id, "reason": reason}
+            message = "A session could not be resumed after the restart."
+            self._act(Emit("error", "session.lost", message, detail))
+
+    def recovered(self, thread_id: str) -> None:
+        """The thread was resumed in a new child."""
+        record = self._by_thread.get(thread_id)
+        if record is None:
+            return
+        record = msgspec.structs.replace(record, child_pid=self.child_pid, updated_at=now_iso())
+        self._by_thread[thread_id] = record
+        self._act(SessionChanged(record))
+        self._emit("session.recovered", "Resumed a session after the restart.", record)
+
+    def _end(self, thread_id: str) -> SessionRecord | None:
+        record = self._by_thread.pop(thread_id, None)
+        if record is None:
+            return None
+        ended = msgspec.structs.replace(record, status="closed", updated_at=now_iso())
+        self._act(SessionChanged(ended))
+        return ended
+
+    def _emit(self, type_: str, message: str, record: SessionRecord) -> None:
+        detail = {"sessionId": record.session_id, "threadId": record.thread_id}
+        self._act(Emit("info", type_, message, detail))

@@ -1,0 +1,91 @@
+"""The threads that the hub knows: who listens, and which turn runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from codexd.appserver.jsonrpc import Fields
+from codexd.appserver.methods import KEPT_OF_TURN, KEPT_ON_RESUME
+
+
+@dataclass(slots=True)
+class Thread:
+    """One thread. ``turn`` is the turn that runs, as the server described it."""
+
+    id: str
+    subscribers: set[int] = field(default_factory=set)
+    turn: dict[str, Any] | None = None
+    last_ended: str | None = None
+    is_active: bool = False
+    kept: dict[str, msgspec.Raw] = field(default_factory=dict)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a turn runs, as far as the server has told."""
+        return self.turn is not None or self.is_active
+
+    def began(self, turn: dict[str, Any]) -> bool:
+        """A turn runs; False if that was known, or is over already."""
+        turn_id = turn.get("id")
+        is_new = turn_id != self.last_ended and (self.turn is None or self.turn["id"] != turn_id)
+        if turn_id != self.last_ended and isinstance(turn_id, str):
+            self.turn = turn
+        return is_new
+
+    def ended(self, turn_id: str) -> bool:
+        """A turn is over; False if that was told before."""
+        is_new = turn_id != self.last_ended
+        self.last_ended = turn_id
+        if self.turn is not None and self.turn["id"] == turn_id:
+            self.turn = None
+        return is_new
+
+    def keep(self, params: Fields, *, of_turn: bool = False) -> None:
+        """Remember what a resume must give the server again."""
+        names = KEPT_OF_TURN if of_turn else KEPT_ON_RESUME
+        for name in names:
+            value = params.get(name)
+            if value is not None and bytes(value) != b"null":
+                self.kept[name] = value
+
+
+class Threads:
+    """Every thread that someone listens to, or on which something goes on."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Thread] = {}
+
+    def __iter__(self) -> Iterator[Thread]:
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def get(self, thread_id: str) -> Thread:
+        """The thread; a new one if it was not known."""
+        thread = self._by_id.get(thread_id)
+        if thread is None:
+            thread = self._by_id[thread_id] = Thread(thread_id)
+        return thread
+
+    def find(self, thread_id: str) -> Thread | None:
+        """The thread, if it is known."""
+        return self._by_id.get(thread_id)
+
+    def forget(self, thread_id: str) -> Thread | None:
+        """The thread is gone."""
+        return self._by_id.pop(thread_id, None)
+
+    def subscribers(self, thread_id: str) -> Iterable[int]:
+        """Who listens to the thread."""
+        thread = self._by_id.get(thread_id)
+        return () if thread is None else tuple(thread.subscribers)
+
+    @property
+    def running_turns(self) -> int:
+        """How many threads have a turn running."""
+        return sum(thread.is_busy for thread in self._by_id.values())
