@@ -11,14 +11,14 @@ from codexd.appserver.jsonrpc import Fields, Message
 from codexd.appserver.methods import ENDS_HANDLE, HANDLES, RELEASES
 
 
-class ClientInfo(msgspec.Struct):
+class ClientInfo(msgspec.Struct, frozen=True):
     """clientInfo of `initialize`."""
 
     name: str = ""
     version: str = ""
 
 
-class Capabilities(msgspec.Struct, rename="camel"):
+class Capabilities(msgspec.Struct, rename="camel", frozen=True):
     """capabilities of `initialize`."""
 
     opt_out_notification_methods: list[str] | None = None

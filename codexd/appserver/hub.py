@@ -57,58 +57,58 @@ class HubLimits:
     waiting_bytes: int = 256 << 20
 
 
-class _ThreadRef(msgspec.Struct, rename="camel"):
+class _ThreadRef(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str | None = None
 
 
-class _Id(msgspec.Struct):
+class _Id(msgspec.Struct, frozen=True):
     id: str = ""
 
 
-class _Opened(msgspec.Struct):
+class _Opened(msgspec.Struct, frozen=True):
     thread: _Id = _Id()
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, frozen=True):
     type: str = ""
 
 
-class _StatusChanged(msgspec.Struct, rename="camel"):
+class _StatusChanged(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str = ""
     status: _Status = _Status()
 
 
-class _ThreadStarted(msgspec.Struct):
+class _ThreadStarted(msgspec.Struct, frozen=True):
     thread: _Id = _Id()
 
 
-class _TurnEvent(msgspec.Struct, rename="camel"):
+class _TurnEvent(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str = ""
     turn: dict[str, Any] = {}
 
 
-class _TurnRef(msgspec.Struct, rename="camel"):
+class _TurnRef(msgspec.Struct, rename="camel", frozen=True):
     turn_id: str | None = None
 
 
-class _TurnStarted(msgspec.Struct, rename="camel"):
+class _TurnStarted(msgspec.Struct, rename="camel", frozen=True):
     turn: dict[str, Any] = {}
     review_thread_id: str | None = None
 
 
-class _Resumed(msgspec.Struct):
+class _Resumed(msgspec.Struct, frozen=True):
     thread: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _ErrorText(msgspec.Struct):
+class _ErrorText(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, frozen=True):
     error: _ErrorText = _ErrorText()
 
 
-class _InitializeResult(msgspec.Struct, rename="camel"):
+class _InitializeResult(msgspec.Struct, rename="camel", frozen=True):
     user_agent: str = ""
 
 
@@ -758,7 +758,7 @@ class Hub:
         return out
 
 
-class _ResumedThread(msgspec.Struct):
+class _ResumedThread(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
