@@ -30,9 +30,11 @@ COMMANDS = {
     "render-systemd": "codexd.cli.render:render_systemd",
 }
 
-_TAKES_VALUE = {setting.flag for setting in SETTINGS}
-# Their arguments are not ours to read.
-_PASS_THROUGH = {"ctl", "app-server"}
+# Tools that start `codex app-server` put codex's own options before the subcommand.
+_CODEX_TAKES_VALUE = {"-c", "--config", "--enable", "--disable"}
+_TAKES_VALUE = {setting.flag for setting in SETTINGS} | _CODEX_TAKES_VALUE
+# Its arguments are not ours to read.
+_PASS_THROUGH = {"ctl"}
 
 
 class Commands(click.Group):

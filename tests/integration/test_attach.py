@@ -1,0 +1,375 @@
+"""`codexd attach`: stdin and stdout joined to a server's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.support.codex import CodexServer, short_directory
+from tests.support.daemon import CODEXD, SETTINGS_PREFIXES
+from tests.support.echo import EchoServer, echo_server
+from tests.support.model import ModelServer, Reply
+from tests.support.waiting import eventually
+
+INITIALIZE = {
+    "id": 1,
+    "method": "initialize",
+    "params": {"clientInfo": {"name": "pipe", "title": "Pipe", "version": "1"}},
+}
+
+# `codexd attach` looks its socket up in the configuration; here it is told.
+ATTACH_TO = """
+import sys
+from codexd.cli.attach import attach_to
+from codexd.cli.options import CliError
+try:
+    attach_to(sys.argv[1], 0, 1, lambda: sys.argv[2] == "daemon")
+except CliError as error:
+    error.show()
+    sys.exit(error.exit_code)
+"""
+
+
+def attach_command(socket_path: str, daemon: str = "no-daemon") -> list[str]:
+    return [sys.executable, "-c", ATTACH_TO, socket_path, daemon]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_directory() as directory:
+        yield directory
+
+
+class EchoThread:
+    """An echo server on a loop of its own, for tests that block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+        self._started = threading.Event()
+        self._ending: asyncio.Event | None = None
+        self.echo: EchoServer | None = None
+
+    def __enter__(self) -> EchoThread:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._ending is not None
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join(20)
+
+    def call(self, action: str, *arguments: object) -> None:
+        """Have the server do something on its loop."""
+        assert self.echo is not None
+        self._loop.call_soon_threadsafe(getattr(self.echo.server, action), *arguments)
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._ending = asyncio.Event()
+        async with echo_server(self._path) as echo:
+            self.echo = echo
+            self._started.set()
+            await self._ending.wait()
+
+
+@contextlib.contextmanager
+def attached(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """One attach whose process ends with the block."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def pipe_of(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream
+
+
+@pytest.fixture
+def codex(place: Path) -> Iterator[CodexServer]:
+    server = CodexServer(place)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+# -- with an echo ---------------------------------------------------------------------------------
+
+
+def test_lines_become_messages_and_back(place: Path) -> None:
+    with (
+        EchoThread(place / "hub.sock") as server,
+        attached(attach_command(str(place / "hub.sock"))) as process,
+    ):
+        pipe_of(process.stdin).write(b'{"a":1}\n\nno json\n{"b":2}\r\n')
+        pipe_of(process.stdin).flush()
+        assert pipe_of(process.stdout).readline() == b'{"a":1}\n'
+        assert pipe_of(process.stdout).readline() == b'{"b":2}\n'
+        _, errors = process.communicate(b'{"last":"without an end"}', timeout=20)
+        assert (process.returncode, errors) == (0, b"codexd: 1 lines were no JSON objects\n")
+        assert server.echo is not None
+        hub = server.echo.hub
+        eventually(lambda: hub.closed_clients == [1])
+        sent = [b'{"a":1}', b'{"b":2}', b'{"last":"without an end"}']
+        assert hub.messages == [(1, data) for data in sent]
+
+
+def test_a_message_with_line_ends_in_it_is_one_line(place: Path) -> None:
+    with (
+        EchoThread(place / "hub.sock") as server,
+        attached(attach_command(str(place / "hub.sock"))) as process,
+    ):
+        eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+        server.call("send", 1, b'{\n "a": [\n1]\n}')
+        assert json.loads(pipe_of(process.stdout).readline()) == {"a": [1]}
+
+
+def test_a_line_of_a_hundred_megabytes_passes_though_its_sender_reads_late(place: Path) -> None:
+    line = b'{"x":"' + b"y" * ((100 << 20) - 8) + b'"}\n'
+    with (
+        EchoThread(place / "hub.sock"),
+        attached(attach_command(str(place / "hub.sock"))) as process,
+    ):
+        # Whoever writes all before it reads must not find both of its pipes full.
+        pipe_of(process.stdin).write(line)
+        pipe_of(process.stdin).flush()
+        assert pipe_of(process.stdout).readline() == line
+
+
+def test_a_client_that_does_not_read_is_not_read_from_without_bound(place: Path) -> None:
+    import psutil
+
+    with (
+        EchoThread(place / "hub.sock") as server,
+        attached(attach_command(str(place / "hub.sock"))) as process,
+    ):
+        eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+        data = b'{"x":"' + b"y" * 1_000_000 + b'"}'
+        before = psutil.Process(process.pid).memory_info().rss
+        for _ in range(50):
+            server.call("send", 1, data)
+        line = pipe_of(process.stdout).readline()
+        assert line == data + b"\n"
+        assert psutil.Process(process.pid).memory_info().rss - before < 30 << 20
+        for _ in range(49):
+            assert pipe_of(process.stdout).readline() == data + b"\n"
+
+
+def test_when_the_daemon_goes_it_ends_with_one_line(place: Path) -> None:
+    with attached(attach_command(str(place / "hub.sock"), "daemon")) as process:
+        with EchoThread(place / "hub.sock") as server:
+            eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+            server.call("send", 1, b'{"last":1}')
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert errors == b"codexd: The daemon closed the connection: codexd is ending.\n"
+
+
+def test_a_daemon_whose_socket_is_not_there_yet_is_waited_for(place: Path) -> None:
+    with attached(attach_command(str(place / "hub.sock"), "daemon")) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        with EchoThread(place / "hub.sock") as server:
+            eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+            _, errors = process.communicate(timeout=20)
+            assert (process.returncode, errors) == (0, b"")
+
+
+def test_without_a_daemon_it_says_so_at_once(place: Path) -> None:
+    result = subprocess.run(
+        attach_command(str(place / "none.sock")), capture_output=True, timeout=20, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("codexd: No daemon serves ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_it_ends_when_nobody_reads_its_output(place: Path) -> None:
+    with (
+        EchoThread(place / "hub.sock") as server,
+        attached(attach_command(str(place / "hub.sock"))) as process,
+    ):
+        eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+        pipe_of(process.stdout).close()
+        server.call("send", 1, b"{}")
+        assert process.wait(20) == 0
+        process.stdout = None
+
+
+# -- with the real codex --------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_answers_to_what_was_asked_before_the_end_still_come(codex: CodexServer) -> None:
+    codex.start_ready()
+    requests = [INITIALIZE, {"method": "initialized"}]
+    requests += [{"id": f"r{n}", "method": "model/list", "params": {}} for n in range(20)]
+    lines = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+    result = subprocess.run(
+        attach_command(codex.socket_path), input=lines, capture_output=True, timeout=30
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {answer["id"] for answer in answers if "result" in answer} == {
+        1,
+        *(f"r{n}" for n in range(20)),
+    }
+
+
+@pytest.mark.real
+def test_a_killed_server_ends_it_with_one_line(codex: CodexServer) -> None:
+    codex.start_ready()
+    with attached(attach_command(codex.socket_path)) as process:
+        pipe_of(process.stdin).write(json.dumps(INITIALIZE).encode() + b"\n")
+        pipe_of(process.stdin).flush()
+        assert b'"userAgent":"pipe/' in pipe_of(process.stdout).readline()
+        codex.kill()
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert errors == b"codexd: The daemon closed the connection.\n"
+
+
+@pytest.mark.real
+def test_the_vendors_sdk_runs_turns_through_it(codex: CodexServer) -> None:
+    from openai_codex import Codex, CodexConfig
+
+    model = ModelServer(lambda: Reply(deltas=["All ", "is ", "well"]))
+    try:
+        model.write_config(codex.home)
+        codex.start_ready()
+        config = CodexConfig(launch_args_override=tuple(attach_command(codex.socket_path)))
+        with Codex(config) as client:
+            thread = client.thread_start()
+            assert thread.run("How is it?").final_response == "All is well"
+            assert thread.run("And now?").final_response == "All is well"
+    finally:
+        model.close()
+
+
+# -- the commands ---------------------------------------------------------------------------------
+
+
+def codexd(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIXES)}
+    return subprocess.run(
+        [*CODEXD, *arguments],
+        env={**clean, "BAA_CODEXD_STATE_DIR": str(place)},
+        cwd=place,
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+@pytest.fixture
+def hub(place: Path) -> Iterator[Path]:
+    """An echo server where the daemon of ``place`` would have its hub."""
+    run = place / "codexd" / "run"
+    with EchoThread(run / "codexd.sock"):
+        yield place
+
+
+SHAPES = [
+    ("attach",),
+    ("app-server",),
+    ("app-server", "--listen", "stdio://"),
+    ("app-server", "--listen=stdio://"),
+    ("app-server", "--stdio"),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=" ".join)
+def test_it_is_started_as_tools_start_an_app_server(hub: Path, shape: tuple[str, ...]) -> None:
+    result = codexd(hub, *shape)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+IGNORED = [
+    ("app-server", "--analytics-default-enabled"),
+    ("app-server", "-c", "model=x", "--enable", "feature", "--listen", "stdio://"),
+    ("app-server", "--config", 'sandbox_permissions=["x"]', "--strict-config"),
+    ("--config", "model=x", "app-server", "--listen", "stdio://"),
+    ("-c", "model=x", "app-server"),
+]
+
+
+@pytest.mark.parametrize("shape", IGNORED, ids=" ".join)
+def test_options_for_a_server_of_ones_own_are_ignored_in_one_line(
+    hub: Path, shape: tuple[str, ...]
+) -> None:
+    result = codexd(hub, *shape)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.startswith("codexd: ignored, the server is running already: -")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--listen", "unix:///x.sock"),
+        ("--listen", "ws://127.0.0.1:1"),
+        ("--listen", "off"),
+        ("daemon", "start"),
+        ("generate-json-schema", "--out", "x"),
+    ],
+    ids=" ".join,
+)
+def test_what_it_cannot_do_it_refuses_in_one_line(place: Path, arguments: tuple[str, ...]) -> None:
+    result = codexd(place, "app-server", *arguments)
+    assert result.returncode == 2
+    assert arguments[-1] in result.stderr or arguments[0] in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_attach_loads_nothing_that_it_does_not_need(hub: Path) -> None:
+    code = "import sys; from codexd.cli.main import main\ntry: main(['attach'])\nfinally: "
+    code += (
+        "print(sorted({'asyncio','zmq','tornado','circus','jinja2','psutil'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "BAA_CODEXD_STATE_DIR": str(hub)},
+        cwd=hub,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_an_interrupt_ends_it_quietly(place: Path) -> None:
+    command = [*CODEXD, "attach", "--state-dir", str(place)]
+    with (
+        EchoThread(place / "codexd" / "run" / "codexd.sock") as server,
+        attached(command) as process,
+    ):
+        eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        # click ends the terminal's ^C line.
+        assert (process.returncode, errors) == (130, b"\n")
