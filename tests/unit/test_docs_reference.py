@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from codexd import contracts
+from codexd.config import resolve
+from tests.support.event_types import Unclear, recorded_types
 from tests.support.make_reference import REFERENCE, updated
 
 PACKAGE = REFERENCE.parents[1] / "codexd"
-GROUPS = "daemon|child|session|turn|approval|client|state|events"
-FILE_ENDINGS = (".lock", ".log", ".json", ".jsonl", ".sock")
 
 
 @pytest.mark.parametrize("page", sorted(REFERENCE.glob("*.md")), ids=lambda page: page.name)
@@ -33,21 +31,6 @@ def test_a_section_that_is_old_is_found() -> None:
     assert updated(updated(page)) == updated(page)
 
 
-def recorded_types(source: str) -> Iterator[str]:
-    """The event types in ``source``: literal ones, and f"child.{stream}" for both streams."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.JoinedStr):
-            if re.fullmatch(r"f'child\.\{(self\.)?stream\}'", ast.unparse(node)):
-                yield from ("child.stdout", "child.stderr")
-        elif isinstance(node, ast.Constant) and _is_type(node.value):
-            yield str(node.value)
-
-
-def _is_type(value: object) -> bool:
-    is_dotted = isinstance(value, str) and re.fullmatch(rf"({GROUPS})(\.[a-z]+)+", value)
-    return bool(is_dotted) and not str(value).endswith(FILE_ENDINGS)
-
-
 def documented_types() -> set[str]:
     """The first column of the table of events."""
     rows = re.findall(r"^\| (`[^|]+`) \|", (REFERENCE / "events.md").read_text(), re.MULTILINE)
@@ -60,9 +43,38 @@ def test_the_table_of_events_holds_just_those_that_are_recorded() -> None:
     assert documented_types() == recorded
 
 
+SOURCE = """
+class A:
+    def event(self, level, type_, message):
+        self.log.record(level, type_, message)
+    def one(self):
+        self.event("info", "child.spawn.failed", "…")
+    def two(self, stream):
+        self.event("info", f"child.{stream}", "…")
+    def three(self, what, thread):
+        self.act(Emit("info", f"turn.{what}", "…"))
+    def four(self):
+        self.three("started" if self.x else "completed", "thread-1")
+    def five(self, action):
+        match action:
+            case Emit(level, type_, message):
+                self.event(level, type_, message)
+"""
+
+
 def test_types_are_found_however_they_are_written() -> None:
-    source = 'a("child.spawn.failed")\nb(f"child.{stream}", "daemon.lock")\nc("a child.x of")'
-    assert set(recorded_types(source)) == {"child.spawn.failed", "child.stdout", "child.stderr"}
+    assert recorded_types(SOURCE) == {
+        "child.spawn.failed",
+        "child.stdout",
+        "child.stderr",
+        "turn.started",
+        "turn.completed",
+    }
+
+
+def test_a_type_that_cannot_be_told_is_an_error() -> None:
+    with pytest.raises(Unclear, match=r"line 3: self\.kind\(\)"):
+        recorded_types("def a(self):\n  b()\n  self.event('info', self.kind(), '…')")
 
 
 RECORDS = (
@@ -80,6 +92,15 @@ def test_every_key_of_the_state_files_is_in_their_page(record: type[contracts.Re
     page = (REFERENCE / "files.md").read_text()
     keys = [field.encode_name for field in msgspec.structs.fields(record)]
     assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def test_every_path_of_the_configuration_is_in_a_page() -> None:
+    config = resolve({}, {}, cwd="/repo")
+    paths = [*msgspec.structs.astuple(config.paths), *msgspec.structs.astuple(config.runtime)]
+    pages = (REFERENCE / "files.md").read_text() + (REFERENCE / "runtime.md").read_text()
+    names = {Path(path).name for path in paths if Path(path).suffix}
+    assert len(names) == 12
+    assert [name for name in names if f"{name}`" not in pages] == []
 
 
 def test_every_key_of_an_event_is_in_its_page() -> None:
