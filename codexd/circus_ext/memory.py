@@ -103,11 +103,17 @@ def _open(config: Config) -> Memory:
     )
     state = StateStore.open(config, recent=events.recent_record)
     events.subscribe(state.event_recorded)
-    recorder = Recorder(
-        state, events, recorded=last_number(paths.structured_event_log_path, "step")
-    )
+    recorder = Recorder(state, events, recorded=_newest_recorded_step(config))
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
     flusher.start()
     return Memory(config, state, events, recorder, flusher)
+
+
+def _newest_recorded_step(config: Config) -> int:
+    number = last_number(config.paths.structured_event_log_path, "step")
+    if number is not None:
+        return number
+    # Rotated away: what circusd still remembers was recorded long ago.
+    return supervision.load(supervision.path_of(config)).last_number

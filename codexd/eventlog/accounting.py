@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from codexd.eventlog.chain import inode, open_chain, size
-from codexd.eventlog.lines import lines_backward
-from codexd.eventlog.reader import first_number, parse_event
+from codexd.eventlog.reader import begins_at_the_beginning, events_with
 
 
 def last_burst_detail(events_path: str, stream: str) -> dict[str, Any] | None:
@@ -19,15 +16,10 @@ def last_burst_detail(events_path: str, stream: str) -> dict[str, Any] | None:
         None if there never was one; an empty dict if those that were are rotated away.
     """
     kind = f"child.{stream}"
-    marker = msgspec.json.encode(kind)
-    with open_chain(events_path) as files:
-        for file in files:
-            for line in lines_backward(file, size(file)):
-                # Decoding every event of a long history takes seconds, looking does not.
-                event = parse_event(line) if marker in line else None
-                if event is not None and event.type == kind:
-                    return event.detail or {}
-    return None if first_number(events_path) in (None, 1) else {}
+    for event in events_with(events_path, kind):
+        if event.type == kind:
+            return event.detail or {}
+    return None if begins_at_the_beginning(events_path) else {}
 
 
 def unaccounted(log_path: str, detail: Mapping[str, Any] | None) -> tuple[int, dict[str, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 _BLOCK: Final = 1 << 16
+_SEARCH_BLOCK: Final = 1 << 20
 # A longer line is no event; it is passed over without being held in memory.
 MAX_LINE: Final = 16 << 20
 
@@ -38,6 +39,38 @@ def lines_backward(file: BinaryIO, end: int) -> Iterator[bytes]:
         if line_end - start <= MAX_LINE:
             yield os.pread(file.fileno(), line_end - start, start)
         line_end = start
+
+
+def lines_with(file: BinaryIO, marker: bytes) -> Iterator[bytes]:
+    """The whole lines that hold ``marker``, the last first, found without looking at each line."""
+    end = size = os.fstat(file.fileno()).st_size
+    while end > 0:
+        start = max(end - _SEARCH_BLOCK, 0)
+        # A marker may begin in this block and end in the one before it was searched.
+        count = min(end - start + len(marker) - 1, size - start)
+        found = os.pread(file.fileno(), count, start).rfind(marker)
+        if found < 0:
+            end = start
+            continue
+        line_start = next(line_starts_backward(file, start + found + 1))
+        line = _line_at(file, line_start)
+        if line is not None:
+            yield line
+        end = line_start
+
+
+def _line_at(file: BinaryIO, start: int) -> bytes | None:
+    """The line that begins at ``start`` without its newline; None if it is cut or too long."""
+    line = b""
+    while len(line) <= MAX_LINE:
+        block = os.pread(file.fileno(), _BLOCK, start + len(line))
+        head, newline, _ = block.partition(b"\n")
+        line += head
+        if newline:
+            return line
+        if not block:
+            return None
+    return None
 
 
 def lines_forward(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int]]:

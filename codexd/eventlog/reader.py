@@ -12,7 +12,7 @@ import msgspec
 
 from codexd.contracts import Event
 from codexd.eventlog.chain import inode, open_chain, size
-from codexd.eventlog.lines import lines_backward, lines_forward
+from codexd.eventlog.lines import lines_backward, lines_forward, lines_with
 
 _POLL_S: Final = 0.05
 # A part this short is read from its beginning rather than searched.
@@ -78,18 +78,33 @@ def follow_events(
     return filter(_filter(types, levels), _follow(path, since, stop, poll_s))
 
 
-def last_number(path: str, key: str) -> int:
-    """The newest whole number that an event carries as ``key`` of its detail; 0 if none does."""
-    for event in events_backward(path):
+def events_with(path: str, marker: str) -> Iterator[Event]:
+    """The events whose line holds ``"marker"``, newest first; finds few among many quickly."""
+    encoded = msgspec.json.encode(marker)
+    with open_chain(path) as files:
+        for file in files:
+            for line in lines_with(file, encoded):
+                event = parse_event(line)
+                if event is not None:
+                    yield event
+
+
+def last_number(path: str, key: str) -> int | None:
+    """The newest whole number that an event carries as ``key`` of its detail.
+
+    Returns:
+        0 if no event ever did; None if none does that is still there.
+    """
+    for event in events_with(path, key):
         number = (event.detail or {}).get(key)
         if isinstance(number, int):
             return number
-    return 0
+    return 0 if begins_at_the_beginning(path) else None
 
 
-def first_number(path: str) -> int | None:
-    """The ``seq`` of the oldest event there is, or None."""
-    return next((event.seq for event in _forward(path, 0)), None)
+def begins_at_the_beginning(path: str) -> bool:
+    """Whether no event was ever rotated away or deleted with its file."""
+    return next((event.seq for event in _forward(path, 0)), 1) == 1
 
 
 def _filter(

@@ -288,3 +288,6 @@ def test_last_number_is_that_of_the_newest_event_that_has_one(tmp_path: Path) ->
     path = str(tmp_path / "events.jsonl")
     assert last_number(path, "step") == 5
     assert last_number(path, "nothing") == 0
+    record_many(log, 100)
+    assert last_number(path, "step") is None
+    assert last_number(str(tmp_path / "nowhere"), "step") == 0

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codexd.contracts import Event
-from codexd.eventlog.reader import first_number, follow_events, read_events
+from codexd.eventlog.lines import lines_with
+from codexd.eventlog.reader import begins_at_the_beginning, follow_events, read_events
 from tests.support.memory import all_events, open_log, record_many
 from tests.support.waiting import eventually
 
@@ -63,7 +64,7 @@ def test_every_combination_gives_what_looking_at_all_gives(
 
 def test_all_of_it_is_there(history: Path) -> None:
     assert [event.seq for event in all_events(history)] == list(range(1, 3001))
-    assert first_number(path_in(history)) == 1
+    assert begins_at_the_beginning(path_in(history))
 
 
 @pytest.mark.parametrize("arguments", [{"since": 2990}, {"last": 10}])
@@ -88,7 +89,24 @@ def test_a_long_history_is_not_read_for_a_few_events(
 def test_no_log_is_no_events(tmp_path: Path) -> None:
     assert all_events(tmp_path) == []
     assert list(read_events(path_in(tmp_path / "nowhere"), last=3)) == []
-    assert first_number(path_in(tmp_path)) is None
+    assert begins_at_the_beginning(path_in(tmp_path))
+
+
+@given(
+    st.lists(st.sampled_from([b"MARK", b"a\n", b"\n", b"bMARKc\n", b"MA", b"RK\n"]), max_size=30),
+    st.integers(1, 30),
+)
+@settings(max_examples=100, deadline=None)
+def test_marked_lines_are_found_whatever_the_block(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], block: int
+) -> None:
+    path = tmp_path_factory.mktemp("marked") / "log"
+    path.write_bytes(b"".join(pieces))
+    whole = b"".join(pieces).split(b"\n")[:-1]
+    with open(path, "rb") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("codexd.eventlog.lines._SEARCH_BLOCK", block)
+        patch.setattr("codexd.eventlog.lines._BLOCK", block)
+        assert list(lines_with(file, b"MARK")) == [line for line in whole if b"MARK" in line][::-1]
 
 
 class Follower:
