@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -15,6 +16,9 @@ from codexd.rendering.service import (
 from codexd.rendering.templates import CannotRender, describe_character, render
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
+
+# What a start takes beyond its server's time to get ready: ending what an earlier daemon left.
+_START_MARGIN_S = 30
 
 # systemd ignores a line that is not UTF-8, a variable that holds a control character other
 # than tab and newline, and a program whose path holds a quote or a backslash.
@@ -39,6 +43,7 @@ def render_systemd(config: Config, *, home: str, program: Sequence[str] | None =
         working_directory=_directory(config.paths.repo_root),
         environment=[_word(f"{name}={value}", name) for name, value in environment.items()],
         program=" ".join(_word(word, "--program") for word in words),
+        start_timeout_s=math.ceil(config.policy.ready_timeout_ms / 1000) + _START_MARGIN_S,
         stop_timeout_s=stop_timeout_s(config),
         child_nofile=config.policy.child_nofile,
     )

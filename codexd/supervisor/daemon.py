@@ -19,6 +19,7 @@ from codexd.command import CommandNotFound, check_cwd, find_executable
 from codexd.config import Config
 from codexd.contracts import SessionPurpose
 from codexd.platform.lock import LockedElsewhere
+from codexd.platform.notify import ServiceManager
 from codexd.rendering import render_circus_ini
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, wait_until_up
@@ -38,6 +39,7 @@ class Daemon:
     def __init__(self, config: Config, announce: Callable[[Outcome], None] | None) -> None:
         self.config = config
         self._announce = announce
+        self._manager = ServiceManager(os.environ)
 
     def prepare(self) -> None:
         """Everything that can be wrong is found here, before anything runs.
@@ -93,6 +95,7 @@ class Daemon:
         again = True
         while again:
             again = self._run_arbiter(lifetime_s)
+        self._manager.stopping()
 
     def _run_arbiter(self, lifetime_s: float | None) -> bool:
         """Run one arbiter; True if an operator asked circus to restart it."""
@@ -101,11 +104,21 @@ class Daemon:
         configure_logger(logging.getLogger(), "WARNING", "-")
         hooks.stop_on_signals(arbiter)
         arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
+        arbiter.loop.add_callback(self._beat)
         arbiter.start().result()
         return bool(arbiter._restarting)
 
+    async def _beat(self) -> None:
+        """Tell the service manager that this loop turns, for as long as it does."""
+        interval_s = self._manager.watchdog_interval_s
+        while interval_s is not None:
+            self._manager.alive()
+            await asyncio.sleep(interval_s)
+
     async def _watch(self, arbiter: Arbiter, lifetime_s: float | None) -> None:
         outcome = await wait_until_up(self.config, os.getpid())
+        # Up, even if the server is not: the daemon keeps trying, and to end it would help nobody.
+        self._manager.ready(outcome.reason or "ready")
         if self._announce is not None:
             self._announce(outcome)
         if lifetime_s is not None:
