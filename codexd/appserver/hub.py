@@ -428,7 +428,7 @@ class Hub:
     def _fail_or_keep(self, entry: _Pending, reason: str, again: list[_Pending]) -> None:
         if entry.client is None or entry.client not in self._clients:
             return
-        if entry.message.method in methods.READ_ONLY:
+        if entry.message.method in methods.REPEATABLE:
             again.append(entry)
             return
         self._undo_subscription(entry)

@@ -22,8 +22,9 @@ BROADCAST = frozenset(
 # What a new connection is told unasked, once it is initialized.
 GREETING = frozenset({"configWarning", "remoteControl/status/changed"})
 
-# Requests that change nothing: sent again if the server dies before it answers.
-READ_ONLY = frozenset(
+# Requests that change nothing (a resume only loads): sent again if the server dies before it
+# answers.
+REPEATABLE = frozenset(
     {
         "account/rateLimits/read",
         "account/read",
@@ -70,6 +71,7 @@ READ_ONLY = frozenset(
         "thread/loaded/list",
         "thread/queue/list",
         "thread/read",
+        "thread/resume",
         "thread/realtime/listVoices",
         "thread/search",
         "thread/searchOccurrences",

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import pytest
+
+from codexd.appserver.hub import HubLimits
+from codexd.contracts import SessionRecord
+from tests.support.hub import HubRig
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    rig.connect(1)
+    rig.connect(2)
+    rig.open_thread(1)
+    rig.join_thread(2)
+    return rig
+
+
+def _restart(rig: HubRig) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+
+
+def _answer_resumes(rig: HubRig) -> None:
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+
+
+def test_a_request_in_flight_is_refused_with_the_reason(rig: HubRig) -> None:
+    request = rig.ask(1, "config/value/write", {"keyPath": "x"})
+    _restart(rig)
+    (answer,) = rig.answers(1, request)
+    assert answer["error"]["code"] == -32050
+    assert answer["error"]["data"]["codexd"]["reason"] == "server_restarted"
+    _answer_resumes(rig)
+    assert not [entry for entry in rig.to_child if entry["method"] == "config/value/write"]
+
+
+def test_a_request_that_only_reads_is_sent_again_after_the_resumes(rig: HubRig) -> None:
+    request = rig.ask(1, "thread/list", {"limit": 3})
+    _restart(rig)
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+    _answer_resumes(rig)
+    assert rig.to_child[-1]["method"] == "thread/list"
+    assert rig.to_child[-1]["params"] == {"limit": 3}
+    rig.answer("thread/list", {"data": []})
+    assert rig.answers(1, request) == [{"id": request, "result": {"data": []}}]
+
+
+def test_requests_wait_while_the_server_is_away_and_keep_their_order(rig: HubRig) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.ask(2, "thread/name/set", {"threadId": "t1", "name": "n"})
+    assert rig.to_child == []
+    assert rig.hub.snapshot()["waitingRequests"] == 2
+    rig.ready()
+    _answer_resumes(rig)
+    assert [entry["method"] for entry in rig.to_child] == [
+        "thread/resume",
+        "turn/start",
+        "thread/name/set",
+    ]
+
+
+def test_a_turn_ends_once_as_interrupted_before_anything_of_the_new_child(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.lose()
+    for client in (1, 2):
+        assert not rig.got(client, "turn/completed")
+    rig.ready()
+    for client in (1, 2):
+        (ended,) = rig.got(client, "turn/completed")
+        assert ended["params"]["turn"]["status"] == "interrupted"
+        assert ended["params"]["turn"]["id"] == "u1"
+        assert rig.got(client, "thread/status/changed")[-1]["params"]["status"] == {"type": "idle"}
+    _answer_resumes(rig)
+    rig.end_turn()
+    assert all(len(rig.got(client, "turn/completed")) == 1 for client in (1, 2))
+    assert rig.event_types().count("turn.interrupted") == 1
+    assert "turn.completed" not in rig.event_types()
+
+
+def test_a_turn_that_was_answered_but_not_yet_told_of_ends_too(rig: HubRig) -> None:
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    turn = {"id": "u1", "items": [], "status": "inProgress"}
+    rig.answer("turn/start", {"turn": turn})
+    _restart(rig)
+    assert rig.got(1, "turn/completed")[0]["params"]["turn"]["id"] == "u1"
+
+
+def test_a_turn_start_in_flight_is_never_sent_again(rig: HubRig) -> None:
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    _restart(rig)
+    _answer_resumes(rig)
+    (answer,) = rig.answers(1, request)
+    assert "may have begun" in answer["error"]["message"]
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+
+
+def test_active_threads_are_resumed_as_their_clients_had_them(rig: HubRig) -> None:
+    rig.run_turn(1)
+    _restart(rig)
+    params = rig.asked("thread/resume")["params"]
+    assert params == {"threadId": "t1", "excludeTurns": True, "cwd": "/w"}
+    _answer_resumes(rig)
+    assert "session.recovered" in rig.event_types()
+    rig.tell("item/agentMessage/delta", threadId="t1", delta="x")
+    assert rig.got(1, "item/agentMessage/delta")
+    assert rig.got(2, "item/agentMessage/delta")
+
+
+def test_a_resume_refused_for_its_params_is_tried_without_them(rig: HubRig) -> None:
+    _restart(rig)
+    rig.answer("thread/resume", error={"code": -32600, "message": "bad cwd"})
+    assert rig.asked("thread/resume")["params"] == {"threadId": "t1", "excludeTurns": True}
+    _answer_resumes(rig)
+    assert rig.hub.snapshot()["server"] == "up"
+
+
+def test_a_thread_that_is_gone_is_closed_and_its_session_lost(rig: HubRig) -> None:
+    _restart(rig)
+    gone = {"code": -32600, "message": "no rollout found for thread id t1"}
+    rig.answer("thread/resume", error=gone)
+    rig.answer("thread/resume", error=gone)
+    assert rig.got(1, "thread/closed")[0]["params"] == {"threadId": "t1"}
+    assert rig.sessions["t1"].status == "closed"
+    assert "session.lost" in rig.event_types()
+    assert rig.hub.snapshot()["server"] == "up"
+
+
+def test_approvals_of_the_old_child_are_resolved(rig: HubRig) -> None:
+    rig.child({"id": 0, "method": "item/fileChange/requestApproval", "params": {"threadId": "t1"}})
+    _restart(rig)
+    assert rig.got(1, "serverRequest/resolved")
+    own_id = rig.got(1, "item/fileChange/requestApproval")[0]["id"]
+    rig.say(1, {"id": own_id, "result": {}})
+    assert all("method" in entry for entry in rig.to_child)
+
+
+def test_a_server_that_dies_again_while_threads_are_resumed(rig: HubRig) -> None:
+    request = rig.ask(1, "thread/list")
+    _restart(rig)
+    _restart(rig)
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+    _answer_resumes(rig)
+    rig.answer("thread/list", {"data": []})
+    assert len(rig.answers(1, request)) == 1
+
+
+def test_nobody_waits_for_ever() -> None:
+    rig = HubRig(HubLimits(wait_s=60))
+    rig.connect(1)
+    rig.open_thread(1)
+    rig.run_turn(1)
+    rig.lose()
+    request = rig.ask(1, "thread/list")
+    rig.do(rig.hub.client_opened(2, rig.now))
+    rig.say(2, {"id": 0, "method": "initialize", "params": {}})
+    rig.tick(59)
+    assert not rig.answers(1, request)
+    rig.tick(2)
+    assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
+    assert rig.got(1, "turn/completed")[0]["params"]["turn"]["status"] == "interrupted"
+    assert "error" in rig.answers(2, 0)[0]
+    rig.ready()
+    assert len(rig.got(1, "turn/completed")) == 1
+
+
+def test_what_waits_is_bounded() -> None:
+    rig = HubRig(HubLimits(waiting_requests=3, waiting_bytes=1000), ready=False)
+    rig.connect(1)
+    rig.ready()
+    rig.lose()
+    few = [rig.ask(1, "thread/list") for _ in range(4)]
+    assert rig.answers(1, few[3])[0]["error"]["code"] == -32001
+    assert not any(rig.answers(1, request) for request in few[:3])
+
+
+def test_after_a_plugins_restart_the_sessions_are_heard_again_and_nothing_is_interrupted() -> None:
+    rig = HubRig(ready=False)
+    record = SessionRecord(
+        session_id="session-1",
+        purpose="worker",
+        thread_id="t1",
+        endpoint="stdio://x",
+        created_at="",
+        updated_at="",
+    )
+    rig.hub.restore([record])
+    rig.ready(same_child=True)
+    assert rig.asked("thread/resume")["params"]["threadId"] == "t1"
+    active = {"thread": {"id": "t1", "status": {"type": "active", "activeFlags": []}}}
+    rig.answer("thread/resume", active)
+    assert "session.recovered" not in rig.event_types()
+    rig.connect(1)
+    rig.join_thread(1)
+    rig.tell("item/agentMessage/delta", threadId="t1", turnId="u5", delta="x")
+    rig.lose()
+    rig.ready()
+    assert rig.got(1, "turn/completed")[0]["params"]["turn"]["id"] == "u5"
+    assert rig.sessions == {} or rig.sessions["t1"].purpose == "worker"
+
+
+def test_many_threads_are_resumed_a_few_at_a_time() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    for number in range(40):
+        rig.open_thread(1, f"t{number}")
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    answered = 0
+    while rig.hub.snapshot()["server"] != "up":
+        under_way = rig.to_child[answered:]
+        assert 0 < len(under_way) <= 16
+        for entry in under_way:
+            rig.child({"id": entry["id"], "result": {"thread": {"id": "x"}}})
+            answered += 1
+    assert answered == 40

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from codexd.appserver.hub import HubLimits
+from tests.support.hub import HubRig
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    rig.connect(1)
+    rig.connect(2)
+    return rig
+
+
+def test_initialize_is_answered_from_the_childs_own_answer_under_the_clients_name() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    result = rig.to_client[1][0]["result"]
+    assert result["userAgent"] == "c1/0.163.0 (Debian 12.0.0; x86_64) xterm (c1; 1)"
+    assert result["codexHome"] == "/home/u/.codex"
+    assert rig.to_child == []
+    assert rig.event_types() == ["client.connected"]
+
+
+def test_initialize_waits_for_a_child() -> None:
+    rig = HubRig(ready=False)
+    rig.connect(1)
+    assert rig.to_client[1] == []
+    rig.ready()
+    assert rig.to_client[1][0]["id"] == 0
+
+
+def test_a_second_initialize_and_a_request_before_the_first_are_refused(rig: HubRig) -> None:
+    again = rig.ask(1, "initialize")
+    assert rig.answers(1, again)[0]["error"] == {"code": -32600, "message": "Already initialized"}
+    rig.do(rig.hub.client_opened(3, 0))
+    early = rig.ask(3, "thread/list")
+    assert rig.answers(3, early)[0]["error"] == {"code": -32600, "message": "Not initialized"}
+    assert rig.to_child == []
+
+
+@pytest.mark.parametrize("request_id", [0, -1, 9007199254740993, "x", "", "hub-x-1", 'a"b'])
+def test_every_client_gets_back_its_own_id(rig: HubRig, request_id: Any) -> None:
+    rig.ask(1, "model/list", id_=request_id)
+    first = rig.asked("model/list")["id"]
+    rig.ask(2, "model/list", id_=request_id)
+    assert rig.asked("model/list")["id"] != first
+    rig.child({"id": first, "result": {"data": ["one"]}})
+    assert [entry["result"] for entry in rig.answers(1, request_id)[-1:]] == [{"data": ["one"]}]
+    assert all("data" not in entry.get("result", {}) for entry in rig.to_client[2])
+
+
+def test_unknown_methods_and_members_pass_untouched(rig: HubRig) -> None:
+    rig.say(1, {"id": 5, "method": "new/thing", "params": {"a": [1, 2.5]}, "trace": {"x": "y"}})
+    sent = rig.asked("new/thing")
+    assert (sent["params"], sent["trace"]) == ({"a": [1, 2.5]}, {"x": "y"})
+    rig.child({"id": sent["id"], "result": None, "extra": 1})
+    assert rig.answers(1, 5) == [{"id": 5, "result": None, "extra": 1}]
+    rig.tell("new/notice", threadless=True)
+    assert rig.got(1, "new/notice")[0]["emittedAtMs"] == 5
+    assert rig.got(2, "new/notice")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"garbage",
+        b"[]",
+        b'[{"id":1,"method":"thread/list"}]',
+        b"null",
+        b'{"id":true,"method":"x"}',
+        b'{"id":1.5,"method":"x"}',
+        b'{"id":{},"method":"x"}',
+        b'{"id":1,"method":7}',
+        b'{"foo":1}',
+        b"\xff\xfe",
+        b"[" * 20000,
+        b'{"id":1,"result":{}}',
+    ],
+)
+def test_what_is_no_message_harms_nobody(rig: HubRig, data: bytes) -> None:
+    before = (len(rig.to_client[1]), len(rig.to_client[2]))
+    rig.say(1, data)
+    rig.do(rig.hub.child_message(data, 0))
+    assert rig.to_child == []
+    assert (len(rig.to_client[1]), len(rig.to_client[2])) == before
+    assert rig.ask(2, "model/list")
+    assert rig.asked("model/list")
+
+
+def test_an_answer_to_an_earlier_hub_is_dropped(rig: HubRig) -> None:
+    rig.ask(1, "model/list")
+    before = len(rig.to_client[1])
+    rig.child({"id": "hub-earlier-1", "result": {}})
+    rig.child({"id": 1, "result": {}})
+    assert len(rig.to_client[1]) == before
+
+
+def test_nothing_comes_for_a_client_that_left(rig: HubRig) -> None:
+    rig.ask(1, "model/list")
+    rig.do(rig.hub.client_closed(1, 0))
+    rig.answer("model/list")
+    assert rig.hub.snapshot()["clients"] == 1
+    assert rig.event_types()[-1] == "client.disconnected"
+
+
+def test_opt_outs_are_each_clients_own() -> None:
+    rig = HubRig()
+    rig.connect(1, optOutNotificationMethods=["thread/started"])
+    rig.connect(2)
+    rig.tell("thread/started", thread={"id": "t"})
+    assert not rig.got(1, "thread/started")
+    assert rig.got(2, "thread/started")
+
+
+def test_a_new_client_is_greeted_as_the_server_would() -> None:
+    rig = HubRig()
+    rig.tell("configWarning", summary="one")
+    rig.tell("configWarning", summary="two")
+    rig.tell("remoteControl/status/changed", status="disabled")
+    rig.tell("remoteControl/status/changed", status="enabled")
+    rig.connect(1)
+    greeting = [(entry["method"], entry["params"]) for entry in rig.to_client[1][1:]]
+    assert greeting == [
+        ("configWarning", {"summary": "one"}),
+        ("configWarning", {"summary": "two"}),
+        ("remoteControl/status/changed", {"status": "enabled"}),
+    ]
+
+
+def test_clients_that_never_initialize_are_sent_away() -> None:
+    rig = HubRig(HubLimits(initialize_timeout_s=10))
+    rig.do(rig.hub.client_opened(1, 0))
+    rig.connect(2)
+    rig.tick(9)
+    assert rig.closed == []
+    rig.tick(2)
+    assert rig.closed == [1]
+
+
+# -- handles ---------------------------------------------------------------------------------
+
+
+def test_handles_of_two_clients_do_not_meet(rig: HubRig) -> None:
+    rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    one = rig.asked("fs/watch")["params"]
+    rig.ask(2, "fs/watch", {"watchId": "w", "path": "/b"})
+    two = rig.asked("fs/watch")["params"]
+    assert one["watchId"] != two["watchId"]
+    assert one["path"] == "/a"
+    rig.tell("fs/changed", watchId=two["watchId"], changedPaths=["/b/x"])
+    assert not rig.got(1, "fs/changed")
+    assert rig.got(2, "fs/changed")[0]["params"] == {"watchId": "w", "changedPaths": ["/b/x"]}
+    rig.tell("fs/changed", watchId="somebody-elses", changedPaths=[])
+    assert len(rig.got(2, "fs/changed")) == 1
+
+
+def test_a_client_that_leaves_lets_go_of_its_handles(rig: HubRig) -> None:
+    rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    watch = rig.asked("fs/watch")["params"]["watchId"]
+    rig.ask(1, "command/exec", {"processId": "p", "command": ["sleep"]})
+    process = rig.asked("command/exec")["params"]["processId"]
+    rig.ask(1, "command/exec", {"processId": "done", "command": ["true"]})
+    rig.answer("command/exec", {"exitCode": 0})
+    rig.do(rig.hub.client_closed(1, 0))
+    assert rig.asked("fs/unwatch")["params"] == {"watchId": watch}
+    ended = [entry for entry in rig.to_child if entry["method"] == "command/exec/terminate"]
+    assert [entry["params"]["processId"] for entry in ended] == [process]
+
+
+def test_a_handle_that_is_no_text_is_the_servers_to_refuse(rig: HubRig) -> None:
+    rig.ask(1, "command/exec", {"processId": None, "command": ["x"]})
+    assert rig.asked("command/exec")["params"]["processId"] is None
+
+
+def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
+    rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
+    rig.answer("process/spawn")
+    rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    rig.answer("fs/watch")
+    watch = rig.asked("fs/watch")["params"]
+    rig.lose()
+    assert rig.got(1, "process/exited")[0]["params"]["processHandle"] == "p"
+    rig.to_child.clear()
+    rig.ready()
+    assert rig.asked("fs/watch")["params"] == watch

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support.hub import HubRig
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    for client in (1, 2, 3):
+        rig.connect(client)
+    rig.open_thread(1)
+    return rig
+
+
+DELTA = "item/agentMessage/delta"
+
+
+def test_a_threads_notifications_go_to_its_subscribers(rig: HubRig) -> None:
+    rig.join_thread(2)
+    rig.tell(DELTA, threadId="t1", delta="x")
+    assert [len(rig.got(client, DELTA)) for client in (1, 2, 3)] == [1, 1, 0]
+    rig.tell("thread/name/updated", threadId="t1", threadName="n")
+    assert [len(rig.got(client, "thread/name/updated")) for client in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_what_comes_before_the_answer_of_a_start_reaches_the_starter_in_order() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    request = rig.ask(1, "thread/start")
+    rig.tell("mcpServer/startupStatus/updated", threadId="t9", name="m")
+    rig.tell("mcpServer/startupStatus/updated", threadId="other", name="m")
+    rig.answer("thread/start", {"thread": {"id": "t9"}})
+    tail = rig.to_client[1][-2:]
+    assert tail[0]["params"]["threadId"] == "t9"
+    assert tail[1]["id"] == request
+
+
+def test_a_resume_that_is_refused_subscribes_nobody(rig: HubRig) -> None:
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.tell(DELTA, threadId="t1", delta="x")
+    assert rig.got(2, DELTA)
+    rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+    rig.tell(DELTA, threadId="t1", delta="y")
+    assert len(rig.got(2, DELTA)) == 1
+    assert len(rig.got(1, DELTA)) == 2
+
+
+def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
+    rig.join_thread(2)
+    first = rig.ask(1, "thread/unsubscribe", {"threadId": "t1"})
+    assert rig.answers(1, first)[-1]["result"] == {"status": "unsubscribed"}
+    stranger = rig.ask(3, "thread/unsubscribe", {"threadId": "t1"})
+    assert rig.answers(3, stranger)[-1]["result"] == {"status": "notSubscribed"}
+    assert not [entry for entry in rig.to_child if entry["method"] == "thread/unsubscribe"]
+    last = rig.ask(2, "thread/unsubscribe", {"threadId": "t1"})
+    rig.answer("thread/unsubscribe", {"status": "unsubscribed"})
+    assert rig.answers(2, last)[-1]["result"] == {"status": "unsubscribed"}
+    rig.tell(DELTA, threadId="t1", delta="x")
+    assert not any(rig.got(client, DELTA) for client in (1, 2, 3))
+
+
+def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
+    rig: HubRig,
+) -> None:
+    rig.do(rig.hub.client_closed(1, 0))
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_a_running_turn_keeps_the_thread_until_it_ends(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.do(rig.hub.client_closed(1, 0))
+    assert not [entry for entry in rig.to_child if entry["method"] == "thread/unsubscribe"]
+    rig.end_turn()
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_sessions_follow_the_traffic(rig: HubRig) -> None:
+    assert rig.sessions["t1"].status == "active"
+    assert rig.sessions["t1"].purpose == "duplex"
+    assert rig.sessions["t1"].child_pid == 7
+    rig.tell("thread/started", thread={"id": "past-the-hub"})
+    assert rig.sessions["past-the-hub"].status == "active"
+    rig.tell("thread/closed", threadId="t1")
+    rig.tell("thread/archived", threadId="past-the-hub")
+    assert {record.status for record in rig.sessions.values()} == {"closed"}
+    assert rig.event_types().count("session.registered") == 2
+    assert rig.event_types().count("session.closed") == 2
+
+
+def test_turns_are_events_and_counted(rig: HubRig) -> None:
+    rig.run_turn(1)
+    assert rig.hub.snapshot()["runningTurns"] == 1
+    rig.end_turn()
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    turns = [event for event in rig.events if event.type.startswith("turn.")]
+    assert [event.type for event in turns] == ["turn.started", "turn.completed"]
+    assert turns[0].detail == {
+        "threadId": "t1",
+        "turnId": "u1",
+        "sessionId": rig.sessions["t1"].session_id,
+    }
+
+
+# -- requests of the server ------------------------------------------------------------------
+
+ASK = "item/commandExecution/requestApproval"
+
+
+def _server_asks(rig: HubRig, request_id: int = 0) -> None:
+    params = {"threadId": "t1", "turnId": "u1", "itemId": "i1", "command": "rm -rf secret"}
+    rig.child({"id": request_id, "method": ASK, "params": params})
+
+
+def test_the_first_answer_counts_and_the_others_learn_that_it_is_resolved(rig: HubRig) -> None:
+    rig.join_thread(2)
+    _server_asks(rig)
+    one, two = rig.got(1, ASK)[0], rig.got(2, ASK)[0]
+    assert not rig.got(3, ASK)
+    rig.say(2, {"id": two["id"], "result": {"decision": "accept"}})
+    rig.say(1, {"id": one["id"], "result": {"decision": "decline"}})
+    answers = [entry for entry in rig.to_child if "method" not in entry]
+    assert answers == [{"id": 0, "result": {"decision": "accept"}}]
+    rig.tell("serverRequest/resolved", threadId="t1", requestId=0)
+    for client, asked in ((1, one), (2, two)):
+        told = rig.got(client, "serverRequest/resolved")[0]["params"]
+        assert told == {"threadId": "t1", "requestId": asked["id"]}
+    assert [event.type for event in rig.events if "approval" in event.type] == [
+        "approval.requested",
+        "approval.resolved",
+    ]
+    assert "secret" not in str(rig.events)
+
+
+def test_with_nobody_there_it_waits_for_who_comes(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.do(rig.hub.client_closed(1, 0))
+    _server_asks(rig)
+    assert rig.hub.snapshot()["waitingApprovals"] == 1
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    _server_asks(rig)  # the server asks again before or after a resume's answer
+    rig.answer("thread/resume", {"thread": {"id": "t1"}})
+    assert len(rig.got(2, ASK)) == 1
+    rig.say(2, {"id": rig.got(2, ASK)[0]["id"], "result": {}})
+    assert rig.hub.snapshot()["waitingApprovals"] == 0
+    assert len([event for event in rig.events if event.type == "approval.requested"]) == 1
+
+
+def test_who_joins_later_is_asked_too(rig: HubRig) -> None:
+    _server_asks(rig)
+    rig.join_thread(2)
+    assert len(rig.got(2, ASK)) == 1
+
+
+def test_an_answer_nobody_was_asked_for_goes_nowhere(rig: HubRig) -> None:
+    _server_asks(rig)
+    rig.say(3, {"id": 0, "result": {"decision": "accept"}})
+    assert not [entry for entry in rig.to_child if "method" not in entry]
+
+
+def test_a_request_about_no_thread_goes_to_whoever_can(rig: HubRig) -> None:
+    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
+    ids = [rig.got(client, "attestation/generate")[0]["id"] for client in (1, 2, 3)]
+    rig.say(1, {"id": ids[0], "error": {"code": -32601, "message": "cannot"}})
+    assert not [entry for entry in rig.to_child if "method" not in entry]
+    rig.say(2, {"id": ids[1], "result": {"token": "x"}})
+    rig.say(3, {"id": ids[2], "result": {"token": "y"}})
+    answers = [entry for entry in rig.to_child if "method" not in entry]
+    assert answers == [{"id": 4, "result": {"token": "x"}}]
+
+
+def test_an_approval_ends_with_its_turn(rig: HubRig) -> None:
+    rig.run_turn(1)
+    _server_asks(rig)
+    rig.end_turn()
+    assert rig.hub.snapshot()["waitingApprovals"] == 0
+    assert rig.got(1, "serverRequest/resolved")
