@@ -97,7 +97,7 @@ def ctl(config: Config, arguments: tuple[str, ...]) -> None:
     if arguments and "--help" not in arguments:
         _running_daemon(config)
     code = "from circus.circusctl import main; main()"
-    os.execv(sys.executable, [sys.executable, "-c", code, "--endpoint", endpoint, *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-c", code, "--endpoint", endpoint, *arguments])
 
 
 def _running_daemon(config: Config) -> ProcessId:

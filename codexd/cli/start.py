@@ -73,8 +73,9 @@ def start_detached(config: Config, *, as_json: bool) -> None:
         raise CliError(f'The log "{out}" cannot be written: {error.strerror}.') from error
     with os.fdopen(descriptor, "wb") as log:
         begun = log.seek(0, os.SEEK_END)
+        # -P: the working directory is a repository, whose files must not pass for Python's.
         process = subprocess.Popen(
-            [sys.executable, "-m", "codexd", "start"],
+            [sys.executable, "-P", "-m", "codexd", "start"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -58,6 +58,12 @@ def unit_of(checkout: Checkout) -> Path:
     return checkout.home / ".config/systemd/user/codexd.service"
 
 
+def written(path: Path) -> tuple[int, int]:
+    """Which file it is and when it was written."""
+    status = path.stat()
+    return (status.st_ino, status.st_mtime_ns)
+
+
 class TestLaunchd:
     def test_installs_and_starts(self, checkout: Checkout) -> None:
         checkout.fake("plutil")
@@ -83,13 +89,13 @@ class TestLaunchd:
 
     def test_again_with_nothing_new_changes_nothing(self, checkout: Checkout) -> None:
         checkout.run("install-launchd.sh")
-        before = plist_of(checkout).stat()
+        before = written(plist_of(checkout))
         checkout.taken_calls()
         done = checkout.run("install-launchd.sh")
         assert done.returncode == 0
         assert "has not changed" in done.stdout
         assert changes(checkout.taken_calls()) == []
-        assert plist_of(checkout).stat() == before
+        assert written(plist_of(checkout)) == before
 
     def test_a_change_restarts_it_once_the_old_one_is_gone(self, checkout: Checkout) -> None:
         checkout.run("install-launchd.sh")
@@ -165,12 +171,12 @@ class TestSystemd:
 
     def test_again_with_nothing_new_changes_nothing(self, checkout: Checkout) -> None:
         checkout.run("install-systemd.sh")
-        before = unit_of(checkout).stat()
+        before = written(unit_of(checkout))
         checkout.taken_calls()
         done = checkout.run("install-systemd.sh")
         assert "has not changed" in done.stdout
         assert changes(checkout.taken_calls()) == []
-        assert unit_of(checkout).stat() == before
+        assert written(unit_of(checkout)) == before
 
     def test_a_change_restarts_it(self, checkout: Checkout) -> None:
         checkout.run("install-systemd.sh")
