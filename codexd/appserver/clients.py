@@ -44,6 +44,10 @@ class Client:
     is_initialized: bool = False
     handles: dict[str, Message] = field(default_factory=dict)
 
+    def wants(self, method: str | None) -> bool:
+        """Whether the client is to get notifications of this method."""
+        return self.is_initialized and method not in self.opt_outs
+
     def introduce(self, message: Message, now: float) -> None:
         """Take what `initialize` says."""
         params: InitializeParams = message.params(InitializeParams)

@@ -119,7 +119,7 @@ class Exchange:
 
     def closed(self, client: int) -> None:
         """A client is gone."""
-        self._do(self._hub.client_closed(client, self._loop.time()))
+        self._do(self._hub.client_closed(client))
 
     def _on_cut(self, client: int, unread: int) -> None:
         message = f"A client was cut off: it left {unread} bytes unread."

@@ -64,13 +64,13 @@ def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
 def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
     rig: HubRig,
 ) -> None:
-    rig.do(rig.hub.client_closed(1, 0))
+    rig.do(rig.hub.client_closed(1))
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
 
 
 def test_a_running_turn_keeps_the_thread_until_it_ends(rig: HubRig) -> None:
     rig.run_turn(1)
-    rig.do(rig.hub.client_closed(1, 0))
+    rig.do(rig.hub.client_closed(1))
     assert not [entry for entry in rig.to_child if entry["method"] == "thread/unsubscribe"]
     rig.end_turn()
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
@@ -135,7 +135,7 @@ def test_the_first_answer_counts_and_the_others_learn_that_it_is_resolved(rig: H
 
 def test_with_nobody_there_it_waits_for_who_comes(rig: HubRig) -> None:
     rig.run_turn(1)
-    rig.do(rig.hub.client_closed(1, 0))
+    rig.do(rig.hub.client_closed(1))
     _server_asks(rig)
     assert rig.hub.snapshot()["waitingApprovals"] == 1
     rig.ask(2, "thread/resume", {"threadId": "t1"})

@@ -1,0 +1,92 @@
+"""What the parts of the hub share: who is there, which threads there are, what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codexd.appserver import jsonrpc, methods
+from codexd.appserver.actions import Action, Emit, ToClient
+from codexd.appserver.clients import Client, Handles
+from codexd.appserver.jsonrpc import Message
+from codexd.appserver.server_requests import ServerRequests
+from codexd.appserver.sessions import SessionBook
+from codexd.appserver.threads import Thread, Threads
+
+# away: no child, or no connection to it. recovering: connected, its threads are being resumed;
+# only the hub's own requests go through. up: everything does.
+ServerState = Literal["away", "recovering", "up"]
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """Times in seconds, sizes in bytes."""
+
+    initialize_timeout_s: float = 30.0
+    wait_s: float = 120.0
+    waiting_requests: int = 10_000
+    waiting_bytes: int = 256 << 20
+
+
+class Core:
+    """The state of a hub, and the small things that all its parts do with it."""
+
+    def __init__(self, limits: HubLimits, id_prefix: str, endpoint: str) -> None:
+        self.limits = limits
+        self.prefix = id_prefix
+        self.state: ServerState = "away"
+        self.clients: dict[int, Client] = {}
+        self.threads = Threads()
+        self.handles = Handles(id_prefix)
+        self.asked = ServerRequests(self.act)
+        self.book = SessionBook(endpoint, self.act)
+        self._out: list[Action] = []
+
+    def act(self, action: Action) -> None:
+        """Have something done."""
+        self._out.append(action)
+
+    def take_actions(self) -> list[Action]:
+        """Everything that is to be done, once."""
+        out, self._out = self._out, []
+        return out
+
+    def tell(self, clients: Iterable[int], message: Message) -> None:
+        """Pass a notification on to those of ``clients`` that want it."""
+        for number in clients:
+            client = self.clients.get(number)
+            if client is not None and client.wants(message.method):
+                self._out.append(ToClient(number, message.data))
+
+    def fabricate(self, thread: Thread, method: str, params: dict[str, Any]) -> None:
+        """Tell what the server would have told, had it lived."""
+        data = jsonrpc.notification(method, {"threadId": thread.id, **params})
+        is_for_all = method in methods.BROADCAST
+        recipients = tuple(self.clients) if is_for_all else tuple(thread.subscribers)
+        self.tell(recipients, Message(data, {}, method))
+
+    def error(self, client: int, client_id: bytes, code: int, text: str, data: Any = None) -> None:
+        """Answer a request of a client with an error."""
+        if client in self.clients:
+            self.act(ToClient(client, jsonrpc.error(client_id, code, text, data)))
+
+    def turn_began(self, thread: Thread, turn: dict[str, Any]) -> None:
+        """A turn runs on a thread."""
+        if thread.began(turn):
+            self._emit_turn("started", thread, turn)
+
+    def turn_ended(self, thread: Thread, turn: dict[str, Any], *, is_cut: bool) -> bool:
+        """A turn is over; False if that was told before."""
+        if not thread.ended(str(turn.get("id"))):
+            return False
+        self._emit_turn("interrupted" if is_cut else "completed", thread, turn)
+        return True
+
+    def _emit_turn(self, what: str, thread: Thread, turn: dict[str, Any]) -> None:
+        detail = {
+            "threadId": thread.id,
+            "turnId": turn.get("id"),
+            "sessionId": self.book.session_of(thread.id),
+        }
+        self.act(Emit("info", f"turn.{what}", f"A turn was {what}.", detail))

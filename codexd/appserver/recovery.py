@@ -1,0 +1,144 @@
+"""What survives the death of a child: threads are resumed, and turns end for who waits."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from codexd.appserver import jsonrpc
+from codexd.appserver.actions import ToClient
+from codexd.appserver.core import Core
+from codexd.appserver.jsonrpc import Message
+from codexd.appserver.notifications import Notifications
+from codexd.appserver.requests import Requests
+from codexd.appserver.threads import Thread
+
+# Threads resumed at the same time after a restart; a server that has just booted is busy.
+_RESUMES_AT_ONCE = 16
+_REASON_LENGTH = 200
+
+
+class _Status(msgspec.Struct, frozen=True):
+    type: str = ""
+
+
+class _ResumedThread(msgspec.Struct, frozen=True):
+    status: _Status = _Status()
+
+
+class _Resumed(msgspec.Struct, frozen=True):
+    thread: _ResumedThread = _ResumedThread()
+
+
+class _ErrorText(msgspec.Struct, frozen=True):
+    message: str = "unknown"
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    error: _ErrorText = _ErrorText()
+
+
+class Recovery:
+    """Takes the hub from one child to the next."""
+
+    def __init__(self, core: Core, requests: Requests, notifications: Notifications) -> None:
+        self._core = core
+        self._requests = requests
+        self._notifications = notifications
+        self._waiting: deque[Thread] = deque()
+        self._under_way = 0
+        self._same_child = False
+
+    def begin(self, now: float, *, same_child: bool) -> None:
+        """Connected: resume every thread there is."""
+        self._core.state = "recovering"
+        self._waiting = deque(self._core.threads)
+        self._under_way = 0
+        self._same_child = same_child
+        self.go_on(now)
+
+    def go_on(self, now: float) -> None:
+        """Resume the next threads; once all are, let the waiting requests through."""
+        if self._core.state != "recovering":
+            return
+        while self._waiting and self._under_way < _RESUMES_AT_ONCE:
+            self._under_way += 1
+            self._resume(self._waiting.popleft(), with_kept=True)
+        if self._under_way == 0:
+            self._finish(now)
+
+    def end_what_the_old_child_began(self) -> None:
+        """Its approvals are void, and its turns end: it will never say so itself."""
+        self._core.asked.ended()
+        for thread in self._core.threads:
+            turn, was_active = thread.turn, thread.is_active
+            thread.is_active = False
+            if turn is not None or was_active:
+                idle = {"status": {"type": "idle"}}
+                self._core.fabricate(thread, "thread/status/changed", idle)
+            if turn is not None and self._core.turn_ended(thread, turn, is_cut=True):
+                cut = {"items": [], "itemsView": "notLoaded", **turn, "status": "interrupted"}
+                self._core.fabricate(thread, "turn/completed", {"turn": cut})
+
+    def end_processes(self) -> None:
+        """Processes of clients end with the server; file watches are set again later."""
+        for client in self._core.clients.values():
+            for full, opened_by in list(client.handles.items()):
+                if opened_by.method == "fs/watch":
+                    continue
+                del client.handles[full]
+                if opened_by.method == "process/spawn":
+                    data = _process_exited(self._core.handles.original(full))
+                    self._core.act(ToClient(client.number, data))
+
+    def _resume(self, thread: Thread, *, with_kept: bool) -> None:
+        kept: dict[str, Any] = dict(thread.kept) if with_kept else {}
+        params = {**kept, "threadId": thread.id, "excludeTurns": True}
+        on_answer = functools.partial(self._resumed, thread, bool(kept))
+        self._requests.own("thread/resume", params, on_answer)
+
+    def _resumed(self, thread: Thread, had_kept: bool, answer: Message) -> None:
+        is_ok = "result" in answer.fields
+        if not is_ok and had_kept:
+            # The server may refuse one of the params; the thread matters more than they do.
+            self._resume(thread, with_kept=False)
+            return
+        self._under_way -= 1
+        if not is_ok:
+            self._lose(thread, _error_text(answer))
+        elif self._same_child:
+            thread.is_active = answer.result(_Resumed).thread.status.type == "active"
+        else:
+            self._core.book.recovered(thread.id)
+
+    def _lose(self, thread: Thread, reason: str) -> None:
+        self._core.fabricate(thread, "thread/closed", {})
+        self._core.threads.forget(thread.id)
+        self._core.book.lost(thread.id, reason)
+
+    def _finish(self, now: float) -> None:
+        self._core.state = "up"
+        for client in self._core.clients.values():
+            for opened_by in client.handles.values():
+                if opened_by.method == "fs/watch":
+                    self._requests.own("fs/watch", opened_by.params(dict[str, Any]))
+        self._requests.release(now)
+        for thread in self._core.threads:
+            self._notifications.leave_if_idle(thread)
+
+
+def _process_exited(handle: str) -> bytes:
+    output = {"stdout": "", "stdoutCapReached": False, "stderr": "", "stderrCapReached": False}
+    params = {"processHandle": handle, "exitCode": -1, **output}
+    return jsonrpc.notification("process/exited", params)
+
+
+def _error_text(answer: Message) -> str:
+    try:
+        text = msgspec.json.decode(answer.data, type=_Failed).error.message
+    except msgspec.DecodeError:
+        text = "unknown"
+    return text[:_REASON_LENGTH]
