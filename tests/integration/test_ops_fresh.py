@@ -61,6 +61,11 @@ def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> 
     again = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, b"")
     assert_smoke_is_well(fresh)
+
+    with (fresh / "pyproject.toml").open("a") as file:
+        file.write("# changed\n")
+    changed = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=110)
+    assert (changed.returncode, changed.stderr) == (0, "codexd: updating .venv …\n".encode())
     assert_wheel_has_templates(fresh)
 
 
