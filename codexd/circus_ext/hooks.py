@@ -10,6 +10,7 @@ from typing import Any
 
 from circus import logger
 from circus.exc import ConflictError
+from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
 from codexd import runtime
@@ -102,17 +103,33 @@ def wake_on_child_death(arbiter: Any) -> None:
 # The signal that ended the daemon; None while it runs or when a command ended it.
 stopped_by: signal.Signals | None = None
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def hold_signals() -> None:
+    """From now on only note a signal that would end this process, for :func:`stop_on_signals`."""
+    # Circus would put its own handlers in place, which lose a signal while watchers start.
+    SysHandler.SIGNALS = []
+    for signum in _ENDING:
+        signal.signal(signum, lambda got, _frame: _note(signal.Signals(got)))
+
+
+def _note(signum: signal.Signals) -> None:
+    global stopped_by
+    stopped_by = stopped_by or signum
+
 
 def stop_on_signals(arbiter: Any) -> None:
     """End on SIGTERM, SIGINT, SIGQUIT and SIGHUP, whatever circus is doing at the time."""
 
     def on_signal(signum: signal.Signals) -> None:
-        global stopped_by
-        stopped_by = stopped_by or signum
+        _note(signum)
         stop(arbiter)
 
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    for signum in _ENDING:
         arbiter.loop.asyncio_loop.add_signal_handler(signum, on_signal, signum)
+    if stopped_by is not None:
+        arbiter.loop.add_callback(stop, arbiter)
 
 
 def stop(arbiter: Any) -> None:

@@ -62,6 +62,8 @@ class Daemon:
             ) from error
         except OSError as error:
             raise CannotStart(str(error)) from error
+        # What has begun is ended in order.
+        hooks.hold_signals()
         with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
             self._begin(memory)
         self._write_ini()

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ from tests.support.waiting import eventually
 
 CODEXD = [sys.executable, "-m", "codexd"]
 SETTINGS_PREFIXES = ("BAA_", "CODEX_")
+
+
+@contextlib.contextmanager
+def daemon_box(root: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[DaemonBox]:
+    """A box whose processes end with the block, for fixtures of more than one test."""
+    root.mkdir(exist_ok=True)
+    box = DaemonBox(root, *flags, env=env)
+    try:
+        yield box
+    finally:
+        box.clean_up()
 
 
 class DaemonBox:
@@ -31,26 +43,36 @@ class DaemonBox:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIXES)}
         self.env = {**clean, "CODEX_HOME": str(self.codex_home), **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
-        self.started: list[subprocess.Popen[bytes]] = []
+        self.started: list[psutil.Process] = []
         self.seen: dict[int, psutil.Process] = {}
 
     # -- running -----------------------------------------------------------------------------
 
     def start(self, *flags: str, wait: bool = True) -> subprocess.Popen[bytes]:
-        """Run `codexd start`; with ``wait``, until the status line is out."""
+        """Run `codexd start`; with ``wait``, until the child is ready."""
+        process = self.launch(*CODEXD, "start", *self.flags, *flags)
+        if wait:
+            self.wait_ready()
+        return process
+
+    def launch(self, *command: str) -> subprocess.Popen[bytes]:
+        """Run a command that is the daemon, or becomes it."""
         with open(self.root / "start.out", "ab") as out, open(self.root / "start.err", "ab") as err:
             self.process = subprocess.Popen(
-                [*CODEXD, "start", *self.flags, *flags],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 env=self.env,
                 cwd=self.root,
             )
-        self.started.append(self.process)
-        if wait:
-            self.wait_ready()
+        self.started.append(psutil.Process(self.process.pid))
         return self.process
+
+    def adopt(self, pid: int) -> psutil.Process:
+        """A daemon that another command started; it is ended with the test like any other."""
+        self.started.append(psutil.Process(pid))
+        return self.started[-1]
 
     def run(
         self, *arguments: str, timeout_s: float = 60, flags: bool = True
@@ -73,6 +95,11 @@ class DaemonBox:
         self.note_processes()
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)
+
+    def stop_cleanly(self) -> None:
+        """SIGTERM; fails unless the daemon ends well and leaves no process behind."""
+        assert self.stop() == 0, self.errors()
+        assert self.leftovers() == []
 
     def wait_ready(self, *, other_than: int | None = None) -> dict[str, Any]:
         """The child's record once it is ready (as another process than ``other_than``)."""
@@ -130,6 +157,10 @@ class DaemonBox:
         events = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return [event for event in events if not types or event["type"] in types]
 
+    def output(self) -> str:
+        """What the daemon printed so far."""
+        return (self.root / "start.out").read_text("utf-8")
+
     def errors(self) -> str:
         """What the daemon said on stderr, and its log."""
         texts = []
@@ -139,22 +170,21 @@ class DaemonBox:
         return "\n".join(texts)
 
     def processes(self) -> list[psutil.Process]:
-        """The daemon and everything below it."""
-        if self.process is None or self.process.poll() is not None:
-            return []
-        try:
-            daemon = psutil.Process(self.process.pid)
-            return [daemon, *daemon.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        """Each daemon that runs, and everything below it."""
+        found = []
+        for daemon in self.started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _runs(daemon):
+                    found += [daemon, *daemon.children(recursive=True)]
+        return found
 
     def plugin(self) -> psutil.Process:
         """The plugin's process."""
 
         def look() -> psutil.Process | None:
-            for process in self.processes()[1:]:
+            for process in self.processes():
                 with contextlib.suppress(psutil.Error):
-                    if "circus" in " ".join(process.cmdline()):
+                    if any("plugins.main()" in word for word in process.cmdline()):
                         return process
             return None
 
@@ -168,25 +198,31 @@ class DaemonBox:
             self.seen[process.pid] = process
 
     def leftovers(self) -> list[psutil.Process]:
-        """Processes of this daemon that still run."""
-        return [
-            process
-            for process in self.seen.values()
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
+        """Processes that this box brought about and that still run."""
+        home = str(self.codex_home)
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("CODEX_HOME") == home:
+                    self.seen[process.pid] = process
+        return [process for process in self.seen.values() if _runs(process)]
 
     def clean_up(self) -> None:
         """End whatever is left, whatever happened."""
         self.note_processes()
-        for started in self.started:
-            if started.poll() is None:
-                started.send_signal(signal.SIGCONT)
-                started.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    started.wait(10)
+        running = [daemon for daemon in self.started if _runs(daemon)]
+        for daemon in running:
+            with contextlib.suppress(psutil.Error):
+                daemon.resume()
+                daemon.terminate()
+        psutil.wait_procs(running, timeout=10)
         for process in self.leftovers():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        for started in self.started:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                started.wait(5)
+        psutil.wait_procs(self.started, timeout=5)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
