@@ -11,7 +11,7 @@ import msgspec
 from codexd import supervision
 from codexd.command import executable_identity
 from codexd.config import Config
-from codexd.contracts import DaemonState
+from codexd.contracts import ChildState, DaemonState
 from codexd.platform import lock
 from codexd.platform.process import is_alive
 
@@ -57,7 +57,7 @@ def look(config: Config, recorded: DaemonState) -> Live:
     holder = lock.living_holder(config.runtime.lock_path)
     supervised = supervision.load(supervision.path_of(config))
     child_alive = is_alive(supervised.child)
-    daemon = _believe(recorded, holder is not None, child_alive)
+    daemon = _believe(recorded, holder is not None, supervised)
     changed = child_alive and _binary_changed(supervised)
     remarks = []
     if changed and supervised.executable:
@@ -84,14 +84,15 @@ def look(config: Config, recorded: DaemonState) -> Live:
     return Live(daemon=daemon, details=details, remarks=remarks, up=up)
 
 
-def _believe(recorded: DaemonState, daemon_alive: bool, child_alive: bool) -> DaemonState:
+def _believe(
+    recorded: DaemonState, daemon_alive: bool, supervised: supervision.Supervision
+) -> DaemonState:
     child = msgspec.structs.replace(recorded.child)
+    child_alive = is_alive(supervised.child)
     if child.status == "external" and not daemon_alive:
         child.status = "idle"
-    if child.status in ("running", "starting") and not child_alive:
-        # A child that is between its start and the record of it is starting, not dead.
-        child.status = "starting" if daemon_alive and child.status == "starting" else "failed"
-        child.pid = None
+    if not child_alive and (child.status == "running" or not daemon_alive):
+        _take_back(child, supervised)
     if not daemon_alive:
         child.next_restart_at = None
     if not (daemon_alive and (child_alive or child.status == "external")):
@@ -102,6 +103,19 @@ def _believe(recorded: DaemonState, daemon_alive: bool, child_alive: bool) -> Da
         pid=recorded.pid if daemon_alive else None,
         child=child,
     )
+
+
+def _take_back(child: ChildState, supervised: supervision.Supervision) -> None:
+    """The process is gone and the record not yet (or never) corrected: say how it ended."""
+    if child.status not in ("running", "starting"):
+        return
+    last = supervised.steps[-1] if supervised.steps else None
+    ended_well = last is not None and (
+        last.kind == "stopped" or (last.kind == "ended" and (last.asked or last.code == 0))
+    )
+    child.status = "stopped" if ended_well else "failed"
+    child.pid = None
+    child.last_error = child.last_error if ended_well else "The process of the server is gone."
 
 
 def _binary_changed(supervised: supervision.Supervision) -> bool:

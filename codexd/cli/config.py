@@ -7,6 +7,7 @@ import msgspec
 
 from codexd.cli.options import config_options, json_option
 from codexd.config import Config, format_text
+from codexd.encoding import encode_json
 
 
 @click.command("config")
@@ -15,6 +16,6 @@ from codexd.config import Config, format_text
 def config(config: Config, as_json: bool) -> None:
     """Print the resolved configuration."""
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(config), indent=2))
+        click.echo(msgspec.json.format(encode_json(config), indent=2))
     else:
         click.echo(format_text(config))

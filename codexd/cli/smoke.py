@@ -16,6 +16,7 @@ from codexd.cli.options import CliError, config_options, json_option
 from codexd.cli.status import status_document, status_line
 from codexd.config import Config, resolve, setting_texts
 from codexd.contracts import SmokeCheck
+from codexd.encoding import encode_json
 from codexd.live import look
 from codexd.platform import lock
 from codexd.settings import SETTINGS
@@ -36,9 +37,10 @@ print("codexd smoke done", flush=True)
 def smoke(config: Config, as_json: bool) -> None:
     """Check that codexd works here: run a stub under the real circus, no codex needed."""
     with _place(config) as place:
+        before = _Before(place)
         _run(place)
         snapshot = read_snapshot(place)
-        checks = _checks(place, snapshot)
+        checks = _checks(place, snapshot, before)
         _report(place, snapshot, checks, as_json)
     if any(check.status != "ok" for check in checks):
         sys.exit(1)
@@ -63,7 +65,7 @@ def _with_stub(config: Config, changes: dict[str, str]) -> Config:
         **setting_texts(config),
         "server_strategy": "spawn",
         "server_command": sys.executable,
-        "server_args": msgspec.json.encode(["-c", _STUB]).decode(),
+        "server_args": encode_json(["-c", _STUB]).decode(),
         "server_endpoint": "stdio://embedded-smoke-child",
         "server_cwd": "/",
         "restart": "never",
@@ -89,27 +91,60 @@ def _run(config: Config) -> None:
         raise CliError(str(error)) from error
 
 
-def _checks(config: Config, snapshot: Snapshot) -> list[SmokeCheck]:
+class _Before:
+    """How long the logs were before the run: only what it added proves anything."""
+
+    def __init__(self, config: Config) -> None:
+        self._sizes = {path: _size(path) for path in _logs(config)}
+
+    def added(self, path: str) -> str | None:
+        """What the run wrote into a log; None where it is not there."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError:
+            return None
+        begun = self._sizes.get(path, 0)
+        # A log that is shorter now was rotated by the run.
+        return data[begun if begun <= len(data) else 0 :].decode("utf-8", "replace")
+
+
+def _logs(config: Config) -> tuple[str, ...]:
+    paths = config.paths
+    return (paths.structured_event_log_path, paths.stdout_log_path, paths.stderr_log_path)
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
+def _checks(config: Config, snapshot: Snapshot, before: _Before) -> list[SmokeCheck]:
     paths = config.paths
     events = snapshot.recent.events
     sessions = snapshot.sessions.sessions
-    closed = any(entry.purpose == "smoke" and entry.status == "closed" for entry in sessions)
+    log, out, err = _logs(config)
+    closed = "session.closed" in (before.added(log) or "") and any(
+        entry.purpose == "smoke" and entry.status == "closed" for entry in sessions
+    )
+    child = snapshot.daemon.child
+    ended = child.status == "stopped" and child.exit_code == 0
     return [
-        _file_check("structured_event_log", paths.structured_event_log_path, "child.exited"),
-        _file_check("stdout_log", paths.stdout_log_path, "codexd smoke done"),
-        _file_check("stderr_log", paths.stderr_log_path, "codexd smoke stderr"),
-        _file_check("daemon_state", paths.daemon_state_path, '"stopped"'),
+        _log_check("structured_event_log", log, before, "child.exited"),
+        _log_check("stdout_log", out, before, "codexd smoke done"),
+        _log_check("stderr_log", err, before, "codexd smoke stderr"),
+        _check("daemon_state", ended, paths.daemon_state_path),
         _check("recent_event_cache", bool(events), f"{len(events)} cached events"),
         _check("session_registry", closed, f"{len(sessions)} recorded sessions"),
     ]
 
 
-def _file_check(name: str, path: str, wanted: str) -> SmokeCheck:
-    try:
-        text = Path(path).read_text("utf-8", "replace")
-    except OSError:
+def _log_check(name: str, path: str, before: _Before, wanted: str) -> SmokeCheck:
+    added = before.added(path)
+    if added is None:
         return _check(name, False, f"missing: {path}")
-    found = wanted in text
+    found = wanted in added
     return _check(name, found, path if found else f"without {wanted}: {path}")
 
 
@@ -124,7 +159,7 @@ def _report(config: Config, snapshot: Snapshot, checks: list[SmokeCheck], as_jso
             "checks": checks,
             "snapshot": status_document(config, snapshot, live),
         }
-        click.echo(msgspec.json.format(msgspec.json.encode(document)))
+        click.echo(msgspec.json.format(encode_json(document)))
         return
     identity = snapshot.identity
     click.echo(f"smoke daemon={identity.daemon_id if identity else 'none'}")

@@ -10,6 +10,7 @@ import msgspec
 
 from codexd.cli.options import config_options, json_option
 from codexd.config import Config
+from codexd.encoding import encode_json
 from codexd.live import Live, look
 from codexd.store.snapshot import Snapshot, read_snapshot
 
@@ -30,7 +31,7 @@ def print_status(config: Config, *, as_json: bool) -> Live:
     snapshot = read_snapshot(config)
     live = look(config, snapshot.daemon)
     if as_json:
-        text = msgspec.json.format(msgspec.json.encode(status_document(config, snapshot, live)))
+        text = msgspec.json.format(encode_json(status_document(config, snapshot, live)))
         click.echo(text)
     else:
         click.echo(status_line(config, snapshot, live))
