@@ -18,6 +18,10 @@ from codexd.config import Config
 from codexd.platform.process import end_group_members, identify
 from codexd.supervision import Step, StepKind
 
+# A daemon that is killed may have published this many steps that are not in its file; their
+# numbers are not used again, or the event log would take new steps for those.
+_MAX_UNSAVED = 100
+
 Publish = Callable[[str, dict[str, Any]], None]
 
 
@@ -41,7 +45,7 @@ class ChildControl:
         self._record = supervision.load(self._path)
         self._record.daemon = identify(os.getpid())
         self._record.child = None
-        self._record.begin = self._record.last_number
+        self._record.begin = self._number = self._record.last_number + _MAX_UNSAVED
         policy = config.policy
         self._backoff = Backoff(
             policy.restart_backoff_ms, policy.restart_backoff_max_ms, policy.restart_limit
@@ -96,9 +100,10 @@ class ChildControl:
 
     def spawn_failed(self, error: OSError, wake: Callable[[], None]) -> None:
         """circus could not start the child; ``wake`` is called for the next try."""
-        self._step("spawn_failed", error=describe(error))
+        self._step("spawn_failed", error=describe(error), save=False)
         # Nothing wakes circus for a process that never was, so even the first try has a timer.
         self._wait(wake, at_least_ms=self.config.policy.restart_backoff_ms)
+        self._save()
 
     def asked(self, pid: int, signum: int) -> None:
         """codexd or an operator sends the child a signal."""
@@ -122,7 +127,7 @@ class ChildControl:
         end_group_members(pid)
         asked = bool(self._asked) if not code else -code in self._asked
         self._record.child = None
-        self._step("ended", pid=pid, code=code, asked=asked)
+        self._step("ended", pid=pid, code=code, asked=asked, save=False)
         if asked:
             self._backoff.reset()
         elif not self._wants_restart(code):
@@ -131,6 +136,9 @@ class ChildControl:
             if self._ready and self._was_well():
                 self._backoff.reset()
             self._wait(wake)
+        if self.waiting:
+            # Else the next child starts in this same pass, and its record holds this end too.
+            self._save()
 
     def stopped(self) -> None:
         """An operator (or the daemon's own end) stopped the watcher."""
@@ -164,7 +172,7 @@ class ChildControl:
     def _wait(self, wake: Callable[[], None], at_least_ms: int = 0) -> None:
         delay_ms = self._backoff.failed()
         if delay_ms is None:
-            self._step("gave_up", attempt=self._backoff.failures)
+            self._step("gave_up", attempt=self._backoff.failures, save=False)
             self._rest(wake)
             return
         delay_ms = max(delay_ms, at_least_ms)
@@ -172,7 +180,7 @@ class ChildControl:
             self._rest(wake)
             self._timer = self._call_later(delay_ms / 1000, self._due)
         # Without a delay circus starts the next child in this same pass.
-        self._step("waiting", attempt=self._backoff.failures, delay_ms=delay_ms)
+        self._step("waiting", attempt=self._backoff.failures, delay_ms=delay_ms, save=False)
 
     def _rest(self, wake: Callable[[], None]) -> None:
         self._disarm()
@@ -190,16 +198,18 @@ class ChildControl:
 
     # -- the file ----------------------------------------------------------------------------
 
-    def _step(self, kind: StepKind, **facts: Any) -> None:
+    def _step(self, kind: StepKind, *, save: bool = True, **facts: Any) -> None:
+        self._number += 1
         step = Step(
-            number=self._record.last_number + 1,
+            number=self._number,
             kind=kind,
             at=time.time(),
             generation=self._record.generation,
             **facts,
         )
         self._record.steps.append(step)
-        self._save()
+        if save:
+            self._save()
         self._publish("step", msgspec.to_builtins(step))
 
     def _save(self) -> None:

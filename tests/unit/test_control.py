@@ -72,14 +72,30 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 NO_PID = 1 << 30
 
 
-def test_steps_are_numbered_on_over_daemons(config: Config, rig: Rig) -> None:
+def test_no_number_of_a_step_is_used_again_by_the_next_daemon(config: Config, rig: Rig) -> None:
     rig.control.spawned(NO_PID, "true", ["/bin/true"], "/")
     rig.control.ended(NO_PID, 0, rig.wake)
+    numbers = [message["number"] for message in rig.published]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
     again = Rig(config)
     again.control.spawned(NO_PID, "true", ["/bin/true"], "/")
+    assert again.published[0]["number"] > numbers[-1]
     record = supervision.load(supervision.path_of(config))
-    assert [step.number for step in record.steps] == [1, 2, 3, 4]
-    assert [step.kind for step in record.steps] == ["spawned", "ended", "waiting", "spawned"]
+    assert record.begin == again.published[0]["number"] - 1
+
+
+def test_an_end_is_in_the_file_once_the_next_child_is_or_is_waited_for(
+    config: Config, rig: Rig
+) -> None:
+    def kinds() -> list[str]:
+        return [step.kind for step in supervision.load(supervision.path_of(config)).steps]
+
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    rig.control.ended(NO_PID, 1, rig.wake)
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    assert kinds() == ["spawned", "ended", "waiting", "spawned"]
+    rig.control.ended(NO_PID, 1, rig.wake)
+    assert kinds()[-2:] == ["ended", "waiting"]
 
 
 def test_the_child_is_on_record_with_the_start_of_its_process(
