@@ -27,3 +27,8 @@ def _readable(value: Any) -> Any:
     if isinstance(value, list):
         return [_readable(entry) for entry in value]
     return value
+
+
+# What msgspec raises for bytes that are not the JSON that was asked for: it tells apart bad
+# UTF-8 and nesting that is too deep.
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -12,6 +12,7 @@ from codexd import supervision
 from codexd.command import executable_identity
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
+from codexd.encoding import UNDECODABLE
 from codexd.platform import lock
 from codexd.platform.process import is_alive
 
@@ -45,7 +46,7 @@ def ask_hub(config: Config) -> dict[str, Any] | None:
         connection.request("GET", "/v1/status")
         response = connection.getresponse()
         document = msgspec.json.decode(response.read())
-    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+    except (OSError, http.client.HTTPException, *UNDECODABLE):
         return None
     finally:
         connection.close()

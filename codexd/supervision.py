@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from codexd.config import Config
+from codexd.encoding import UNDECODABLE
 from codexd.platform.process import ProcessId
 
 _KEPT = 200
@@ -73,7 +74,7 @@ def load(path: str) -> Supervision:
     try:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=Supervision)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return Supervision()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from codexd.encoding import UNDECODABLE
+
 Fields = dict[str, msgspec.Raw]
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
@@ -53,7 +55,7 @@ class Message:
             return type_()
         try:
             return msgspec.json.decode(raw, type=type_)
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             return type_()
 
     def replace_param(self, name: str, value: Any) -> None:
@@ -69,7 +71,7 @@ def parse(data: bytes) -> Message | None:
         fields = _decode_fields(data)
         raw_method = fields.get("method")
         method = None if raw_method is None else _decode_text(raw_method)
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return None
     raw_id = fields.get("id")
     if raw_id is not None and not _is_id(bytes(raw_id)):

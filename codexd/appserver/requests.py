@@ -13,6 +13,7 @@ from codexd.appserver import jsonrpc, methods
 from codexd.appserver.actions import ToChild
 from codexd.appserver.core import Core
 from codexd.appserver.jsonrpc import Message
+from codexd.encoding import UNDECODABLE
 
 
 class ThreadRef(msgspec.Struct, rename="camel", frozen=True):
@@ -163,5 +164,5 @@ class Requests:
 def _text_id(message: Message) -> str:
     try:
         return msgspec.json.decode(message.id or b'""', type=str)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return ""

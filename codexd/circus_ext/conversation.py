@@ -18,6 +18,7 @@ from codexd.appserver.transport_stdio import StdioTransport
 from codexd.appserver.transport_websocket import WebSocketTransport
 from codexd.circus_ext import child_io
 from codexd.config import Config
+from codexd.encoding import UNDECODABLE
 from codexd.platform.process import ProcessId, identify
 
 logger = logging.getLogger("codexd")
@@ -206,7 +207,7 @@ class Conversation:
 
     def _load_handshake(self, pid: int | None) -> _Handshake | None:
         child = None if pid is None else identify(pid)
-        with contextlib.suppress(OSError, msgspec.DecodeError):
+        with contextlib.suppress(OSError, *UNDECODABLE):
             with open(self._handshake_path, "rb") as file:
                 found = msgspec.json.decode(file.read(), type=_Handshake)
             return found if child is not None and found.child == child else None

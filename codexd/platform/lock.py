@@ -7,6 +7,7 @@ import os
 
 import msgspec
 
+from codexd.encoding import UNDECODABLE
 from codexd.platform.process import ProcessId, identify, is_alive
 
 # An flock belongs to an open file, not to a process; what this process holds is noted here so
@@ -58,7 +59,7 @@ def read_holder(path: str) -> ProcessId | None:
     try:
         with open(path, "rb") as file:
             return msgspec.json.decode(file.read(), type=ProcessId)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return None
 
 

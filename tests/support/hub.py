@@ -48,6 +48,10 @@ class HubRig:
                 case SessionChanged(record):
                     self.sessions[record.thread_id or ""] = record
 
+    def do_raw(self, actions: list[Action]) -> None:
+        """Let be done what may be no JSON."""
+        assert all(isinstance(getattr(action, "data", b""), bytes) for action in actions)
+
     def ready(self, *, same_child: bool = False) -> None:
         """The child answers."""
         result = json.dumps(INITIALIZED).encode()

@@ -189,3 +189,24 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     rig.to_child.clear()
     rig.ready()
     assert rig.asked("fs/watch")["params"] == watch
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"id":1,"method":"\xff\xfe"}',
+        b'{"id":"\xff","method":"model/list"}',
+        b'{"id":1,"method":"fs/watch","params":{"watchId":"\xff"}}',
+        b'{"id":1,"method":"turn/start","params":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+        b'{"method":"turn/completed","params":{"threadId":"\xff"}}',
+        b'{"method":"turn/completed","params":{"threadId":7,"turn":[]}}',
+        b'{"method":"serverRequest/resolved","params":[1]}',
+        b'{"id":"hub-x-1","result":"\xff"}',
+    ],
+)
+def test_bytes_that_are_no_text_harm_nobody(rig: HubRig, data: bytes) -> None:
+    rig.do_raw(rig.hub.client_message(1, data, 0))
+    rig.do_raw(rig.hub.child_message(data, 0))
+    rig.to_child.clear()
+    rig.ask(2, "model/list")
+    assert rig.asked("model/list")
