@@ -39,7 +39,8 @@ def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float)
         return Outcome("up")
     if config.server.mode == "exec" and child.status in ("running", "stopped"):
         return Outcome("up")
-    if child.status == "failed" and child.next_restart_at is not None:
+    is_final = config.policy.restart == "never" or child.next_restart_at is not None
+    if child.status == "failed" and is_final:
         return Outcome("failed", child.last_error)
     if child.status == "stopped" and config.policy.restart != "always":
         return Outcome("up")

@@ -109,8 +109,9 @@ class DaemonBox:
                 raise AssertionError(f"the daemon ended: {self.errors()}")
             child = self.child()
             self.note_processes()
-            ready = child is not None and child["ready"] and child["pid"] != other_than
-            return child if ready else None
+            if child is None or not child["ready"]:
+                return None
+            return None if child["pid"] is not None and child["pid"] == other_than else child
 
         return eventually(look, what="a ready child")
 
