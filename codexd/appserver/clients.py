@@ -9,13 +9,18 @@ import msgspec
 
 from codexd.appserver.jsonrpc import Fields, Message
 from codexd.appserver.methods import ENDS_HANDLE, HANDLES, RELEASES
+from codexd.encoding import UNDECODABLE
+
+
+class NotIntroduced(ValueError):
+    """An `initialize` that codex would refuse too. The text is for the client."""
 
 
 class ClientInfo(msgspec.Struct, frozen=True):
     """clientInfo of `initialize`."""
 
-    name: str = ""
-    version: str = ""
+    name: str
+    version: str
 
 
 class Capabilities(msgspec.Struct, rename="camel", frozen=True):
@@ -27,8 +32,11 @@ class Capabilities(msgspec.Struct, rename="camel", frozen=True):
 class InitializeParams(msgspec.Struct, rename="camel"):
     """params of `initialize`."""
 
-    client_info: ClientInfo = ClientInfo()
+    client_info: ClientInfo
     capabilities: Capabilities | None = None
+
+
+_NOBODY = ClientInfo("", "")
 
 
 @dataclass(slots=True)
@@ -37,7 +45,7 @@ class Client:
 
     number: int
     opened_at: float
-    info: ClientInfo = field(default_factory=ClientInfo)
+    info: ClientInfo = _NOBODY
     opt_outs: frozenset[str] = frozenset()
     initialize: Message | None = None
     initialize_at: float = 0.0
@@ -49,8 +57,21 @@ class Client:
         return self.is_initialized and method not in self.opt_outs
 
     def introduce(self, message: Message, now: float) -> None:
-        """Take what `initialize` says."""
-        params: InitializeParams = message.params(InitializeParams)
+        """Take what `initialize` says.
+
+        Raises:
+            NotIntroduced: it does not say who the client is.
+        """
+        try:
+            params = msgspec.json.decode(message.fields.get("params", b""), type=InitializeParams)
+        except UNDECODABLE as error:
+            raise NotIntroduced(f"Invalid request: {error}") from error
+        name = params.client_info.name
+        # codex makes an HTTP header of it.
+        if not (name.isascii() and name.isprintable()):
+            raise NotIntroduced(
+                f"Invalid clientInfo.name: {name!r}. Must be a valid HTTP header value."
+            )
         self.info = params.client_info
         if params.capabilities is not None:
             self.opt_outs = frozenset(params.capabilities.opt_out_notification_methods or ())
@@ -124,5 +145,5 @@ def _text(raw: msgspec.Raw | None) -> str | None:
         return None
     try:
         return msgspec.json.decode(raw, type=str)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None

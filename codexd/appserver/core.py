@@ -39,7 +39,7 @@ class Core:
         self.clients: dict[int, Client] = {}
         self.threads = Threads()
         self.handles = Handles(id_prefix)
-        self.asked = ServerRequests(self.act)
+        self.asked = ServerRequests(self.act, self.wants)
         self.book = SessionBook(endpoint, self.act)
         self._out: list[Action] = []
 
@@ -52,11 +52,15 @@ class Core:
         out, self._out = self._out, []
         return out
 
+    def wants(self, number: int, method: str | None) -> bool:
+        """Whether a client is there, initialized, and takes notifications of this method."""
+        client = self.clients.get(number)
+        return client is not None and client.wants(method)
+
     def tell(self, clients: Iterable[int], message: Message) -> None:
         """Pass a notification on to those of ``clients`` that want it."""
         for number in clients:
-            client = self.clients.get(number)
-            if client is not None and client.wants(message.method):
+            if self.wants(number, message.method):
                 self._out.append(ToClient(number, message.data))
 
     def fabricate(self, thread: Thread, method: str, params: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from codexd.appserver import jsonrpc, methods
 from codexd.appserver.actions import CloseClient, Emit, ToClient
-from codexd.appserver.clients import Client
+from codexd.appserver.clients import Client, NotIntroduced
 from codexd.appserver.core import Core
 from codexd.appserver.jsonrpc import Fields, Message
 
@@ -48,15 +48,13 @@ class Greeting:
             text = "Already initialized"
             self._core.error(client.number, message.id, jsonrpc.INVALID_REQUEST, text)
             return
-        client.introduce(message, now)
+        try:
+            client.introduce(message, now)
+        except NotIntroduced as error:
+            self._core.error(client.number, message.id, jsonrpc.INVALID_REQUEST, str(error))
+            return
         if self._result is not None and self._core.state != "away":
             self._answer(client)
-
-    def initialized(self, client: Client) -> None:
-        """A client says that it is initialized."""
-        for (method, _), data in self._told.items():
-            if client.wants(method):
-                self._core.act(ToClient(client.number, data))
 
     def left(self, client: Client) -> None:
         """A client is gone."""
@@ -92,6 +90,9 @@ class Greeting:
         client.is_initialized = True
         answer = jsonrpc.response(request.id, self._result_for(client))
         self._core.act(ToClient(client.number, answer))
+        for (method, _), data in self._told.items():
+            if client.wants(method):
+                self._core.act(ToClient(client.number, data))
         self._emit("connected", client)
 
     def _result_for(self, client: Client) -> Any:

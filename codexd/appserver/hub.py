@@ -113,11 +113,8 @@ class Hub:
         return self._core.take_actions()
 
     def _client_notifies(self, client: Client, message: Message) -> None:
-        if not client.is_initialized:
-            return
-        if message.method == "initialized":
-            self._greeting.initialized(client)
-        else:
+        # The child has had codexd's own `initialized`.
+        if client.is_initialized and message.method != "initialized":
             self._core.act(ToChild(message.data))
 
     def _client_asks(self, client: Client, message: Message, client_id: bytes, now: float) -> None:
@@ -131,9 +128,14 @@ class Hub:
             self._requests.submit(Pending(message, client.number, client_id, now))
 
     def _stays_subscribed(self, client: Client, message: Message) -> bool:
-        """Whether others still listen, so that the server must not hear of an unsubscribe."""
+        """Whether the hub still listens, so that the server must not hear of an unsubscribe.
+
+        It does for others, and to learn how a turn that runs ends.
+        """
         thread = self._core.threads.find(message.params(ThreadRef).thread_id or "")
-        if thread is None or message.id is None or not thread.subscribers - {client.number}:
+        if thread is None or message.id is None:
+            return False
+        if not thread.is_busy and not thread.subscribers - {client.number}:
             return False
         was_subscribed = client.number in thread.subscribers
         thread.subscribers.discard(client.number)

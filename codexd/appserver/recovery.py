@@ -15,6 +15,7 @@ from codexd.appserver.jsonrpc import Message
 from codexd.appserver.notifications import Notifications
 from codexd.appserver.requests import Requests
 from codexd.appserver.threads import Thread
+from codexd.encoding import UNDECODABLE
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy.
 _RESUMES_AT_ONCE = 16
@@ -90,7 +91,7 @@ class Recovery:
                 if opened_by.method == "fs/watch":
                     continue
                 del client.handles[full]
-                if opened_by.method == "process/spawn":
+                if opened_by.method == "process/spawn" and client.wants("process/exited"):
                     data = _process_exited(self._core.handles.original(full))
                     self._core.act(ToClient(client.number, data))
 
@@ -139,6 +140,6 @@ def _process_exited(handle: str) -> bytes:
 def _error_text(answer: Message) -> str:
     try:
         text = msgspec.json.decode(answer.data, type=_Failed).error.message
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         text = "unknown"
     return text[:_REASON_LENGTH]

@@ -45,10 +45,14 @@ class ServerRequest:
 
 
 class ServerRequests:
-    """Every request that is not resolved yet."""
+    """Every request that is not resolved yet.
 
-    def __init__(self, act: Callable[[Action], None]) -> None:
+    ``act`` takes what is to be done; ``wants`` tells whether a client takes a notification.
+    """
+
+    def __init__(self, act: Callable[[Action], None], wants: Callable[[int, str], bool]) -> None:
         self._act = act
+        self._wants = wants
         self._open: dict[bytes, ServerRequest] = {}
         self._by_client: dict[tuple[int, bytes], ServerRequest] = {}
         self._next_id: dict[int, int] = {}
@@ -119,9 +123,7 @@ class ServerRequests:
         if entry is None:
             return
         self._tell(entry, "resolved")
-        for client, own_id in entry.asked.items():
-            own = {**params, "requestId": own_id}
-            self._act(ToClient(client, notification(RESOLVED, own)))
+        self._tell_resolved(entry, params)
 
     def ended(self, thread_id: str | None = None) -> None:
         """The turn, thread or server is gone that asked: nobody is to answer any more."""
@@ -129,9 +131,7 @@ class ServerRequests:
             if thread_id is None or entry.thread_id == thread_id:
                 self._drop(server_id)
                 self._tell(entry, "resolved")
-                for client, own_id in entry.asked.items():
-                    own = {"threadId": entry.thread_id or "", "requestId": own_id}
-                    self._act(ToClient(client, notification(RESOLVED, own)))
+                self._tell_resolved(entry, {"threadId": entry.thread_id or ""})
 
     def client_gone(self, client: int) -> None:
         """A client has left; what it was asked still waits for others."""
@@ -139,6 +139,12 @@ class ServerRequests:
         for entry in list(self._open.values()):
             if client in entry.asked:
                 self._unask(entry, client)
+
+    def _tell_resolved(self, entry: ServerRequest, params: dict[str, Any]) -> None:
+        for client, own_id in entry.asked.items():
+            if self._wants(client, RESOLVED):
+                own = {**params, "requestId": own_id}
+                self._act(ToClient(client, notification(RESOLVED, own)))
 
     def _unask(self, entry: ServerRequest, client: int) -> None:
         own_id = entry.asked.pop(client)
