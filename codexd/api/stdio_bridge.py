@@ -109,8 +109,9 @@ class StdioBridge:
                 self._receive(self._socket.recv(_READ_BYTES))
         except OSError as error:
             raise BridgeError(f"The daemon did not answer: {error}.") from error
-        if self._protocol.state is not State.OPEN:
-            refusal = self._protocol.handshake_exc
+        refusal = self._protocol.handshake_exc
+        # Once accepted it may be closing already: a farewell may come in one piece with the answer.
+        if refusal is not None or self._protocol.state is State.CONNECTING:
             status = refusal.response.status_code if isinstance(refusal, InvalidStatus) else None
             raise BridgeError(
                 "The daemon closed the connection at once."
@@ -121,7 +122,7 @@ class StdioBridge:
 
     def _is_done(self) -> bool:
         if self._to_stdout.size:
-            return not self._stdin_open and self._socket_open and time.monotonic() > self._deadline
+            return not self._stdin_open and time.monotonic() > self._deadline
         if not self._socket_open:
             return True
         if self._stdin_open:
@@ -132,11 +133,12 @@ class StdioBridge:
     def _turn(self) -> None:
         readers: list[int | socket.socket] = []
         writers: list[int | socket.socket] = []
-        if self._stdin_open and self._socket_open and self._to_socket.size < _HELD_BYTES:
+        # Also with the socket gone: its end tells that nobody will read the rest either.
+        if self._stdin_open and self._to_socket.size < _HELD_BYTES:
             readers.append(self._stdin)
         if self._socket_open and self._to_stdout.size < _HELD_BYTES:
             readers.append(self._socket)
-        if self._to_socket.size and self._socket_open:
+        if self._to_socket.size:
             writers.append(self._socket)
         if self._to_stdout.size:
             writers.append(self._stdout)
@@ -178,9 +180,10 @@ class StdioBridge:
         except OSError:
             data = b""
         self._receive(data)
-        self._to_socket.extend(self._protocol.data_to_send())
-        if self._to_stdout.size:
-            self._write_stdout()
+        if self._socket_open:
+            self._to_socket.extend(self._protocol.data_to_send())
+        else:
+            self._to_socket.clear()
 
     def _receive(self, data: bytes) -> None:
         if data:

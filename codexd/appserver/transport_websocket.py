@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
@@ -153,7 +153,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._flush()
         if not self.upgraded.done():
             self._settle_upgrade()
-        elif self._protocol.close_expected() and self._transport is not None:
+        if self.upgraded.done() and self._protocol.close_expected() and self._transport is not None:
             # A farewell from either side: nothing more will come that is worth waiting for.
             self._transport.close()
 
@@ -177,12 +177,14 @@ class _Wire(asyncio.BufferedProtocol):
 
     def _settle_upgrade(self) -> None:
         refusal = self._protocol.handshake_exc
-        if self._protocol.state is State.OPEN:
-            self.upgraded.set_result(None)
+        if refusal is None:
+            # Open, or already closing: a farewell may come in one piece with the answer.
+            if self._protocol.state is not State.CONNECTING:
+                self.upgraded.set_result(None)
         elif isinstance(refusal, InvalidStatus):
             status = refusal.response.status_code
             self.upgraded.set_exception(LinkRefused(f"The endpoint answered HTTP {status}."))
-        elif isinstance(refusal, InvalidHandshake):
+        else:
             self.upgraded.set_exception(LinkRefused(f"The endpoint is no WebSocket: {refusal}."))
 
     def _flush(self) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
 
 from codexd.appserver import transport_websocket
 from codexd.appserver.endpoint import Endpoint
@@ -120,6 +122,39 @@ def test_a_farewell_of_the_server_is_a_loss(path: Path) -> None:
         transport.close()
 
     with_echo(path, act)
+    assert len(lost) == 1
+
+
+def test_a_server_that_says_farewell_and_stays_is_left(path: Path) -> None:
+    lost: list[str] = []
+
+    async def main() -> None:
+        left = asyncio.Event()
+
+        async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            protocol = ServerProtocol()
+            protocol.receive_data(await reader.readuntil(b"\r\n\r\n"))
+            request = protocol.events_received()[0]
+            assert isinstance(request, Request)
+            protocol.send_response(protocol.accept(request))
+            protocol.send_close(1001)
+            writer.write(b"".join(protocol.data_to_send()))
+            # Nothing more comes from here; the other end must go by itself.
+            await reader.read()
+            left.set()
+            writer.close()
+
+        server = await asyncio.start_unix_server(peer, path)
+        transport = transport_to(path)
+        transport.bind(lambda _data: None, lost.append)
+        async with asyncio.timeout(10):
+            await transport.connect()
+            await left.wait()
+            while not lost:
+                await asyncio.sleep(0.001)
+        server.close()
+
+    asyncio.run(main())
     assert len(lost) == 1
 
 
