@@ -170,6 +170,13 @@ class Hub:
             self._core.asked.asked(message, self._who_may_answer)
         return self._core.take_actions()
 
+    def not_sent(self, data: bytes, text: str, code: int) -> list[Action]:
+        """The connection did not take a message to the child and lives on; ``text`` says why."""
+        message = jsonrpc.parse(data)
+        if message is not None and message.method is not None:
+            self._requests.not_sent(message, text, code)
+        return self._core.take_actions()
+
     def child_lost(self, reason: str, now: float) -> list[Action]:
         """The child is gone, or the connection to it."""
         if self._core.state == "away":

@@ -20,6 +20,8 @@ from codexd.encoding import UNDECODABLE
 # Threads resumed at the same time after a restart; a server that has just booted is busy.
 _RESUMES_AT_ONCE = 16
 _REASON_LENGTH = 200
+# Asked of a server that has lived on: how its last turns stand.
+_LAST_TURNS = {"limit": 5, "sortDirection": "desc", "itemsView": "notLoaded"}
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -30,8 +32,13 @@ class _ResumedThread(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
-class _Resumed(msgspec.Struct, frozen=True):
+class _TurnsPage(msgspec.Struct, frozen=True):
+    data: list[dict[str, Any]] = []
+
+
+class _Resumed(msgspec.Struct, rename="camel", frozen=True):
     thread: _ResumedThread = _ResumedThread()
+    initial_turns_page: _TurnsPage | None = None
 
 
 class _ErrorText(msgspec.Struct, frozen=True):
@@ -75,14 +82,8 @@ class Recovery:
         """Its approvals are void, and its turns end: it will never say so itself."""
         self._core.asked.ended()
         for thread in self._core.threads:
-            turn, was_active = thread.turn, thread.is_active
-            thread.is_active = False
-            if turn is not None or was_active:
-                idle = {"status": {"type": "idle"}}
-                self._core.fabricate(thread, "thread/status/changed", idle)
-            if turn is not None and self._core.turn_ended(thread, turn, is_cut=True):
-                cut = {"items": [], "itemsView": "notLoaded", **turn, "status": "interrupted"}
-                self._core.fabricate(thread, "turn/completed", {"turn": cut})
+            if thread.is_busy:
+                self._end_turn(thread, {"status": "interrupted"})
 
     def end_processes(self) -> None:
         """Processes of clients end with the server; file watches are set again later."""
@@ -98,6 +99,8 @@ class Recovery:
     def _resume(self, thread: Thread, *, with_kept: bool) -> None:
         kept: dict[str, Any] = dict(thread.kept) if with_kept else {}
         params = {**kept, "threadId": thread.id, "excludeTurns": True}
+        if self._same_child:
+            params["initialTurnsPage"] = _LAST_TURNS
         on_answer = functools.partial(self._resumed, thread, bool(kept))
         self._requests.own("thread/resume", params, on_answer)
 
@@ -111,9 +114,36 @@ class Recovery:
         if not is_ok:
             self._lose(thread, _error_text(answer))
         elif self._same_child:
-            thread.is_active = answer.result(_Resumed).thread.status.type == "active"
+            self._catch_up(thread, answer.result(_Resumed))
         else:
             self._core.book.recovered(thread.id)
+
+    def _catch_up(self, thread: Thread, resumed: _Resumed) -> None:
+        """What went on while there was no connection to a child that has lived on."""
+        page = resumed.initial_turns_page
+        turns = {turn.get("id"): turn for turn in (page.data if page is not None else ())}
+        is_active = resumed.thread.status.type == "active"
+        unended = [turn for turn in turns.values() if turn.get("status") == "inProgress"]
+        running = unended[0] if unended else None
+        known = thread.turn
+        is_other = running is not None and known is not None and running["id"] != known["id"]
+        if thread.is_busy and (not is_active or is_other):
+            missed = turns.get(known["id"], {}) if known is not None else {}
+            self._end_turn(thread, {"status": "interrupted", **missed})
+        thread.is_active = is_active
+        if running is not None and is_active:
+            thread.began(running)
+
+    def _end_turn(self, thread: Thread, last: dict[str, Any]) -> None:
+        """Tell that the turn is over whose end nobody heard; ``last`` is how it ended."""
+        turn = thread.turn
+        thread.is_active = False
+        self._core.fabricate(thread, "thread/status/changed", {"status": {"type": "idle"}})
+        if turn is None:
+            return
+        over = {"items": [], "itemsView": "notLoaded", **turn, **last}
+        if self._core.turn_ended(thread, over, is_cut=over["status"] == "interrupted"):
+            self._core.fabricate(thread, "turn/completed", {"turn": over})
 
     def _lose(self, thread: Thread, reason: str) -> None:
         self._core.fabricate(thread, "thread/closed", {})

@@ -114,6 +114,13 @@ class Requests:
             self.undo_subscription(entry)
             self._refuse(entry, "The app-server is away and did not come back in time.", "away")
 
+    def not_sent(self, request: Message, text: str, code: int) -> None:
+        """The connection to the child would not take a request: its client is told why."""
+        entry = self.answered(request)
+        if entry is not None and entry.client is not None:
+            self.undo_subscription(entry)
+            self._core.error(entry.client, entry.client_id, code, text)
+
     def undo_subscription(self, entry: Pending) -> None:
         """The thread's notifications were for the answer's sake, and there is none."""
         thread = self._core.threads.find(entry.subscribed) if entry.subscribed else None
@@ -150,7 +157,7 @@ class Requests:
         self._core.handles.answered(client, entry.message, ok=False)
         text = f"The app-server was restarted before it answered ({reason})."
         if entry.message.method in methods.TURN_STARTING:
-            text += " The turn may have begun; it will not go on."
+            text += " The turn may have begun."
         self._refuse(entry, text, "server_restarted")
         return False
 

@@ -13,7 +13,7 @@ import msgspec
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
 from codexd.appserver.endpoint import default_control_socket
-from codexd.appserver.errors import LinkError
+from codexd.appserver.errors import LinkError, MessageTooLong, NotReading
 from codexd.appserver.hub import (
     Action,
     CloseClient,
@@ -24,6 +24,7 @@ from codexd.appserver.hub import (
     ToChild,
     ToClient,
 )
+from codexd.appserver.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.circus_ext.memory import Memory
 from codexd.config import Config
 
@@ -173,6 +174,10 @@ class Exchange:
             return
         try:
             self._send(data)
+        except MessageTooLong as error:
+            self._do(self._hub.not_sent(data, str(error), INVALID_REQUEST))
+        except NotReading as error:
+            self._do(self._hub.not_sent(data, str(error), OVERLOADED))
         except LinkError as error:
             # The loss of the link is told by the link itself, and the hub answers then.
             logger.warning("%s", error)

@@ -1,0 +1,95 @@
+"""The connection to the child was lost and made again; the child itself has lived on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from codexd.contracts import SessionRecord
+from tests.support.hub import HubRig
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    rig.run_turn(1)
+    return rig
+
+
+def _come_back(rig: HubRig, status: str, *turns: dict[str, Any]) -> None:
+    rig.lose()
+    rig.ready(same_child=True)
+    page = {"data": list(turns), "nextCursor": None}
+    thread = {"id": "t1", "status": {"type": status}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
+
+
+def _turn(turn_id: str, status: str) -> dict[str, Any]:
+    return {"id": turn_id, "status": status, "items": [], "itemsView": "notLoaded"}
+
+
+def _endings(rig: HubRig) -> list[tuple[str, str]]:
+    turns = [entry["params"]["turn"] for entry in rig.got(1, "turn/completed")]
+    return [(turn["id"], turn["status"]) for turn in turns]
+
+
+def test_a_turn_that_still_runs_goes_on(rig: HubRig) -> None:
+    _come_back(rig, "active", _turn("u1", "inProgress"))
+    assert _endings(rig) == []
+    rig.end_turn()
+    assert _endings(rig) == [("u1", "completed")]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "interrupted"])
+def test_an_end_that_nobody_heard_is_told_as_it_was(rig: HubRig, status: str) -> None:
+    _come_back(rig, "idle", _turn("u1", status))
+    assert _endings(rig) == [("u1", status)]
+    assert rig.hub.snapshot()["runningTurns"] == 0
+
+
+def test_an_end_of_which_nothing_is_known_is_an_interruption(rig: HubRig) -> None:
+    _come_back(rig, "idle")
+    assert _endings(rig) == [("u1", "interrupted")]
+
+
+def test_a_turn_that_took_the_place_of_another_is_followed(rig: HubRig) -> None:
+    _come_back(rig, "active", _turn("u2", "inProgress"), _turn("u1", "completed"))
+    assert _endings(rig) == [("u1", "completed")]
+    rig.end_turn(turn_id="u2")
+    assert _endings(rig) == [("u1", "completed"), ("u2", "completed")]
+
+
+def test_a_turn_from_before_the_hub_ends_for_who_came_back_to_it() -> None:
+    rig = HubRig(ready=False)
+    record = SessionRecord(
+        session_id="session-1",
+        purpose="duplex",
+        thread_id="t1",
+        endpoint="stdio://x",
+        created_at="2026-01-01T00:00:00.000Z",
+        updated_at="2026-01-01T00:00:00.000Z",
+    )
+    rig.hub.restore([record])
+    rig.ready(same_child=True)
+    page = {"data": [_turn("u1", "inProgress")], "nextCursor": None}
+    thread = {"id": "t1", "status": {"type": "active"}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
+    rig.connect(1)
+    rig.join_thread(1)
+    rig.lose()
+    rig.ready()
+    assert _endings(rig) == [("u1", "interrupted")]
+
+
+def test_who_leaves_a_thread_during_a_turn_leaves_the_hub_there_to_learn_its_end(
+    rig: HubRig,
+) -> None:
+    request = rig.ask(1, "thread/unsubscribe", {"threadId": "t1"})
+    assert rig.answers(1, request)[0]["result"] == {"status": "unsubscribed"}
+    assert "thread/unsubscribe" not in [entry["method"] for entry in rig.to_child]
+    rig.end_turn()
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+    assert _endings(rig) == []

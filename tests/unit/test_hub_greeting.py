@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.hub import HubRig
+
+WHO = {"name": "x", "version": "1"}
+
+
+def _initialize(rig: HubRig, params: Any) -> dict[str, Any]:
+    rig.do(rig.hub.client_opened(1, rig.now))
+    rig.say(1, {"id": 7, "method": "initialize", "params": params})
+    (answer,) = rig.answers(1, 7)
+    return answer
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        None,
+        {},
+        {"clientInfo": {"name": "x"}},
+        {"clientInfo": {"name": "a\nb", "version": "1"}},
+        {"clientInfo": {"name": "naïve", "version": "1"}},
+        {"clientInfo": WHO, "capabilities": {"optOutNotificationMethods": [1]}},
+    ],
+)
+def test_who_does_not_say_who_he_is_is_refused_and_may_try_again(params: Any) -> None:
+    rig = HubRig()
+    assert _initialize(rig, params)["error"]["code"] == -32600
+    rig.say(1, {"id": 8, "method": "initialize", "params": {"clientInfo": WHO}})
+    assert "result" in rig.answers(1, 8)[0]
+
+
+def test_a_client_is_told_at_once_what_the_server_tells_a_new_connection() -> None:
+    rig = HubRig()
+    rig.tell("configWarning", summary="one")
+    rig.tell("configWarning", summary="two")
+    rig.tell("remoteControl/status/changed", status="disabled")
+    rig.tell("remoteControl/status/changed", status="enabled")
+    assert "result" in _initialize(rig, {"clientInfo": WHO})
+    told = [entry["params"] for entry in rig.to_client[1][1:]]
+    assert told == [{"summary": "one"}, {"summary": "two"}, {"status": "enabled"}]
+    rig.say(1, {"method": "initialized"})
+    assert len(rig.to_client[1]) == 4
+    assert not rig.to_child
