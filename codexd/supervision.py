@@ -63,6 +63,15 @@ class Supervision(msgspec.Struct, rename="camel", kw_only=True):
         """The number of the newest step; 0 before the first."""
         return self.steps[-1].number if self.steps else 0
 
+    def first_to_apply(self, daemon_pid: int | None, recorded: int) -> int:
+        """The first step that can change the record of the daemon ``daemon_pid``.
+
+        ``recorded`` is the newest step in the event log. Those of that daemon count in any case,
+        since its state may be older than the log; those of one before it are history.
+        """
+        is_its_own = self.daemon is not None and self.daemon.pid == daemon_pid
+        return 1 + (min(self.begin, recorded) if is_its_own else recorded)
+
 
 def path_of(config: Config) -> str:
     """Where watcher.json is."""

@@ -78,13 +78,13 @@ class Keeper:
         """Under a stock circusd nobody has recorded the daemon's start before."""
         record = supervision.load(self._supervision_path)
         is_of_this_daemon = record.daemon is not None and record.daemon.pid == daemon_pid
-        self._seen = record.begin if is_of_this_daemon else record.last_number
+        before = record.begin if is_of_this_daemon else record.last_number
+        self._seen = record.first_to_apply(daemon_pid, self._recorder.recorded) - 1
         daemon = self._memory.state.daemon
         if daemon.started and daemon.pid == daemon_pid:
             return
-        for step in record.steps:
-            if step.number <= self._seen:
-                self._recorder.step(step)
+        self._seen = before
+        self._memory.catch_up(until=before)
         self._recorder.daemon_started(daemon_pid, self._config.server)
         if self._config.server.child_strategy == "external":
             self._recorder.external(self._config.server.endpoint)

@@ -33,13 +33,18 @@ class Memory:
     recorder: Recorder
     flusher: Flusher
 
-    def catch_up(self) -> None:
-        """Record what circusd did and nobody has recorded yet, also how an earlier one died.
+    def catch_up(self, until: int | None = None) -> None:
+        """Record what circusd did and nobody has recorded yet, also how it died.
 
-        Call it only while no child runs.
+        With ``until``, this goes for those before the present circusd, whose last step bears
+        that number. Call it only when the child of that circusd is gone.
         """
-        for step in supervision.load(supervision.path_of(self.config)).steps:
-            self.recorder.step(step)
+        record = supervision.load(supervision.path_of(self.config))
+        if until is None:
+            first = record.first_to_apply(self.state.daemon.pid, self.recorder.recorded)
+            self.recorder.replay([step for step in record.steps if step.number >= first])
+        else:
+            self.recorder.replay([step for step in record.steps if step.number <= until])
         if self.recorder.child.pid is not None:
             self.recorder.lost_with_daemon()
 

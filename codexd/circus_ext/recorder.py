@@ -40,7 +40,7 @@ class Recorder:
     def __init__(self, state: State, events: Events, *, recorded: int = 0) -> None:
         self._state = state
         self._events = events
-        self._recorded = recorded
+        self.recorded = recorded
 
     @property
     def child(self) -> ChildState:
@@ -91,7 +91,7 @@ class Recorder:
         """The daemon ends; a child that is still believed in is not any more."""
         child = self.child
         if child.status == "external":
-            self._change(ChildEvent.RELEASED, exited_at=now_iso(), ready=False)
+            self._release()
         elif child.status in ("running", "starting"):
             self._change(
                 ChildEvent.ENDED_WELL, pid=None, exited_at=now_iso(), ready=False, ready_at=None
@@ -101,13 +101,23 @@ class Recorder:
         self._state.update_daemon(started=False, stopped_at=now, updated_at=now, pid=None)
         self.event("info", "daemon.stopped", "codexd stopped.")
 
+    def _release(self) -> None:
+        self._change(ChildEvent.RELEASED, exited_at=now_iso(), ready=False)
+
     # -- what circusd did --------------------------------------------------------------------
+
+    def replay(self, steps: list[Step]) -> None:
+        """Record steps of a circusd that is gone; it, or the one after it, had no child at all."""
+        if steps and self.child.status == "external":
+            self._release()
+        for step in steps:
+            self.step(step)
 
     def step(self, step: Step) -> None:
         """Record one step of the supervision."""
-        is_new = step.number > self._recorded
+        is_new = step.number > self.recorded
         getattr(self, f"_{step.kind}")(step, is_new)
-        self._recorded = max(self._recorded, step.number)
+        self.recorded = max(self.recorded, step.number)
 
     def _change(self, event: ChildEvent, **changes: Any) -> None:
         status = next_status(self.child.status, event)

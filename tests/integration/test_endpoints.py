@@ -116,6 +116,27 @@ def test_an_external_server_comes_goes_and_comes_back(directory: Path) -> None:
         assert types[-1] == "daemon.stopped"
 
 
+def test_an_external_server_after_one_that_was_spawned(directory: Path) -> None:
+    # What circusd did for an earlier daemon says nothing of this one, however this one ends.
+    with daemon_box(directory / "repo") as box:
+        assert box.run("start", "--run-once").returncode == 0
+        flags = ("--server-strategy", "external", "--server-endpoint", f"unix://{directory}/no")
+        daemon = box.start(*flags, wait=False)
+        eventually(lambda: len(box.output().splitlines()) == 1, what="the status line")
+        hub = Path(box.config.runtime.hub_socket_path)
+        eventually(hub.exists, what="the plugin")
+        daemon.kill()
+        daemon.wait(10)
+        eventually(lambda: not box.leftovers(), what="the plugin to end")
+        assert box.run("start", *flags, "--run-once").returncode == 0
+        child = box.child()
+        assert child is not None
+        assert (child["status"], child["endpoint"]) == ("idle", f"unix://{directory}/no")
+        last = box.run("start", "--run-once")
+        assert (last.returncode, last.stderr) == (0, "")
+        assert len(box.events("child.exited")) == 2
+
+
 EXEC = """
 import sys, time
 print("end of input" if sys.stdin.read() == "" else "input", flush=True)
