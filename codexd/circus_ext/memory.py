@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import last_number
+from codexd.platform.process import end_group
 from codexd.session_id import new_session_id
 from codexd.store.state import Flusher, StateStore
 from codexd.store.writer_lock import WriterLock
+
+logger = logging.getLogger("codexd")
 
 
 class StillWritten(OSError):
@@ -76,14 +80,24 @@ class Memory:
 
 
 @contextlib.contextmanager
-def open_memory(config: Config, *, timeout_s: float) -> Iterator[Memory]:
+def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Iterator[Memory]:
     """Open the files for writing; what was damaged is set right and recorded.
+
+    ``evict``: end a process that does not let go of them in time. Only for the daemon, while
+    it knows that no plugin of its own runs: such a process is one that an earlier daemon left
+    behind, stopped or hung.
 
     Raises:
         StillWritten: another process did not let go of them within ``timeout_s`` seconds.
     """
     lock = WriterLock(os.path.join(config.paths.state_dir, "writer.lock"))
-    if not lock.acquire(timeout_s):
+    is_ours = lock.acquire(timeout_s)
+    if not is_ours and evict:
+        holder = lock.holder()
+        if holder is not None:
+            end_group(holder, grace_s=0, report=logger.warning)
+        is_ours = lock.acquire(timeout_s)
+    if not is_ours:
         raise StillWritten(f"Another process still writes the files in {config.paths.state_dir}.")
     try:
         memory = _open(config)

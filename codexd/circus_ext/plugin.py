@@ -19,6 +19,7 @@ from codexd.circus_ext.circus_client import CircusClient
 from codexd.circus_ext.keeper import Keeper
 from codexd.circus_ext.memory import open_memory
 from codexd.config import Config
+from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
 from codexd.rendering import read_plugin_settings
 from codexd.runtime import make_directories
@@ -40,10 +41,20 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._settings: Config = read_plugin_settings(options)
-        self._daemon_pid = os.getppid()
+        self._daemon_pid = self._find_daemon()
         self._stack = ExitStack()
         self._keeper: Keeper | None = None
         self._ending = False
+
+    def _find_daemon(self) -> int:
+        """The pid of the circusd that started this process, also if it is dead by now.
+
+        The lock names it; a stock circusd that supervises nothing takes none.
+        """
+        holder = None
+        if self._settings.server.child_strategy == "spawn":
+            holder = read_holder(self._settings.runtime.lock_path)
+        return os.getppid() if holder is None else holder.pid
 
     def handle_init(self) -> None:
         """Circus calls this before it connects: from here on this process ends with circusd."""

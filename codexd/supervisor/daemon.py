@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from circus.arbiter import Arbiter
 from circus.util import configure_logger
@@ -27,7 +28,7 @@ from codexd.supervisor.readiness import Outcome, wait_until_up
 logger = logging.getLogger("circus")
 
 # How long the plugin may take to let go of the state files after circus has ended it.
-_HANDOVER_S = 10.0
+_HANDOVER_S = 5.0
 
 
 class Daemon:
@@ -64,9 +65,15 @@ class Daemon:
             raise CannotStart(str(error)) from error
         # What has begun is ended in order.
         hooks.hold_signals()
-        with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
-            self._begin(memory)
+        try:
+            with self._open_memory() as memory:
+                self._begin(memory)
+        except OSError as error:
+            raise CannotStart(str(error)) from error
         self._write_ini()
+
+    def _open_memory(self) -> AbstractContextManager[Memory]:
+        return open_memory(self.config, timeout_s=_HANDOVER_S, evict=True)
 
     def _begin(self, memory: Memory) -> None:
         server = self.config.server
@@ -129,12 +136,12 @@ class Daemon:
 
     def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
         """Register a session before circus runs; returns its id."""
-        with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
+        with self._open_memory() as memory:
             return memory.open_session(purpose, metadata)
 
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
-        with open_memory(self.config, timeout_s=_HANDOVER_S) as memory:
+        with self._open_memory() as memory:
             memory.catch_up()
             if close_session is not None:
                 memory.close_session(close_session)
