@@ -7,10 +7,17 @@ import shutil
 import stat
 from collections.abc import Callable
 
+import msgspec
+
 from codexd import supervision
 from codexd.config import Config
+from codexd.contracts import Identity
+from codexd.encoding import UNDECODABLE
 from codexd.platform import lock
-from codexd.platform.process import end_group
+from codexd.platform.process import end_group, end_marked_group
+
+# In the environment of the child, and of what it starts; unique to the state directory.
+DAEMON_ID_VARIABLE = "BAA_CODEXD_DAEMON_ID"
 
 # How long an app-server that an earlier daemon left behind may take to end by itself.
 _ORPHAN_GRACE_S = 2.0
@@ -71,9 +78,26 @@ def take_over(config: Config, report: Callable[[str], None]) -> None:
         OSError: the lock cannot be made.
     """
     lock.acquire(config.runtime.lock_path)
-    leftover = supervision.load(supervision.path_of(config)).child
-    if leftover is not None and leftover.pid != os.getpid():
-        end_group(leftover, grace_s=_ORPHAN_GRACE_S, report=report)
+    end_leftover(config, report, grace_s=_ORPHAN_GRACE_S)
+
+
+def end_leftover(config: Config, report: Callable[[str], None], *, grace_s: float) -> None:
+    """End the child that a dead daemon left behind, and what is left of its process group."""
+    child = supervision.load(supervision.path_of(config)).child
+    if child is None or child.pid == os.getpid():
+        return
+    end_group(child, grace_s=grace_s, report=report)
+    daemon_id = _daemon_id(config)
+    if daemon_id is not None:
+        end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
+
+
+def _daemon_id(config: Config) -> str | None:
+    try:
+        with open(config.paths.identity_path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Identity).daemon_id
+    except (OSError, *UNDECODABLE):
+        return None
 
 
 def leave(config: Config) -> None:

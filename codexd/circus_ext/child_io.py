@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,22 @@ class ChildPipes:
                 os.close(descriptor)
             raise
         return cls(generation, *opened)
+
+    def name_again(self, runtime_dir: str) -> None:
+        """Where the names of the pipes were taken away, let them lead to the pipes again.
+
+        Linux only, by way of /proc; elsewhere a plugin that is restarted does not find them,
+        and has the child replaced.
+
+        Raises:
+            OSError: the names cannot be made.
+        """
+        directory = io_dir(runtime_dir) / str(self.generation)
+        if directory.exists() or sys.platform != "linux":
+            return
+        directory.mkdir(mode=0o700, parents=True)
+        for stream in STREAMS:
+            os.symlink(f"/proc/{os.getpid()}/fd/{getattr(self, stream)}", directory / stream)
 
     def close(self) -> None:
         """Let go of the pipes."""

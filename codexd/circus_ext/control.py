@@ -43,7 +43,10 @@ class ChildControl:
         self._call_later = call_later
         self._path = supervision.path_of(config)
         self._record = supervision.load(self._path)
-        self._record.daemon = identify(os.getpid())
+        daemon = identify(os.getpid())
+        # Circus makes the watcher anew (`circusctl reloadconfig`) within one daemon.
+        self._spawns = self._record.spawns if self._record.daemon == daemon else 0
+        self._record.daemon = daemon
         self._record.child = None
         self._record.begin = self._number = self._record.last_number + _MAX_UNSAVED
         policy = config.policy
@@ -55,7 +58,6 @@ class ChildControl:
         self._condemned: int | None = None
         self._ready = False
         self._spawned_at = 0.0
-        self._spawns = 0
         self._timer: Any = None
         self._wake: Callable[[], None] | None = None
         self.spawn_error: OSError | None = None
@@ -82,6 +84,15 @@ class ChildControl:
             pipes.close()
         self._record.generation += 1
         self._held.append(ChildPipes.create(runtime_dir, self._record.generation))
+
+    def restore_pipes(self) -> None:
+        """See that the pipes of the child that runs have their names.
+
+        Raises:
+            OSError: the names cannot be made.
+        """
+        if self._record.child is not None:
+            self.pipes.name_again(self.config.runtime.runtime_dir)
 
     # -- what happened -----------------------------------------------------------------------
 

@@ -6,9 +6,11 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from circus import logger
+from circus.config import get_config
 from circus.exc import ConflictError
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
@@ -17,6 +19,7 @@ from codexd import runtime
 from codexd.appserver.endpoint import child_arguments
 from codexd.circus_ext import commands as commands  # registers them with circus
 from codexd.circus_ext.control import ChildControl
+from codexd.circus_ext.healing import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.command import check_cwd, find_executable
 from codexd.config import Config
@@ -33,7 +36,7 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     """Circus's before_start hook; returning False keeps the watcher from starting."""
     if isinstance(watcher, AppServerWatcher):
         return True
-    config = read_plugin_settings(arbiter.get_watcher(PLUGIN)._options)
+    config = _read_settings(arbiter.config_file)
     try:
         runtime.make_directories(config)
         runtime.take_over(config, logger.warning)
@@ -44,9 +47,21 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     except OSError as error:
         logger.error("%s", error)
         return False
+    attend(arbiter, config, watcher.control.restore_pipes)
+    return True
+
+
+def attend(arbiter: Any, config: Config, restore_pipes: Callable[[], None]) -> None:
+    """What circus itself lacks as long as it runs, whatever it watches."""
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
-    return True
+    keep_runtime(arbiter, config, restore_pipes)
+
+
+def _read_settings(ini: str) -> Config:
+    # Not from the plugin's watcher: while the ini is read anew there may be none.
+    (plugin,) = (section for section in get_config(ini)["plugins"] if section["name"] == PLUGIN)
+    return read_plugin_settings(plugin)
 
 
 def adopt(watcher: Watcher, config: Config) -> None:
@@ -65,7 +80,7 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.working_dir = config.server.child_cwd
     watcher.env = {
         **os.environ,
-        "BAA_CODEXD_DAEMON_ID": identity.daemon_id,
+        runtime.DAEMON_ID_VARIABLE: identity.daemon_id,
         "BAA_CODEXD_SERVER_ENDPOINT": config.server.endpoint,
     }
     watcher.rlimits["nofile"] = _affordable_nofile(int(watcher.rlimits.get("nofile", 0)))
@@ -136,6 +151,10 @@ def stop(arbiter: Any) -> None:
     """End circus. It refuses while another of its commands runs, so that is tried until it is."""
     if arbiter._stopping:
         return
+    for watcher in arbiter.iter_watchers():
+        for process in list(watcher.processes.values()):
+            # Stopped (SIGSTOP), it would not hear that it shall end.
+            process.send_signal(signal.SIGCONT)
     try:
         arbiter.loop.add_future(arbiter.stop(), lambda done: done.result())
     except ConflictError:

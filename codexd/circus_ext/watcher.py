@@ -147,6 +147,9 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
         """As circus, and notes that the signal was asked for."""
         self.control.asked(pid, signum)
         super().send_signal(pid, signum)
+        if signum == self.stop_signal:
+            # Stopped (SIGSTOP), it would not hear that it shall end.
+            super().send_signal(pid, signal.SIGCONT)
 
     def send_signal_process(self, process: Any, signum: int, recursive: bool = False) -> None:
         """As circus, and notes that the signal was asked for."""

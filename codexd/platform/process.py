@@ -5,6 +5,7 @@ A pid is used again after a while; a pid together with the moment its process st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -71,7 +72,7 @@ def end_group(process: ProcessId, *, grace_s: float, report: Callable[[str], Non
     of its group is ended while the group still bears its number, which no new process can take.
 
     Returns:
-        False if it was already gone.
+        False if it was already gone; see :func:`end_marked_group` for what is left of its group.
     """
     if not is_alive(process):
         return False
@@ -111,3 +112,26 @@ def end_group_members(group: int, signum: int = signal.SIGKILL) -> None:
     except (ProcessLookupError, PermissionError):
         # macOS answers EPERM for a group that holds only zombies.
         return
+
+
+def end_marked_group(group: int, mark: tuple[str, str]) -> None:
+    """SIGKILL what is left of a process group whose leader is gone.
+
+    The number alone proves nothing: after the last member it may be given to others. Only a
+    process whose environment has the variable ``mark`` (name, value) is ended.
+    """
+    name, value = mark
+    for process in psutil.process_iter() if _group_exists(group) else ():
+        with contextlib.suppress(psutil.Error):
+            if _process_group(process.pid) == group and process.environ().get(name) == value:
+                process.kill()
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -112,6 +112,9 @@ class Daemon:
         arbiter = Arbiter.load_from_config(path)
         configure_logger(logging.getLogger(), "WARNING", "-")
         hooks.stop_on_signals(arbiter)
+        if self.config.server.child_strategy == "external":
+            # There is no watcher whose hook would see to it.
+            arbiter.loop.add_callback(hooks.attend, arbiter, self.config, lambda: None)
         arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
         arbiter.loop.add_callback(self._beat)
         arbiter.start().result()

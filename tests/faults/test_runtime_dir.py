@@ -1,0 +1,123 @@
+"""The runtime directory: gone, too long to be, full of what others left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import MakeBox
+from tests.support.codex import CodexServer, short_directory
+from tests.support.daemon import DaemonBox, daemon_box
+from tests.support.faults import check_sound, runtime_dir
+from tests.support.stub import quick_health, stub_flags
+from tests.support.waiting import eventually
+
+
+def is_whole(box: DaemonBox) -> bool:
+    """Whether circus and the hub both answer."""
+    status = box.run("ctl", "status", "codex-app-server")
+    ready = box.run("status", "--json")
+    return status.stdout.strip() == "active" and '"ready": true' in ready.stdout.split('"live"')[1]
+
+
+def test_a_runtime_directory_that_vanishes_is_made_again_under_the_running_child(
+    make_box: MakeBox,
+) -> None:
+    box = make_box(*stub_flags())
+    box.start()
+    child = check_sound(box)
+    place = runtime_dir(box)
+    shutil.rmtree(place)
+    eventually(lambda: is_whole(box), what="circus and the hub on new sockets")
+    assert place.stat().st_mode & 0o777 == 0o700
+    assert check_sound(box)["pid"] == child["pid"]
+
+    # A plugin that starts now finds the pipes of a child that started before.
+    if sys.platform == "linux":
+        box.plugin().kill()
+        eventually(lambda: box.plugin().is_running(), what="another plugin")
+        eventually(lambda: is_whole(box), what="a plugin that speaks with the child")
+        assert check_sound(box)["pid"] == child["pid"]
+
+    shutil.rmtree(place)
+    os.kill(child["pid"], signal.SIGKILL)
+    after = check_sound(box, other_than=child["pid"])
+    assert box.run("ctl", "restart", "--waiting", "codex-app-server").returncode == 0
+    check_sound(box, other_than=after["pid"])
+    shutil.rmtree(place)
+    assert box.run("stop").returncode == 0
+    assert box.leftovers() == []
+    assert not place.exists()
+
+
+def test_an_external_server_is_watched_on_after_the_directory_vanished(make_box: MakeBox) -> None:
+    with short_directory() as place:
+        server = CodexServer(place)
+        box = make_box("--server-strategy=external", f"--server-endpoint={server.endpoint}")
+        try:
+            server.start_ready()
+            box.start()
+            shutil.rmtree(runtime_dir(box))
+            eventually(
+                lambda: box.run("ctl", "status", "plugin:codexd").stdout.strip() == "active",
+                what="circus on a new socket",
+            )
+            assert box.run("status", "--check").returncode == 0
+            box.stop_cleanly()
+        finally:
+            server.kill()
+
+
+def test_a_state_directory_too_long_for_a_socket(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a-directory-with-a-long-name"] * 4)
+    deep.mkdir(parents=True)
+    with daemon_box(deep / "repo", *stub_flags()) as box:
+        box.start()
+        place = runtime_dir(box)
+        assert str(place).startswith(f"/tmp/codexd-{os.getuid()}/")
+        assert place.stat().st_mode & 0o777 == 0o700
+        assert is_whole(box)
+        box.stop_cleanly()
+        assert not place.exists()
+
+
+def test_a_runtime_directory_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    with daemon_box(tmp_path / "repo", *stub_flags()) as box:
+        box.state_dir.mkdir(parents=True)
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        runtime_dir(box).symlink_to(elsewhere)
+        result = box.run("start")
+        assert result.returncode == 1
+        assert "belongs to someone else" in result.stderr
+        assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("written", [b"", b"{", b'{"pid": 1, "token": "x"}'])
+def test_what_was_left_in_the_directory_is_no_obstacle(make_box: MakeBox, written: bytes) -> None:
+    box = make_box(*stub_flags(), *quick_health())
+    place = runtime_dir(box)
+    place.mkdir(parents=True)
+    for name in ("circus.sock", "events.sock", "codexd.sock"):
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(place / name))
+    pipes = place / "io" / "101"
+    pipes.mkdir(parents=True)
+    for name in ("stdin", "stdout", "stderr"):
+        os.mkfifo(pipes / name)
+    (place / "circus.ini").write_bytes(b"[nonsense")
+    (place / "handshake.json").write_bytes(written)
+    (box.state_dir / "daemon.lock").write_bytes(written)
+    (box.state_dir / "writer.lock").write_bytes(written)
+    (box.state_dir / "watcher.json").write_bytes(written)
+    box.start()
+    check_sound(box)
+    assert psutil.pid_exists(1)
+    box.stop_cleanly()
