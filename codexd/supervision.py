@@ -63,6 +63,12 @@ class Supervision(msgspec.Struct, rename="camel", kw_only=True):
         """The number of the newest step; 0 before the first."""
         return self.steps[-1].number if self.steps else 0
 
+    @property
+    def spawns(self) -> int:
+        """How many children the daemon has started."""
+        own = [step for step in self.steps if step.number > self.begin]
+        return max((step.attempt for step in own if step.kind == "spawned"), default=0)
+
     def first_to_apply(self, daemon_pid: int | None, recorded: int) -> int:
         """The first step that can change the record of the daemon ``daemon_pid``.
 

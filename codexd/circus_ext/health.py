@@ -37,10 +37,18 @@ class Patient(Protocol):
 
 
 class Health:
-    """Asks the child at an interval; calls ``on_unhealthy(reason)`` once for each hung child."""
+    """Asks the child at an interval.
+
+    Calls ``on_answer()`` for each answer, and ``on_unhealthy(reason)`` for a hung child, again
+    and again as long as it stays.
+    """
 
     def __init__(
-        self, config: Config, patient: Patient, on_unhealthy: Callable[[str], None]
+        self,
+        config: Config,
+        patient: Patient,
+        on_unhealthy: Callable[[str], None],
+        on_answer: Callable[[], None],
     ) -> None:
         policy = config.policy
         self._interval_s = policy.health_interval_ms / 1000
@@ -50,6 +58,7 @@ class Health:
         self._replaces = config.server.child_strategy == "spawn"
         self._patient = patient
         self._on_unhealthy = on_unhealthy
+        self._on_answer = on_answer
         self._misses = 0
 
     def child_ready(self) -> None:
@@ -81,6 +90,7 @@ class Health:
             return
         else:
             self._misses = 0
+            self._on_answer()
             return
         if self._patient.last_heard > asked_at:
             self._misses = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from codexd import supervision
+from codexd import runtime, supervision
 from codexd.circus_ext.circus_client import WATCHER, CircusClient, CircusError
 from codexd.circus_ext.conversation import Conversation
 from codexd.circus_ext.exchange import Exchange
@@ -19,7 +19,6 @@ from codexd.circus_ext.memory import Memory
 from codexd.circus_ext.outputs import Outputs
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
-from codexd.platform.process import end_group
 from codexd.supervision import Step
 
 logger = logging.getLogger("codexd")
@@ -57,7 +56,7 @@ class Keeper:
             on_stdout=self._conversation.feed if speaks_stdio else None,
             is_talk=lambda: speaks_stdio and self._conversation.is_ready,
         )
-        self._health = Health(config, self._conversation, self._unhealthy)
+        self._health = Health(config, self._conversation, self._unhealthy, self._healthy)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- starting ----------------------------------------------------------------------------
@@ -186,6 +185,11 @@ class Keeper:
     def _became_lost(self, reason: str) -> None:
         self._recorder.not_ready(reason)
 
+    def _healthy(self) -> None:
+        # It was called unhealthy, and nobody could replace it before it answered again.
+        if not self._recorder.child.ready:
+            self._recorder.ready({"pid": self._recorder.child.pid})
+
     def _unhealthy(self, reason: str) -> None:
         self._recorder.not_ready(reason, unhealthy=True)
         pid = self._recorder.child.pid
@@ -201,23 +205,25 @@ class Keeper:
 
     # -- ending ------------------------------------------------------------------------------
 
-    async def see_the_child_end(self, daemon_pid: int, timeout_s: float) -> None:
-        """If the child is ending with the daemon, wait (``timeout_s`` seconds at most) for it.
+    async def see_the_child_end(self, daemon_pid: int) -> None:
+        """If the child is ending with the daemon, wait for it.
 
-        A plugin that is only restarted itself does not wait.
+        It takes as long as circusd gives it. A plugin that is only restarted itself does not wait.
         """
-        if os.getppid() != daemon_pid:
-            await self._end_orphan()
-        elif await self._is_active():
-            return
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while self._recorder.child.pid is not None and loop.time() < deadline:
-            self.reconcile()
-            if os.getppid() != daemon_pid:
-                await self._end_orphan()
-                return
-            await asyncio.sleep(_ENDING_POLL_S)
+        asked = asyncio.ensure_future(self._is_active())
+        try:
+            while self._recorder.child.pid is not None:
+                # A daemon that is killed has some threads for a moment longer, and is still
+                # the parent then: looking once is not enough.
+                if os.getppid() != daemon_pid:
+                    await self._end_orphan(daemon_pid)
+                    return
+                if asked.done() and asked.result():
+                    return
+                self.reconcile()
+                await asyncio.sleep(_ENDING_POLL_S)
+        finally:
+            asked.cancel()
 
     async def _is_active(self) -> bool:
         try:
@@ -226,18 +232,18 @@ class Keeper:
             return False
         return answer.get("status") == "active"
 
-    async def _end_orphan(self) -> None:
+    async def _end_orphan(self, daemon_pid: int) -> None:
         """circusd is dead: its child must not outlive it, and nobody else sees it end."""
-        child = supervision.load(self._supervision_path).child
-        if child is not None:
+        record = supervision.load(self._supervision_path)
+        if record.daemon is not None and record.daemon.pid == daemon_pid:
             loop = asyncio.get_running_loop()
-            end = functools.partial(end_group, child, grace_s=0, report=logger.warning)
+            end = functools.partial(runtime.end_leftover, self._config, logger.warning, grace_s=0)
             await loop.run_in_executor(None, end)
         self.reconcile()
         if self._running is not None:
             self._outputs.ended(self._running[0])
         if self._recorder.child.pid is not None:
-            self._recorder.lost_with_daemon()
+            self._recorder.lost_with_daemon(self._seen)
 
     async def stop(self) -> None:
         """Record what is left to record, and let go of everything."""

@@ -50,7 +50,7 @@ class Memory:
         else:
             self.recorder.replay([step for step in record.steps if step.number <= until])
         if self.recorder.child.pid is not None:
-            self.recorder.lost_with_daemon()
+            self.recorder.lost_with_daemon(record.last_number if until is None else until)
 
     def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
         """Register a session without a thread; returns its id."""

@@ -29,8 +29,6 @@ logger = logging.getLogger("codexd")
 # How long the process that wrote the files before may take to let go of them.
 _HANDOVER_S = 30.0
 _LOG_BYTES = 4 << 20
-# What the plugin needs after the child is gone.
-_MARGIN_S = 5.0
 
 
 class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
@@ -99,8 +97,7 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
         # At shutdown circus stops the plugin beside the child: the child's end comes first.
         try:
             if self._keeper is not None:
-                timeout_s = self._settings.policy.stop_timeout_ms / 1000 + _MARGIN_S
-                await self._keeper.see_the_child_end(self._daemon_pid, timeout_s)
+                await self._keeper.see_the_child_end(self._daemon_pid)
                 await self._keeper.stop()
         except Exception:
             logger.exception("the plugin could not end in order")

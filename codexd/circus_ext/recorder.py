@@ -214,15 +214,22 @@ class Recorder:
                 "info", "child.stopped", "The restart was called off.", {"step": step.number}
             )
 
-    def lost_with_daemon(self) -> None:
-        """circusd died and took the child with it; how the child ended nobody saw."""
+    def lost_with_daemon(self, after: int) -> None:
+        """circusd died and took the child with it; how the child ended nobody saw.
+
+        ``after`` is the number of circusd's last step; this end counts as the one after it, so
+        that it is recorded once however often it is found out.
+        """
         pid = self.child.pid
+        is_new = after + 1 > self.recorded
         reason = "The daemon was killed, and the child with it."
         self._change(
             ChildEvent.ENDED_BADLY, pid=None, ready=False, exited_at=now_iso(), last_error=reason
         )
-        detail = {"code": None, "signal": None, "pid": pid}
-        self.event("error", "child.exited", reason, detail)
+        if is_new:
+            detail = {"code": None, "signal": None, "pid": pid, "step": after + 1}
+            self.event("error", "child.exited", reason, detail)
+            self.recorded = after + 1
 
     # -- what the plugin saw -----------------------------------------------------------------
 

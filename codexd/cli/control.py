@@ -17,6 +17,8 @@ from codexd.live import ask_hub
 from codexd.platform import lock
 from codexd.platform.process import ProcessId, is_alive
 
+_WATCHER = "codex-app-server"
+_PLUGIN = "plugin:codexd"
 _POLL_S = 0.05
 _TELL_AFTER_S = 2.0
 # What circus needs beyond the child's own time to end.
@@ -54,6 +56,8 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
         return
     grace_s = _prepare_drain(config, timeout_s, when_idle, now)
     os.kill(daemon.pid, signal.SIGTERM)
+    # Stopped (SIGSTOP), it would not hear that it shall end.
+    os.kill(daemon.pid, signal.SIGCONT)
     deadline = time.monotonic() + grace_s + _MARGIN_S
     _wait(lambda: not is_alive(daemon), deadline, "the daemon to end", f"pid {daemon.pid}")
     click.echo("codexd stopped")
@@ -74,7 +78,7 @@ def restart(
         raise CliError("The server is external: restart it where it was started.")
     grace_s = _prepare_drain(config, timeout_s, when_idle, now)
     try:
-        _circus(config, "restart", timeout_s=grace_s + _MARGIN_S, waiting=True)
+        _circus(config, "restart", name=_WATCHER, timeout_s=grace_s + _MARGIN_S, waiting=True)
     finally:
         _set_grace(config, config.policy.stop_timeout_ms / 1000)
     outcome = wait_for_process(config, daemon.pid, lambda: not is_alive(daemon))
@@ -128,8 +132,13 @@ def _is_idle(config: Config) -> bool:
 
 
 def _set_grace(config: Config, seconds: float) -> None:
-    if config.server.child_strategy != "external":
-        _circus(config, "set", timeout_s=_MARGIN_S, options={"graceful_timeout": seconds})
+    if config.server.child_strategy == "external":
+        return
+    from codexd.rendering.circus_ini import PLUGIN_GRACE_S
+
+    for name, grace_s in ((_WATCHER, seconds), (_PLUGIN, seconds + PLUGIN_GRACE_S)):
+        options = {"graceful_timeout": grace_s}
+        _circus(config, "set", name=name, timeout_s=_MARGIN_S, options=options)
 
 
 def _circus(config: Config, command: str, *, timeout_s: float, **properties: object) -> None:
@@ -141,7 +150,7 @@ def _circus(config: Config, command: str, *, timeout_s: float, **properties: obj
         # Another circus command may be running; it is soon over.
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = client.send_message(command, name="codex-app-server", **properties)
+            answer = client.send_message(command, **properties)
             if "already running" not in str(answer.get("reason")) or time.monotonic() > deadline:
                 break
             time.sleep(_POLL_S)

@@ -19,8 +19,8 @@ from codexd.settings import BY_NAME, SETTINGS
 
 _LOG_LEVEL = "WARNING"
 _PLUGIN = "codexd.circus_ext.plugin.CodexdPlugin"
-# The plugin lets the child end first and then writes down how it did.
-_PLUGIN_GRACE_S = 10
+# Seconds that the plugin has beyond the child: it lets the child end and writes down how it did.
+PLUGIN_GRACE_S = 10
 
 
 def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
@@ -33,7 +33,7 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
     """
     stop_timeout_s = config.policy.stop_timeout_ms / 1000
     options = {
-        "graceful_timeout": str(stop_timeout_s + _PLUGIN_GRACE_S),
+        "graceful_timeout": str(stop_timeout_s + PLUGIN_GRACE_S),
         "max_retry": "-1",
         "priority": "2",
         **_encode_settings(config),
