@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import DaemonBox
+from tests.support.hub_fixtures import make_room, schemas
+
+__all__ = ["make_box", "make_room", "schemas"]
 
 MakeBox = Callable[..., DaemonBox]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import shutil
 import signal
+import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +31,6 @@ class HubRoom:
         schemas: Schemas,
         *flags: str,
         endpoint: str = "stdio",
-        env: dict[str, str] | None = None,
-        start: bool = True,
         **config: str,
     ) -> None:
         self._schemas = schemas
@@ -37,11 +39,10 @@ class HubRoom:
         self.child_socket = str(self.root / "child.sock")
         self.model = ModelServer()
         self.clients: list[AppClient] = []
-        self.box = DaemonBox(self.root, *self._endpoint_flags(endpoint), *flags, env=env)
+        self.box = DaemonBox(self.root, *self._endpoint_flags(endpoint), *flags)
         self.model.write_config(self.box.codex_home, **config)
         try:
-            if start:
-                self.box.start()
+            self.box.start()
         except BaseException:
             self.close()
             raise
@@ -67,8 +68,6 @@ class HubRoom:
 
     def hold_turn(self, *deltas: str) -> Reply:
         """The model's next reply; it ends only when its ``hold`` is set."""
-        import threading
-
         reply = Reply(deltas=list(deltas or ("thinking",)), hold=threading.Event())
         self.model.queue.append(reply)
         return reply
@@ -89,10 +88,6 @@ class HubRoom:
 
     def live(self) -> dict[str, Any]:
         """What `status` says of the hub, from the hub itself."""
-        import http.client
-        import json
-        import socket
-
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(self.hub_socket)
