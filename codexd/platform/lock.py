@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 import msgspec
 
 from codexd.encoding import UNDECODABLE
 from codexd.platform.process import ProcessId, identify, is_alive
+
+_SIGNATURE_S = 0.5
 
 # An flock belongs to an open file, not to a process; what this process holds is noted here so
 # that the supervisor and the hook that circus loads into it can both ask for it.
@@ -38,12 +41,22 @@ def acquire(path: str) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        holder = read_holder(path)
+        holder = _await_holder(path)
         raise LockedElsewhere(path, holder.pid if holder else None) from None
     identity = msgspec.json.encode(identify(os.getpid()))
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, identity + b"\n", 0)
     _held[path] = descriptor
+
+
+def _await_holder(path: str) -> ProcessId | None:
+    # Who has just taken the lock may not have signed it yet.
+    deadline = time.monotonic() + _SIGNATURE_S
+    while True:
+        holder = living_holder(path)
+        if holder is not None or time.monotonic() > deadline:
+            return holder
+        time.sleep(0.005)
 
 
 def release(path: str) -> None:

@@ -219,7 +219,7 @@ class DaemonBox:
         for process in self.leftovers():
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(self.started, timeout=5)
+        psutil.wait_procs([daemon for daemon in self.started if _runs(daemon)], timeout=5)
 
 
 def _runs(process: psutil.Process) -> bool:
