@@ -1,0 +1,96 @@
+"""How long codexd is without a server: from SIGKILL of the child until the next one is ready.
+
+``python -m tests.benchmarks.bench_restart [--rounds 15]``
+
+Beside each round the same codex is booted bare: spawned with pipes and asked to `initialize`.
+A ratio of 1.0 means that codexd adds nothing to that; dying takes a process some milliseconds
+too, and they count. Everything is on stdio, in turn, on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+from codex_cli_bin import bundled_codex_path
+
+from tests.support.daemon import DaemonBox
+
+INITIALIZE = {"clientInfo": {"name": "bench", "title": None, "version": "0"}}
+
+
+def boot_bare(box: DaemonBox) -> float:
+    """Seconds from spawning codex to its answer."""
+    request = json.dumps({"id": 1, "method": "initialize", "params": INITIALIZE}).encode()
+    begun = time.perf_counter()
+    with subprocess.Popen(
+        [str(bundled_codex_path()), "app-server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=box.env,
+        cwd=box.root,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(request + b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        took = time.perf_counter() - begun
+        process.kill()
+    return took
+
+
+def kill_child(box: DaemonBox) -> tuple[float, float]:
+    """Seconds from SIGKILL until the end of the child, and until the next is ready."""
+    child = box.wait_ready()
+    killed_at = time.time()
+    os.kill(child["pid"], signal.SIGKILL)
+    box.wait_ready(other_than=child["pid"])
+    ended, ready = box.events("child.exited")[-1], box.events("child.ready")[-1]
+    return _moment(ended) - killed_at, _moment(ready) - killed_at
+
+
+def _moment(event: dict[str, str]) -> float:
+    return datetime.fromisoformat(event["createdAt"]).timestamp()
+
+
+def main() -> None:
+    """Print medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory(prefix="codexd-bench-", dir=Path.home()) as directory:
+        # A child that was ready at all counts as well: no round is slowed by a crash loop.
+        box = DaemonBox(Path(directory), "--restart-reset-ms", "0")
+        try:
+            box.start()
+            bare, ended, ready = [], [], []
+            for _ in range(rounds):
+                bare.append(boot_bare(box))
+                times = kill_child(box)
+                ended.append(times[0])
+                ready.append(times[1])
+        finally:
+            box.clean_up()
+    print(f"bare boot of codex          {_ms(bare)}")
+    print(f"SIGKILL to its end on record {_ms(ended)}")
+    print(f"SIGKILL to ready again      {_ms(ready)}")
+    print(f"ratio of the medians        {statistics.median(ready) / statistics.median(bare):.2f}")
+
+
+def _ms(seconds: list[float]) -> str:
+    low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
+    return f"{middle * 1000:6.1f} ms (from {low * 1000:.1f} to {high * 1000:.1f})"
+
+
+if __name__ == "__main__":
+    main()
