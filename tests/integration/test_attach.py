@@ -114,6 +114,17 @@ def pipe_of(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
+def accepting(connected: socket.socket) -> ServerProtocol:
+    """A server's end that has accepted an upgrade; its answer is still to be sent."""
+    protocol = ServerProtocol()
+    while not (events := protocol.events_received()):
+        protocol.receive_data(connected.recv(65536))
+    request = events[0]
+    assert isinstance(request, Request)
+    protocol.send_response(protocol.accept(request))
+    return protocol
+
+
 @pytest.fixture
 def codex(place: Path) -> Iterator[CodexServer]:
     server = CodexServer(place)
@@ -192,6 +203,28 @@ def test_a_client_that_does_not_read_fills_no_memory(place: Path) -> None:
             time.sleep(0.02)
 
 
+def test_a_server_that_does_not_read_fills_no_memory(place: Path) -> None:
+    lines = b'{"x":"' + b"y" * 65_000 + b'"}\n'
+    with (
+        socket.socket(socket.AF_UNIX) as listening,
+        attached(attach_command(str(place / "hub.sock"), "daemon")) as process,
+    ):
+        listening.bind(str(place / "hub.sock"))
+        listening.listen()
+        listening.settimeout(20)
+        connected, _ = listening.accept()
+        with connected:
+            connected.sendall(b"".join(accepting(connected).data_to_send()))
+            stdin = pipe_of(process.stdin).fileno()
+            os.set_blocking(stdin, False)
+            written = 0
+            # Until its stdin stays full: nothing is read from it any more.
+            while select.select([], [stdin], [], 1.0)[1]:
+                written += os.write(stdin, lines[written % len(lines) :])
+                assert written < 40 << 20
+            assert written > 1 << 20
+
+
 def test_when_the_daemon_goes_it_ends_with_one_line(place: Path) -> None:
     with attached(attach_command(str(place / "hub.sock"), "daemon")) as process:
         with EchoThread(place / "hub.sock") as server:
@@ -212,12 +245,7 @@ def test_what_comes_in_one_piece_with_the_answer_is_not_lost(place: Path) -> Non
         listening.settimeout(20)
         connected, _ = listening.accept()
         with connected:
-            protocol = ServerProtocol()
-            while not (events := protocol.events_received()):
-                protocol.receive_data(connected.recv(65536))
-            request = events[0]
-            assert isinstance(request, Request)
-            protocol.send_response(protocol.accept(request))
+            protocol = accepting(connected)
             protocol.send_text(b'{"last":1}')
             protocol.send_close(1001, "so long")
             connected.sendall(b"".join(protocol.data_to_send()))
