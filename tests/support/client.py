@@ -66,7 +66,7 @@ class AppClient:
                     return self.seen[self._taken - 1]
             self.receive(timeout_s)
 
-    def answer_to(self, request: int, timeout_s: float = 20) -> dict[str, Any]:
+    def answer_to(self, request: int | str, timeout_s: float = 20) -> dict[str, Any]:
         """The answer to a request, whenever it came."""
         for message in self.seen:
             if message.get("id") == request and "method" not in message:
