@@ -32,8 +32,12 @@ def check_sound(box: DaemonBox, *, other_than: int | None = None) -> dict[str, A
 
     Returns the child's record.
     """
-    child = box.wait_ready(other_than=other_than)
-    eventually(lambda: app_servers(box) == [child["pid"]], what="one app-server, that on record")
+
+    def look() -> dict[str, Any] | None:
+        child = box.wait_ready(other_than=other_than)
+        return child if app_servers(box) == [child["pid"]] else None
+
+    child = eventually(look, what="one app-server, that on record")
     check_events(box)
     return child
 
