@@ -157,6 +157,10 @@ class Hub:
         self._recovery.begin(now, same_child=same_child)
         return self._core.take_actions()
 
+    def drain(self) -> None:
+        """The child is to end: turns that run go on, new ones wait for the next child."""
+        self._requests.holds_turns = True
+
     def child_message(self, data: bytes, now: float) -> list[Action]:
         """The child sent a message."""
         message = jsonrpc.parse(data) if self._core.state != "away" else None

@@ -47,6 +47,8 @@ class Requests:
         self._waiting_bytes = 0
         self._count = 0
         self.openings = 0
+        # While a child is to end: a turn that it would not finish must not begin.
+        self.holds_turns = False
 
     @property
     def count(self) -> int:
@@ -55,7 +57,8 @@ class Requests:
 
     def submit(self, entry: Pending) -> None:
         """Send a client's request, now or once the child is there."""
-        if self._core.state == "up":
+        is_held = self.holds_turns and entry.message.method in methods.TURN_STARTING
+        if self._core.state == "up" and not is_held:
             self._send(entry)
             return
         limits = self._core.limits
@@ -88,6 +91,7 @@ class Requests:
 
     def release(self, now: float) -> None:
         """The child is up: what waited is sent, in order."""
+        self.holds_turns = False
         waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
         for entry in waiting:
             entry.since = now

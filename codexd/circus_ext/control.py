@@ -125,6 +125,14 @@ class ChildControl:
         """The child is unhealthy: what it is sent from now on is no operator's wish."""
         self._condemned = pid
 
+    def is_condemned(self, pid: int) -> bool:
+        """Whether the child is being replaced because it is unhealthy."""
+        return pid == self._condemned
+
+    def draining(self) -> None:
+        """The child is to end once its turns have: no new ones are to begin."""
+        self._publish("draining", {})
+
     def became_ready(self, pid: int) -> None:
         """The plugin says that the child answers."""
         if self._record.child is not None and self._record.child.pid == pid:

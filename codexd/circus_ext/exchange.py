@@ -144,6 +144,10 @@ class Exchange:
             self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
         )
 
+    def drain(self) -> None:
+        """The child is to end once its turns have."""
+        self._hub.drain()
+
     def child_message(self, data: bytes) -> None:
         """The child has sent a message."""
         self._do(self._hub.child_message(data, self._loop.time()))

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from circus import logger
-from circus.config import get_config
 from circus.exc import ConflictError
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
@@ -18,16 +17,14 @@ from circus.watcher import Watcher
 from codexd import runtime
 from codexd.appserver.endpoint import child_arguments
 from codexd.circus_ext import commands as commands  # registers them with circus
+from codexd.circus_ext.arbiter import prepare, read_settings, wrap
 from codexd.circus_ext.control import ChildControl
 from codexd.circus_ext.healing import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.command import check_cwd, find_executable
 from codexd.config import Config
-from codexd.platform.lock import LockedElsewhere
-from codexd.rendering import read_plugin_settings
 from codexd.store.identity import ensure_identity
 
-PLUGIN = "plugin:codexd"
 # How soon to try again what another circus command holds up.
 _CONFLICT_RETRY_S = 0.02
 
@@ -36,14 +33,11 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     """Circus's before_start hook; returning False keeps the watcher from starting."""
     if isinstance(watcher, AppServerWatcher):
         return True
-    config = _read_settings(arbiter.config_file)
-    try:
-        runtime.make_directories(config)
-        runtime.take_over(config, logger.warning)
-        adopt(watcher, config)
-    except LockedElsewhere as locked:
-        logger.error("codexd already runs on this state directory, as pid %s", locked.holder)
+    config = read_settings(arbiter.config_file)
+    if config is None or not prepare(config):
         return False
+    try:
+        adopt(watcher, config)
     except OSError as error:
         logger.error("%s", error)
         return False
@@ -58,10 +52,7 @@ def attend(arbiter: Any, config: Config, restore_pipes: Callable[[], None]) -> N
     keep_runtime(arbiter, config, restore_pipes)
 
 
-def _read_settings(ini: str) -> Config:
-    # Not from the plugin's watcher: while the ini is read anew there may be none.
-    (plugin,) = (section for section in get_config(ini)["plugins"] if section["name"] == PLUGIN)
-    return read_plugin_settings(plugin)
+wrap(attend)
 
 
 def adopt(watcher: Watcher, config: Config) -> None:
@@ -77,6 +68,7 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.configured_command = config.server.child_command
     watcher.configured_argv = lambda: _argv(config, watcher.env)
     watcher.stdin_is_null = config.server.mode == "exec"
+    watcher.drains = config.server.mode == "app-server"
     watcher.working_dir = config.server.child_cwd
     watcher.env = {
         **os.environ,

@@ -133,6 +133,8 @@ class Keeper:
             return
         if action == "step":
             self._take(msgspec.convert(msgspec.json.decode(message), Step))
+        elif action == "draining":
+            self._exchange.drain()
         else:
             self.reconcile()
 

@@ -19,7 +19,12 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from codexd.circus_ext.control import ChildControl
+from codexd.live import ask_hub
 from codexd.platform.parent import end_with_parent
+
+_DRAIN_POLL_S = 0.05
+# What a child always gets between SIGTERM and SIGKILL, if it gets any time at all.
+_LAST_GRACE_S = 2.0
 
 
 class AppServerProcess(Process):  # type: ignore[misc]
@@ -30,6 +35,9 @@ class AppServerProcess(Process):  # type: ignore[misc]
         watcher: AppServerWatcher = self.watcher
         if watcher.cmd_was_set:
             parts: list[str] = super().format_args(sockets_fds)
+            if parts[:1] == [watcher.configured_cmd]:
+                # Only the arguments were set: the command is still the configured one.
+                parts[0] = watcher.configured_argv()[0]
         else:
             parts = watcher.configured_argv()
         self.argv = parts
@@ -75,6 +83,7 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
     configured_cmd: str
     configured_command: str
     stdin_is_null: bool
+    drains: bool
 
     @property
     def _process_class(self) -> type[AppServerProcess]:
@@ -136,6 +145,34 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     def _starting_failed(self) -> bool:
         return bool(self._status == "starting" and not self.processes and self.control.retries)
+
+    @gen.coroutine
+    def kill_process(
+        self, process: Any, stop_signal: Any = None, graceful_timeout: float | None = None
+    ) -> Any:
+        """As circus, but running turns may end first, within the graceful timeout.
+
+        On a stdio endpoint codex 0.163 takes SIGTERM as the end of its turns (measured); on the
+        others it would finish them, while new ones begin.
+        """
+        grace_s = self.graceful_timeout if graceful_timeout is None else graceful_timeout
+        begun = time.monotonic()
+        if self.drains and not self.control.is_condemned(process.pid):
+            yield self._drain(process, begun + grace_s)
+        left_s = grace_s - (time.monotonic() - begun)
+        result = yield super().kill_process(
+            process, stop_signal, max(left_s, min(grace_s, _LAST_GRACE_S))
+        )
+        return result
+
+    @gen.coroutine
+    def _drain(self, process: Any, deadline: float) -> Any:
+        self.control.draining()
+        while time.monotonic() < deadline and process.is_alive():
+            hub = yield self.loop.run_in_executor(None, ask_hub, self.control.config)
+            if hub is None or not hub.get("runningTurns"):
+                return
+            yield gen.sleep(_DRAIN_POLL_S)
 
     @gen.coroutine
     def stop(self) -> Any:

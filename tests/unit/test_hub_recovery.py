@@ -139,6 +139,23 @@ def test_approvals_of_the_old_child_are_resolved(rig: HubRig) -> None:
     assert all("method" in entry for entry in rig.to_child)
 
 
+def test_a_child_that_is_to_end_begins_no_new_turn(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.hub.drain()
+    request = rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    steer = rig.ask(1, "turn/steer", {"threadId": "t1"})
+    assert rig.asked("turn/steer")
+    rig.answer("turn/steer")
+    assert rig.answers(1, steer)
+    rig.end_turn()
+    assert len([entry for entry in rig.to_child if entry["method"] == "turn/start"]) == 1
+    _restart(rig)
+    _answer_resumes(rig)
+    assert rig.asked("turn/start")
+    rig.answer("turn/start", {"turn": {"id": "u2"}})
+    assert rig.answers(2, request)[0]["result"]["turn"]["id"] == "u2"
+
+
 def test_a_server_that_dies_again_while_threads_are_resumed(rig: HubRig) -> None:
     request = rig.ask(1, "thread/list")
     _restart(rig)

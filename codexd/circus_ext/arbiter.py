@@ -1,0 +1,71 @@
+"""What circusd itself must do before it binds its sockets, and after all is over.
+
+Circus has no hook that early or that late, so the initialize method of its arbiter is wrapped when
+circusd loads codexd's hooks or plugin by name. `codexd start` has done the same by then, and more;
+then nothing is left to do here.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from typing import Any
+
+from circus import logger
+from circus.arbiter import Arbiter
+from circus.config import get_config
+
+from codexd import runtime
+from codexd.circus_ext.memory import record_end
+from codexd.config import Config
+from codexd.platform import lock
+from codexd.rendering import read_plugin_settings
+
+_PLUGIN = "plugin:codexd"
+
+
+def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
+    """Have every arbiter of this process prepare, and ``attend`` where no watcher's hook does."""
+    bind = Arbiter.initialize
+
+    def initialize(arbiter: Any) -> None:
+        config = read_settings(getattr(arbiter, "config_file", None))
+        if config is not None and not prepare(config):
+            raise SystemExit(1)
+        bind(arbiter)
+        if config is not None and config.server.child_strategy == "external":
+            arbiter.loop.add_callback(attend, arbiter, config, lambda: None)
+
+    Arbiter.initialize = initialize
+
+
+def read_settings(ini: str | None) -> Config | None:
+    """The settings in ``ini``, which circus reads anew from time to time; None without ours."""
+    sections = get_config(ini)["plugins"] if ini else []
+    found = [section for section in sections if section["name"] == _PLUGIN]
+    return read_plugin_settings(found[0]) if found else None
+
+
+def prepare(config: Config) -> bool:
+    """Become the daemon of the state directory, unless this process is; False if it cannot."""
+    if lock.is_held(config.runtime.lock_path):
+        return True
+    try:
+        runtime.make_directories(config)
+        runtime.take_over(config, logger.warning)
+    except lock.LockedElsewhere as locked:
+        logger.error("codexd already runs on this state directory, as pid %s", locked.holder)
+        return False
+    except OSError as error:
+        logger.error("%s", error)
+        return False
+    atexit.register(_finish, config)
+    return True
+
+
+def _finish(config: Config) -> None:
+    try:
+        record_end(config)
+    except OSError as error:
+        logger.error("the end of codexd could not be recorded: %s", error)
+    runtime.leave(config)
