@@ -22,6 +22,9 @@ from codexd.store.writer_lock import WriterLock
 
 logger = logging.getLogger("codexd")
 
+# How long the plugin may take to let go of the state files after circus has ended it.
+_HANDOVER_S = 5.0
+
 
 class StillWritten(OSError):
     """Another process keeps the state files. The text is one line."""
@@ -109,6 +112,24 @@ def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Ite
             memory.events.close()
     finally:
         lock.release()
+
+
+def open_as_daemon(config: Config) -> contextlib.AbstractContextManager[Memory]:
+    """Open the files as the daemon, while it knows that no plugin of its own runs."""
+    return open_memory(config, timeout_s=_HANDOVER_S, evict=True)
+
+
+def record_end(config: Config, *, close_session: str | None = None) -> None:
+    """Record what the plugin could not see, and that the daemon ends; circus must be gone.
+
+    Raises:
+        OSError: the files cannot be written.
+    """
+    with open_as_daemon(config) as memory:
+        memory.catch_up()
+        if close_session is not None:
+            memory.close_session(close_session)
+        memory.recorder.daemon_stopped()
 
 
 def _open(config: Config) -> Memory:

@@ -24,6 +24,10 @@ from codexd.platform.parent import end_with_parent, raise_signal_in, watch_paren
 from codexd.rendering import read_plugin_settings
 from codexd.runtime import make_directories
 
+if "circus.arbiter" in sys.modules:
+    # This is circusd, seeing that the class is there. The plugin's own process has no arbiter.
+    import codexd.circus_ext.hooks  # noqa: F401
+
 logger = logging.getLogger("codexd")
 
 # How long the process that wrote the files before may take to let go of them.
@@ -45,13 +49,8 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
         self._ending = False
 
     def _find_daemon(self) -> int:
-        """The pid of the circusd that started this process, also if it is dead by now.
-
-        The lock names it; a stock circusd that supervises nothing takes none.
-        """
-        holder = None
-        if self._settings.server.child_strategy == "spawn":
-            holder = read_holder(self._settings.runtime.lock_path)
+        """The pid of the circusd that started this process, also if it is dead by now."""
+        holder = read_holder(self._settings.runtime.lock_path)
         return os.getppid() if holder is None else holder.pid
 
     def handle_init(self) -> None:

@@ -49,6 +49,11 @@ def acquire(path: str) -> None:
     _held[path] = descriptor
 
 
+def is_held(path: str) -> bool:
+    """Whether this process holds the lock."""
+    return path in _held
+
+
 def _await_holder(path: str) -> ProcessId | None:
     # Who has just taken the lock may not have signed it yet.
     deadline = time.monotonic() + _SIGNATURE_S

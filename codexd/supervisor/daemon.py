@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 from circus.arbiter import Arbiter
 from circus.util import configure_logger
@@ -15,7 +14,7 @@ from circus.util import configure_logger
 from codexd import runtime
 from codexd.appserver.endpoint import BadEndpoint, check_endpoint
 from codexd.circus_ext import hooks
-from codexd.circus_ext.memory import Memory, open_memory
+from codexd.circus_ext.memory import Memory, open_as_daemon, record_end
 from codexd.command import CommandNotFound, check_cwd, find_executable
 from codexd.config import Config
 from codexd.contracts import SessionPurpose
@@ -26,9 +25,6 @@ from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, wait_until_up
 
 logger = logging.getLogger("circus")
-
-# How long the plugin may take to let go of the state files after circus has ended it.
-_HANDOVER_S = 5.0
 
 
 class Daemon:
@@ -66,14 +62,11 @@ class Daemon:
         # What has begun is ended in order.
         hooks.hold_signals()
         try:
-            with self._open_memory() as memory:
+            with open_as_daemon(self.config) as memory:
                 self._begin(memory)
         except OSError as error:
             raise CannotStart(str(error)) from error
         self._write_ini()
-
-    def _open_memory(self) -> AbstractContextManager[Memory]:
-        return open_memory(self.config, timeout_s=_HANDOVER_S, evict=True)
 
     def _begin(self, memory: Memory) -> None:
         server = self.config.server
@@ -112,9 +105,6 @@ class Daemon:
         arbiter = Arbiter.load_from_config(path)
         configure_logger(logging.getLogger(), "WARNING", "-")
         hooks.stop_on_signals(arbiter)
-        if self.config.server.child_strategy == "external":
-            # There is no watcher whose hook would see to it.
-            arbiter.loop.add_callback(hooks.attend, arbiter, self.config, lambda: None)
         arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
         arbiter.loop.add_callback(self._beat)
         arbiter.start().result()
@@ -139,14 +129,10 @@ class Daemon:
 
     def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
         """Register a session before circus runs; returns its id."""
-        with self._open_memory() as memory:
+        with open_as_daemon(self.config) as memory:
             return memory.open_session(purpose, metadata)
 
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
-        with self._open_memory() as memory:
-            memory.catch_up()
-            if close_session is not None:
-                memory.close_session(close_session)
-            memory.recorder.daemon_stopped()
+        record_end(self.config, close_session=close_session)
         runtime.leave(self.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -129,6 +130,13 @@ def test_another_command_is_mirrored(box: DaemonBox) -> None:
     assert after["command"] == codex_path()
     assert after["args"] == ["app-server", "-c", 'model="a b"']
     assert psutil.Process(after["pid"]).cmdline()[1:] == after["args"]
+    assert circusctl(box, "set", WATCHER, "cmd", "codex-app-server") == "ok"
+    plain = box.wait_ready(other_than=after["pid"])
+    assert plain["args"] == ["app-server"]
+    assert circusctl(box, "set", WATCHER, "args", "app-server -c model=x") == "ok"
+    after = box.wait_ready(other_than=plain["pid"])
+    assert after["args"] == ["app-server", "-c", "model=x"]
+    assert psutil.Process(after["pid"]).exe() == os.path.realpath(codex_path())
     # A time to stop is circus's own business and changes no record.
     assert circusctl(box, "set", WATCHER, "graceful_timeout", "7") == "ok"
     assert "graceful_timeout: 7" in circusctl(box, "options", WATCHER)
@@ -158,7 +166,7 @@ def test_quit_ends_the_daemon_well(make_box: MakeBox) -> None:
     box.note_processes()
     assert box.run("ctl", "quit").returncode == 0
     assert process.wait(30) == 0
-    assert box.leftovers() == []
+    box.wait_for_nobody()
     assert box.output().splitlines()[-2] == "codexd stopped"
     assert box.events()[-1]["type"] == "daemon.stopped"
     assert stopped(box)

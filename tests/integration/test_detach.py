@@ -43,7 +43,7 @@ def test_it_returns_when_the_child_is_ready_and_stop_ends_it(make_box: MakeBox) 
 
     done = box.run("stop")
     assert (done.returncode, done.stdout, done.stderr) == (0, "codexd stopped\n", "")
-    assert box.leftovers() == []
+    box.wait_for_nobody()
     state = box.read("daemon-state.json")
     assert state is not None
     assert (state["started"], state["child"]["status"]) == (False, "stopped")
@@ -77,7 +77,7 @@ def test_it_says_why_it_cannot_run(
     done = box.run("start", "--detach", *flags)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.splitlines() == [f"codexd: {reason}"]
-    assert box.leftovers() == []
+    box.wait_for_nobody()
 
 
 def test_it_says_why_the_child_is_not_ready_and_keeps_trying(make_box: MakeBox) -> None:
@@ -96,7 +96,7 @@ def test_it_says_why_the_child_is_not_ready_and_keeps_trying(make_box: MakeBox) 
     ]
     assert psutil.pid_exists(state["pid"])
     assert box.run("stop").returncode == 0
-    assert box.leftovers() == []
+    box.wait_for_nobody()
 
 
 def test_two_at_once_make_one_daemon(make_box: MakeBox) -> None:
@@ -114,4 +114,4 @@ def test_two_at_once_make_one_daemon(make_box: MakeBox) -> None:
     assert f"already runs on {box.state_dir}, as pid {daemon.pid}:" in line
     assert len(box.events("child.started")) == 1
     assert box.run("stop").returncode == 0
-    assert box.leftovers() == []
+    box.wait_for_nobody()

@@ -126,7 +126,7 @@ def test_a_signal_ends_it_well_with_the_final_state(
     pid = box.wait_ready()["pid"]
     process.send_signal(signum)
     assert process.wait(30) == 0
-    assert box.leftovers() == []
+    box.wait_for_nobody()
 
     state = box.read("daemon-state.json")
     assert state is not None
@@ -151,7 +151,7 @@ def test_a_signal_in_the_middle_of_the_start_ends_it_well(make_box: MakeBox, mom
     eventually(lambda: box.events(moment), what=moment)
     process.terminate()
     assert process.wait(30) == 0
-    assert box.leftovers() == []
+    box.wait_for_nobody()
     assert box.events()[-1]["type"] == "daemon.stopped"
     state = box.read("daemon-state.json")
     assert state is not None
@@ -189,7 +189,7 @@ def test_a_daemon_goes_on_where_the_last_one_ended(make_box: MakeBox) -> None:
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     kept = ("daemon.started", "child.started", "child.ready", "child.exited", "daemon.stopped")
     assert [event["type"] for event in events if event["type"] in kept] == [*kept, *kept]
-    assert box.leftovers() == []
+    box.wait_for_nobody()
 
 
 def _parsed(text: str) -> Any:

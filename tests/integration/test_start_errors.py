@@ -23,7 +23,7 @@ def refused(box: DaemonBox, *flags: str) -> tuple[int, str]:
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("codexd: ")
-    assert box.leftovers() == []
+    box.wait_for_nobody()
     return done.returncode, line
 
 

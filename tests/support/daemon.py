@@ -41,7 +41,9 @@ class DaemonBox:
         self.codex_home.mkdir(mode=0o700, exist_ok=True)
         self.flags = ["--repo-root", str(root), *flags]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIXES)}
-        self.env = {**clean, "CODEX_HOME": str(self.codex_home), **(env or {})}
+        # codex runs the user's login shell, and whatever that has in its start-up files.
+        ours = {"HOME": str(root), "CODEX_HOME": str(self.codex_home)}
+        self.env = {**clean, **ours, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.started: list[psutil.Process] = []
         self.seen: dict[int, psutil.Process] = {}
@@ -99,7 +101,11 @@ class DaemonBox:
     def stop_cleanly(self) -> None:
         """SIGTERM; fails unless the daemon ends well and leaves no process behind."""
         assert self.stop() == 0, self.errors()
-        assert self.leftovers() == []
+        self.wait_for_nobody()
+
+    def wait_for_nobody(self) -> None:
+        """Fails unless every process of this box ends by itself (codex has helpers, too)."""
+        eventually(lambda: not self.leftovers(), within_s=5, what=f"an end of {self.leftovers()}")
 
     def wait_ready(self, *, other_than: int | None = None) -> dict[str, Any]:
         """The child's record once it is ready (as another process than ``other_than``)."""
