@@ -33,8 +33,6 @@ COMMANDS = {
 # Tools that start `codex app-server` put codex's own options before the subcommand.
 _CODEX_TAKES_VALUE = {"-c", "--config", "--enable", "--disable"}
 _TAKES_VALUE = {setting.flag for setting in SETTINGS} | _CODEX_TAKES_VALUE
-# Its arguments are not ours to read.
-_PASS_THROUGH = {"ctl"}
 
 
 class Commands(click.Group):
@@ -76,8 +74,6 @@ def hoist_command(args: list[str]) -> list[str]:
     name = args[index]
     if name not in COMMANDS:
         raise BadValue(f'Unknown codexd action "{name}": see codexd --help.')
-    if name in _PASS_THROUGH and index > 0:
-        return args
     return [name, *args[:index], *args[index + 1 :]]
 
 

@@ -1,0 +1,105 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from codexd.cli.main import COMMANDS, cli, hoist_command, main
+from codexd.cli.options import BadValue
+from codexd.settings import SETTINGS
+
+VECTORS = json.loads(
+    (Path(__file__).parent.parent / "support" / "config_vectors.json").read_text("utf-8")
+)
+
+
+def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BAA_")}
+    command = [sys.executable, "-m", "codexd", *args]
+    return subprocess.run(command, env={**clean, **(env or {})}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("vector", VECTORS["bad"])
+def test_a_bad_value_ends_with_one_line_that_names_it(
+    vector: dict[str, Any],
+) -> None:
+    result = run("config", *vector["argv"], env=vector["env"])
+    wrong = [*vector["env"].values(), vector["argv"][-1]][0]
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert wrong in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["config", "--node-id"],
+        ["config", "--node-id", "--json"],
+        ["config", "extra"],
+        ["no-such-command"],
+        ["config", "--log-max-bytes", "-1"],
+        ["config", "--health-misses", "0"],
+        ["config", "--hub-default-socket", "perhaps"],
+        ["config", "--restart", "sometimes"],
+    ],
+)
+def test_other_mistakes_are_one_line_too(
+    args: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    assert ended.value.code == 2
+    err = capfd.readouterr().err
+    assert err.startswith("codexd: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "hoisted"),
+    [
+        ([], ["start"]),
+        (["--run-once"], ["start", "--run-once"]),
+        (["--json", "status"], ["status", "--json"]),
+        (["--node-id", "status", "config"], ["config", "--node-id", "status"]),
+        (["--state-dir", "x", "ctl", "--json", "status"],)
+        + (["ctl", "--state-dir", "x", "--json", "status"],),
+        (["--version"], ["--version"]),
+        (["--version", "1.2"], ["start", "--version", "1.2"]),
+        (["help"], ["--help"]),
+        (["help", "events"], ["events", "--help"]),
+        (["--config", "a=b", "app-server"], ["app-server", "--config", "a=b"]),
+    ],
+)
+def test_the_command_may_stand_anywhere(args: list[str], hoisted: list[str]) -> None:
+    assert hoist_command(args) == hoisted
+
+
+def test_an_unknown_command_is_named() -> None:
+    with pytest.raises(BadValue, match="bogus"):
+        hoist_command(["bogus"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_tells_every_variable_and_default(name: str) -> None:
+    if name == "ctl":
+        pytest.skip("its help is circusctl's")
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    for setting in SETTINGS:
+        assert setting.flag in text
+        assert f"[env: {', '.join(setting.env)}; default: {setting.default_text}]" in text
+
+
+def test_the_help_of_all_lists_every_command() -> None:
+    result = CliRunner().invoke(cli, ["--help"])
+    assert all(f"  {name}" in result.output for name in COMMANDS)
