@@ -80,7 +80,7 @@ def look(config: Config, recorded: DaemonState) -> Live:
         "hub": ask_hub(config) if holder else None,
     }
     up = daemon.started and (
-        daemon.child.ready or (config.server.mode == "exec" and daemon.child.status == "running")
+        daemon.child.ready or (daemon.child.mode == "exec" and daemon.child.status == "running")
     )
     return Live(daemon=daemon, details=details, remarks=remarks, up=up)
 

@@ -1,0 +1,140 @@
+"""`codexd smoke`: the whole daemon under the real circus, with no codex."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import MakeBox
+from tests.support.daemon import DaemonBox
+
+CHECKS = [
+    "structured_event_log",
+    "stdout_log",
+    "stderr_log",
+    "daemon_state",
+    "recent_event_cache",
+    "session_registry",
+]
+
+
+def test_it_tells_what_works(make_box: MakeBox) -> None:
+    box = make_box()
+    done = box.run("smoke")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *checks, status = done.stdout.splitlines()
+    assert first == f"smoke daemon={_identity(box)['daemonId']}"
+    assert [line.partition(":")[0] for line in checks] == [f"- ok {name}" for name in CHECKS]
+    assert " daemon=stopped child=stopped " in status
+    assert (box.logs_dir / "stdout.log").read_text() == "codexd smoke ready\ncodexd smoke done\n"
+    assert (box.logs_dir / "stderr.log").read_text() == "codexd smoke stderr\n"
+
+    registry = box.read("session-registry.json")
+    assert registry is not None
+    (session,) = registry["sessions"]
+    assert (session["purpose"], session["status"]) == ("smoke", "closed")
+    types = [event["type"] for event in box.events()]
+    outputs = ("child.stdout", "child.stderr")
+    assert [kind for kind in types if kind not in outputs] == [
+        "daemon.started",
+        "session.registered",
+        "child.started",
+        "child.exited",
+        "session.closed",
+        "daemon.stopped",
+    ]
+    sizes = {kind: 0 for kind in outputs}
+    for event in box.events(*outputs):
+        sizes[event["type"]] += event["detail"]["bytes"]
+    assert sizes == {"child.stdout": 37, "child.stderr": 20}
+    box.wait_for_nobody()
+
+
+def test_json_and_an_environment_full_of_settings(make_box: MakeBox) -> None:
+    env = {
+        "BAA_CODEXD_SERVER_ENDPOINT": "unix://",
+        "BAA_CODEXD_SERVER_STRATEGY": "external",
+        "BAA_CODEXD_SERVER_COMMAND": "no-such-program",
+        "BAA_CODEXD_SERVER_ARGS": '["a b", "c"]',
+        "BAA_CODEXD_SERVER_CWD": "/no/such/place",
+        "BAA_CODEXD_RESTART": "always",
+        "BAA_CODEXD_MODE": "exec",
+        "BAA_CODEXD_DAEMON_ID": "someone",
+        "BAA_NODE_ID": "node 7",
+        # No codex, nor anything else, is needed.
+        "PATH": "/nowhere",
+    }
+    box = make_box(env=env)
+    done = box.run("smoke", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert [(check["name"], check["status"]) for check in document["checks"]] == [
+        (name, "ok") for name in CHECKS
+    ]
+    assert all(check["detail"] for check in document["checks"])
+    snapshot = document["snapshot"]
+    assert snapshot["identity"]["nodeId"] == "node 7"
+    assert snapshot["daemon"]["child"]["exitCode"] == 0
+    assert snapshot["daemon"]["child"]["endpoint"] == "stdio://embedded-smoke-child"
+
+
+def test_what_does_not_work_is_named(make_box: MakeBox) -> None:
+    # With no place for a single event, the cache of recent ones cannot hold any.
+    box = make_box("--event-cache-size", "0")
+    done = box.run("smoke")
+    assert (done.returncode, done.stderr) == (1, "")
+    failed = [line for line in done.stdout.splitlines() if line.startswith("- failed ")]
+    assert failed == ["- failed recent_event_cache: 0 cached events"]
+    box.wait_for_nobody()
+
+
+@pytest.mark.real
+def test_it_leaves_a_running_daemon_alone(make_box: MakeBox) -> None:
+    box = make_box()
+    box.start()
+    child = box.wait_ready()
+    box.wait_quiet()
+    before = _contents(box)
+    done = box.run("smoke", "--json")
+    assert done.returncode == 0
+    assert box.process is not None
+    assert done.stderr.splitlines() == [
+        f"codexd: pid {box.process.pid} runs here; the smoke test runs aside"
+    ]
+    snapshot = json.loads(done.stdout)["snapshot"]
+    assert snapshot["identity"]["daemonId"] != _identity(box)["daemonId"]
+    aside = Path(snapshot["config"]["paths"]["stateDir"])
+    assert not aside.exists()
+    assert box.wait_ready() == child
+    assert _contents(box) == before
+    box.stop_cleanly()
+
+
+def test_a_second_run_goes_on_in_the_same_files(make_box: MakeBox) -> None:
+    box = make_box()
+    assert box.run("smoke").returncode == 0
+    assert box.run("smoke").returncode == 0
+    registry = box.read("session-registry.json")
+    assert registry is not None
+    assert [session["status"] for session in registry["sessions"]] == ["closed", "closed"]
+    events = box.events()
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+def _identity(box: DaemonBox) -> dict[str, Any]:
+    identity = box.read("identity.json")
+    assert identity is not None
+    return identity
+
+
+def _contents(box: DaemonBox) -> dict[str, bytes]:
+    places = (box.state_dir, box.logs_dir)
+    return {
+        path.name: path.read_bytes()
+        for place in places
+        for path in place.iterdir()
+        if path.is_file()
+    }
