@@ -91,7 +91,7 @@ class ChildControl:
         Raises:
             OSError: the names cannot be made.
         """
-        if self._record.child is not None:
+        if self._record.child is not None and self._held:
             self.pipes.name_again(self.config.runtime.runtime_dir)
 
     # -- what happened -----------------------------------------------------------------------

@@ -37,7 +37,8 @@ def keep_runtime(arbiter: Any, config: Config, restore_pipes: Callable[[], None]
             if str(error) != trouble:
                 trouble = str(error)
                 logger.error("the runtime directory cannot be made again: %s", error)
-        arbiter.loop.call_later(_PERIOD_S, look)
+        finally:
+            arbiter.loop.call_later(_PERIOD_S, look)
 
     arbiter.loop.call_later(_PERIOD_S, look)
 

@@ -27,6 +27,8 @@ from codexd.store.identity import ensure_identity
 
 # How soon to try again what another circus command holds up.
 _CONFLICT_RETRY_S = 0.02
+# The same where the system refused something.
+_TROUBLE_RETRY_S = 0.5
 
 
 def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
@@ -102,7 +104,15 @@ def wake_on_child_death(arbiter: Any) -> None:
         except ConflictError:
             arbiter.loop.call_later(_CONFLICT_RETRY_S, manage)
         else:
-            arbiter.loop.add_future(future, lambda done: done.result())
+            arbiter.loop.add_future(future, looked)
+
+    def looked(done: Any) -> None:
+        try:
+            done.result()
+        except OSError as error:
+            # No file descriptor is left, say: that passes.
+            logger.error("circus could not look at its children: %s", error)
+            arbiter.loop.call_later(_TROUBLE_RETRY_S, manage)
 
     arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, manage)
 

@@ -202,6 +202,20 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
             yield self.kill_process(process, graceful_timeout=graceful_timeout)
             yield self.manage_processes()
 
+    def reap_process(self, pid: int, status: int | None = None) -> None:
+        """As circus, but the end is told even if circus cannot look at the dead process.
+
+        It needs a file descriptor for that, and has already let go of the process by then.
+        """
+        is_ours = pid in self.processes
+        try:
+            super().reap_process(pid, status)
+        except OSError:
+            if is_ours:
+                code = None if status is None else os.waitstatus_to_exitcode(status)
+                message = {"process_pid": pid, "time": time.time(), "exit_code": code}
+                self.notify_event("reap", message)
+
     @gen.coroutine
     def manage_processes(self) -> Any:
         """As circus, but no end goes unseen.

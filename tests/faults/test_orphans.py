@@ -1,0 +1,155 @@
+"""What a dead daemon leaves behind, and that nothing else is ever touched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from codexd import supervision
+from codexd.platform.process import ProcessId
+from tests.conftest import MakeBox
+from tests.support.daemon import DaemonBox
+from tests.support.faults import check_sound, freeze, lives, wait_gone, wait_stderr
+from tests.support.stub import stub_flags
+from tests.support.waiting import eventually
+
+STOP_SOON = "--stop-timeout-ms=200"
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="the parent-death signal is Linux's"
+)
+
+
+@pytest.fixture
+def bystander() -> Iterator[psutil.Process]:
+    """A process of this user that has nothing to do with codexd, in a group of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True
+    ) as process:
+        yield psutil.Process(process.pid)
+        process.kill()
+
+
+def kill_daemon(box: DaemonBox) -> None:
+    """SIGKILL circusd alone."""
+    assert box.process is not None
+    box.note_processes()
+    box.process.kill()
+    box.process.wait(10)
+
+
+def grandchild_of(box: DaemonBox) -> int:
+    """The pid that the stub told."""
+    return int(wait_stderr(box, r"grandchild (\d+)\n")[1])
+
+
+@linux_only
+def test_child_and_plugin_end_with_circusd(make_box: MakeBox) -> None:
+    # A child that ignores SIGTERM must not live on either.
+    box = make_box(*stub_flags("ignore_term", "grandchild"), STOP_SOON)
+    box.start()
+    check_sound(box)
+    grandchild = grandchild_of(box)
+    kill_daemon(box)
+    eventually(lambda: not box.leftovers(), what="the end of every process")
+    assert not lives(grandchild)
+    assert " daemon=stopped child=failed " in box.run("status").stdout
+    state = box.read("daemon-state.json")
+    assert state is not None
+    assert state["child"]["lastError"] == "The daemon was killed, and the child with it."
+    box.start()
+    check_sound(box)
+
+
+@linux_only
+def test_a_child_that_outlives_its_daemon_is_told_and_ended_by_the_next_start(
+    make_box: MakeBox,
+) -> None:
+    box = make_box(*stub_flags("outlive", "ignore_term", "grandchild"), STOP_SOON)
+    box.start()
+    pid = check_sound(box)["pid"]
+    grandchild = grandchild_of(box)
+    # A stopped plugin cannot end it, as there is none on the side of a power cut.
+    plugin = box.plugin()
+    freeze(plugin)
+    kill_daemon(box)
+    plugin.kill()
+    wait_gone(plugin.pid)
+    assert lives(pid)
+    told = box.run("status").stdout
+    assert f"the server (pid {pid}) lives without its daemon" in told
+    box.start()
+    check_sound(box, other_than=pid)
+    assert not lives(pid)
+    assert not lives(grandchild)
+    assert f"ending process {pid}, left behind by an earlier daemon" in box.errors()
+
+
+def test_what_is_left_of_a_dead_childs_group_is_ended_by_the_next_start(make_box: MakeBox) -> None:
+    box = make_box(*stub_flags("grandchild"))
+    box.start()
+    pid = check_sound(box)["pid"]
+    grandchild = grandchild_of(box)
+    for process in (box.plugin().pid, box.processes()[0].pid, pid):
+        os.kill(process, signal.SIGKILL)
+    wait_gone(pid)
+    assert lives(grandchild)
+    box.start()
+    wait_gone(grandchild)
+    check_sound(box)
+
+
+def test_a_plugin_that_is_stopped_is_no_obstacle_to_the_next_start(make_box: MakeBox) -> None:
+    box = make_box(*stub_flags())
+    box.start()
+    plugin = box.plugin()
+    freeze(plugin)
+    kill_daemon(box)
+    box.start()
+    check_sound(box)
+    assert not lives(plugin.pid)
+
+
+@pytest.mark.parametrize("claims_group", [False, True])
+def test_whoever_has_the_pid_now_is_left_alone(
+    make_box: MakeBox, bystander: psutil.Process, claims_group: bool
+) -> None:
+    box = make_box(*stub_flags())
+    box.start()
+    check_sound(box)
+    box.stop_cleanly()
+    path = supervision.path_of(box.config)
+    record = supervision.load(path)
+    # As if the pid had been given to the bystander since.
+    record.child = ProcessId(bystander.pid, "boot:1")
+    supervision.save(path, record)
+    if claims_group:
+        # And as if its group were all that is left: it bears no mark of this daemon.
+        record.child = ProcessId(os.getpgid(bystander.pid), "boot:1")
+        supervision.save(path, record)
+    box.start()
+    check_sound(box)
+    assert bystander.is_running()
+    box.stop_cleanly()
+    assert bystander.is_running()
+
+
+def test_a_lock_that_names_a_living_process_is_free_if_nobody_holds_it(
+    make_box: MakeBox, bystander: psutil.Process
+) -> None:
+    box = make_box(*stub_flags())
+    box.state_dir.mkdir(parents=True)
+    lock = Path(box.config.runtime.lock_path)
+    lock.write_bytes(msgspec.json.encode(ProcessId(bystander.pid, "boot:1")))
+    assert " daemon=stopped " in box.run("status").stdout
+    assert box.run("stop").stdout == "codexd is not running\n"
+    box.start()
+    check_sound(box)
+    assert bystander.is_running()
