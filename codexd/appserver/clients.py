@@ -87,6 +87,7 @@ class Handles:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
+        self._unnamed = 0
 
     def outgoing(self, client: Client, message: Message) -> None:
         """Rename the handle in a client's request, and note what it opens or ends."""
@@ -94,7 +95,8 @@ class Handles:
         name = HANDLES.get(method)
         if name is None:
             return
-        value = _text(message.params(Fields).get(name))
+        raw = message.params(Fields).get(name)
+        value = self._name() if method == "command/exec" and _is_absent(raw) else _text(raw)
         if value is None:
             return
         full = f"{self._prefix}{client.number}:{value}"
@@ -103,6 +105,18 @@ class Handles:
             client.handles[full] = message
         elif method in ENDS_HANDLE:
             client.handles.pop(full, None)
+
+    def _name(self) -> str:
+        # Without a name the server gives the command one of its own, and it could not be ended
+        # when its client leaves. A name changes nothing else (measured).
+        self._unnamed += 1
+        return f"unnamed-{self._unnamed}"
+
+    def restored(self, client: Client, method: str | None, answer: bytes) -> bytes:
+        """An error answer, which may cite the handle, with the handle as the client knows it."""
+        if method not in HANDLES:
+            return answer
+        return answer.replace(f"{self._prefix}{client.number}:".encode(), b"")
 
     def answered(self, client: Client, message: Message, *, ok: bool) -> None:
         """A request that opened a handle was answered: `command/exec` by its end."""
@@ -138,6 +152,10 @@ class Handles:
         """The request that lets a handle go."""
         method = opened_by.method or ""
         return RELEASES[method], {HANDLES[method]: full}
+
+
+def _is_absent(raw: msgspec.Raw | None) -> bool:
+    return raw is None or bytes(raw) == b"null"
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:

@@ -23,7 +23,7 @@ from codexd.appserver.actions import (
 from codexd.appserver.clients import Client, Handles
 from codexd.appserver.core import Core, HubLimits
 from codexd.appserver.greeting import Greeting
-from codexd.appserver.jsonrpc import Fields, Message
+from codexd.appserver.jsonrpc import Message
 from codexd.appserver.notifications import Notifications
 from codexd.appserver.recovery import Recovery
 from codexd.appserver.requests import Pending, Requests, ThreadRef
@@ -43,6 +43,10 @@ __all__ = [
 
 class _Id(msgspec.Struct, frozen=True):
     id: str = ""
+
+
+class _Opening(msgspec.Struct, frozen=True):
+    config: dict[str, Any] | None = None
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -72,7 +76,8 @@ class Hub:
     def restore(self, records: Iterable[SessionRecord]) -> None:
         """Before the first child: the sessions of an earlier plugin or daemon."""
         for thread_id in self._core.book.restore(records):
-            self._core.threads.get(thread_id)
+            # On stdio the server still tells this connection of it, but no client of ours yet.
+            self._core.threads.get(thread_id).hearing = "joined"
 
     # -- clients -----------------------------------------------------------------------------
 
@@ -194,7 +199,7 @@ class Hub:
 
     def _who_may_answer(self, thread_id: str | None) -> Iterable[int]:
         if thread_id is not None:
-            return self._core.threads.subscribers(thread_id)
+            return self._notifications.listeners(thread_id)
         return [entry.number for entry in self._core.clients.values() if entry.is_initialized]
 
     def _child_answers(self, message: Message, now: float) -> None:
@@ -208,7 +213,7 @@ class Hub:
             return
         self._answer_client(entry, entry.client, message)
         if self._requests.openings == 0:
-            self._notifications.forget_early()
+            self._notifications.nothing_opens()
 
     def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
         is_ok = "result" in message.fields
@@ -221,7 +226,10 @@ class Hub:
         if client is None:
             return
         self._core.handles.answered(client, entry.message, ok=is_ok)
-        self._core.act(ToClient(number, message.with_id(entry.client_id)))
+        answer = message.with_id(entry.client_id)
+        if not is_ok:
+            answer = self._core.handles.restored(client, entry.message.method, answer)
+        self._core.act(ToClient(number, answer))
         if opened is not None:
             self._core.asked.deliver(number, opened)
 
@@ -236,6 +244,7 @@ class Hub:
             thread = self._core.threads.find(entry.message.params(ThreadRef).thread_id or "")
             if thread is not None:
                 thread.subscribers.discard(client)
+                thread.hearing = "left"
         return None
 
     def _subscribed(self, entry: Pending, client: int, answer: Message) -> str | None:
@@ -243,7 +252,8 @@ class Hub:
         if not thread_id:
             return None
         thread = self._core.threads.get(thread_id)
-        thread.keep(entry.message.params(Fields))
+        thread.hearing = "joined"
+        thread.opened_with(entry.message.params(_Opening).config)
         self._core.book.used(thread_id)
         if client not in self._core.clients:
             self._notifications.leave_if_idle(thread)
@@ -258,9 +268,12 @@ class Hub:
         if not thread_id:
             return None
         thread = self._core.threads.get(thread_id)
-        thread.keep(entry.message.params(Fields), of_turn=True)
         self._core.book.used(thread_id)
-        self._core.turn_began(thread, begun.turn)
+        if review is not None:
+            thread.hearing = "joined"
+        if thread.hearing == "joined" or thread.subscribers:
+            # Of a turn on another thread the server does not tell this connection the end.
+            self._core.turn_began(thread, begun.turn)
         if review is None or client not in self._core.clients:
             return None
         thread.subscribers.add(client)

@@ -16,6 +16,11 @@ BROADCAST = frozenset(
         "thread/unarchived",
         "thread/deleted",
         "thread/name/updated",
+        "thread/reverted",
+        "thread/attachment/updated",
+        # `thread/goal/cleared` goes to all as well when someone clears a goal; but after every
+        # resume it goes to who resumed, far more often, and the two look the same.
+        "thread/goal/updated",
     }
 )
 
@@ -146,21 +151,15 @@ APPROVALS = frozenset(
     }
 )
 
-# What a resumed thread is to keep of how its client opened it or last ran a turn on it.
-KEPT_ON_RESUME = (
-    "approvalPolicy",
-    "approvalsReviewer",
-    "baseInstructions",
-    "config",
-    "cwd",
-    "developerInstructions",
-    "model",
-    "modelProvider",
-    "permissions",
-    "personality",
-    "runtimeWorkspaceRoots",
-    "sandbox",
-    "serviceTier",
+# A thread's rollout keeps its settings, also those changed later, and its instructions and tools;
+# given again at a resume, the first ones would undo the later ones. Only `config` is not kept
+# (measured), and of that these members are settings, too.
+SETTINGS_IN_CONFIG = frozenset(
+    {
+        "approval_policy",
+        "model",
+        "model_provider",
+        "model_reasoning_effort",
+        "sandbox_mode",
+    }
 )
-# Of a turn's params, those that hold for the turns after it too.
-KEPT_OF_TURN = ("approvalPolicy", "approvalsReviewer", "cwd", "model", "personality", "permissions")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -81,28 +81,48 @@ class Notifications:
         self._early = [entry for entry in self._early if entry[0] != thread_id]
 
     def forget_early(self) -> None:
-        """No thread is being opened: nobody is to hear any more what came early."""
+        """Nobody is to hear any more what came early."""
         self._early.clear()
+
+    def nothing_opens(self) -> None:
+        """No thread is being opened any more: what came early was of other threads."""
+        early, self._early = self._early, []
+        for thread_id, message in early:
+            self._tell_subscribers(thread_id, message)
+
+    def listeners(self, thread_id: str) -> Iterable[int]:
+        """Whom the server would tell what happens on a thread.
+
+        Of a thread that nobody opened (a subagent's) it tells every connection that is there
+        when the thread begins, and the hub's is one of them.
+        """
+        thread = self._core.threads.get(thread_id)
+        if thread.hearing == "unasked":
+            thread.hearing = "joined"
+            clients = self._core.clients.values()
+            thread.subscribers.update(entry.number for entry in clients if entry.is_initialized)
+        return tuple(thread.subscribers)
 
     def leave_if_idle(self, thread: Thread) -> None:
         """With nobody there and nothing going on, the server may unload the thread in time."""
         if thread.subscribers or thread.is_busy or self._core.asked.of_thread(thread.id):
             return
-        if self._core.state == "up":
+        if self._core.state == "up" and thread.hearing == "joined":
+            thread.hearing = "left"
             self._requests.own("thread/unsubscribe", {"threadId": thread.id})
 
     def _tell_subscribers(self, thread_id: str, message: Message) -> None:
-        thread = self._core.threads.find(thread_id)
-        if thread is None:
-            if self._requests.openings:
-                self._early.append((thread_id, message))
+        thread = self._core.threads.get(thread_id)
+        if thread.hearing == "unasked" and not thread.subscribers and self._requests.openings:
+            # It may be of a thread whose opening is not answered yet: then it is for one client.
+            self._early.append((thread_id, message))
             return
         if thread.is_active and thread.turn is None:
             # A turn that was running before this hub was there: its id is all that is known.
             turn_id = message.params(_TurnRef).turn_id
             if turn_id is not None:
                 thread.began({"id": turn_id})
-        self._core.tell(tuple(thread.subscribers), message)
+        self._core.tell(self.listeners(thread_id), message)
 
     def _tell_owner(self, message: Message) -> None:
         found = self._core.handles.incoming(message)
@@ -131,6 +151,9 @@ class Notifications:
             self._core.book.used(changed.thread_id)
         if thread is not None:
             thread.is_active = is_active
+            if not is_active and thread.hearing != "joined":
+                # That the turn is over will not be told in any other way.
+                thread.turn = None
         return True
 
     def _on_thread_gone(self, message: Message) -> bool:

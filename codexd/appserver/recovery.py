@@ -64,6 +64,8 @@ class Recovery:
         """Connected: resume every thread there is."""
         self._core.state = "recovering"
         self._waiting = deque(self._core.threads)
+        for thread in self._waiting:
+            thread.hearing = "joined"
         self._under_way = 0
         self._same_child = same_child
         self.go_on(now)
@@ -74,7 +76,8 @@ class Recovery:
             return
         while self._waiting and self._under_way < _RESUMES_AT_ONCE:
             self._under_way += 1
-            self._resume(self._waiting.popleft(), with_kept=True)
+            # A thread that is loaded still has its config.
+            self._resume(self._waiting.popleft(), with_config=not self._same_child)
         if self._under_way == 0:
             self._finish(now)
 
@@ -96,19 +99,20 @@ class Recovery:
                     data = _process_exited(self._core.handles.original(full))
                     self._core.act(ToClient(client.number, data))
 
-    def _resume(self, thread: Thread, *, with_kept: bool) -> None:
-        kept: dict[str, Any] = dict(thread.kept) if with_kept else {}
-        params = {**kept, "threadId": thread.id, "excludeTurns": True}
+    def _resume(self, thread: Thread, *, with_config: bool) -> None:
+        params: dict[str, Any] = {"threadId": thread.id, "excludeTurns": True}
+        if with_config and thread.config:
+            params["config"] = thread.config
         if self._same_child:
             params["initialTurnsPage"] = _LAST_TURNS
-        on_answer = functools.partial(self._resumed, thread, bool(kept))
+        on_answer = functools.partial(self._resumed, thread, "config" in params)
         self._requests.own("thread/resume", params, on_answer)
 
-    def _resumed(self, thread: Thread, had_kept: bool, answer: Message) -> None:
+    def _resumed(self, thread: Thread, had_config: bool, answer: Message) -> None:
         is_ok = "result" in answer.fields
-        if not is_ok and had_kept:
-            # The server may refuse one of the params; the thread matters more than they do.
-            self._resume(thread, with_kept=False)
+        if not is_ok and had_config:
+            # The server may refuse it; the thread matters more.
+            self._resume(thread, with_config=False)
             return
         self._under_way -= 1
         if not is_ok:
@@ -146,6 +150,8 @@ class Recovery:
             self._core.fabricate(thread, "turn/completed", {"turn": over})
 
     def _lose(self, thread: Thread, reason: str) -> None:
+        if thread.is_busy:
+            self._end_turn(thread, {"status": "interrupted"})
         self._core.fabricate(thread, "thread/closed", {})
         self._core.threads.forget(thread.id)
         self._core.book.lost(thread.id, reason)

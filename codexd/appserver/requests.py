@@ -26,7 +26,8 @@ class ThreadRef(msgspec.Struct, rename="camel", frozen=True):
 class Pending:
     """A request that is not answered. ``client`` is None for one of the hub's own.
 
-    ``subscribed`` is the thread whose notifications its client hears only because of it.
+    ``subscribed`` is the thread whose notifications its client hears only because of it;
+    ``is_repeated`` says that a server died over it, or beside it, before.
     """
 
     message: Message
@@ -35,6 +36,7 @@ class Pending:
     since: float
     on_answer: Callable[[Message], None] | None = None
     subscribed: str | None = None
+    is_repeated: bool = False
 
 
 class Requests:
@@ -156,8 +158,11 @@ class Requests:
         client = self._core.clients.get(entry.client) if entry.client is not None else None
         if client is None:
             return False
-        if entry.message.method in methods.REPEATABLE:
+        # Once: it may be what the server dies of.
+        if entry.message.method in methods.REPEATABLE and not entry.is_repeated:
+            entry.is_repeated = True
             return True
+        self.undo_subscription(entry)
         self._core.handles.answered(client, entry.message, ok=False)
         text = f"The app-server was restarted before it answered ({reason})."
         if entry.message.method in methods.TURN_STARTING:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
+from codexd.appserver.methods import SETTINGS_IN_CONFIG
 
-from codexd.appserver.jsonrpc import Fields
-from codexd.appserver.methods import KEPT_OF_TURN, KEPT_ON_RESUME
+# Whether the server tells the hub's connection what happens on a thread. unasked: only if it does
+# so on its own, as for a subagent's. joined: a client, or the hub itself, asked for it. left: no
+# more.
+Hearing = Literal["unasked", "joined", "left"]
 
 
 @dataclass(slots=True)
 class Thread:
-    """One thread. ``turn`` is the turn that runs, as the server described it."""
+    """One thread. ``turn`` is the turn that runs, as the server described it.
+
+    ``config`` are the overrides that a resume must give the server again.
+    """
 
     id: str
+    hearing: Hearing = "unasked"
     subscribers: set[int] = field(default_factory=set)
     turn: dict[str, Any] | None = None
     last_ended: str | None = None
     is_active: bool = False
-    kept: dict[str, msgspec.Raw] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_busy(self) -> bool:
@@ -44,13 +50,11 @@ class Thread:
             self.turn = None
         return is_new
 
-    def keep(self, params: Fields, *, of_turn: bool = False) -> None:
-        """Remember what a resume must give the server again."""
-        names = KEPT_OF_TURN if of_turn else KEPT_ON_RESUME
-        for name in names:
-            value = params.get(name)
-            if value is not None and bytes(value) != b"null":
-                self.kept[name] = value
+    def opened_with(self, config: dict[str, Any] | None) -> None:
+        """A client opened the thread with these overrides; None for none."""
+        if config is not None:
+            kept = {key: value for key, value in config.items() if key not in SETTINGS_IN_CONFIG}
+            self.config = kept
 
 
 class Threads:

@@ -93,3 +93,11 @@ def test_who_leaves_a_thread_during_a_turn_leaves_the_hub_there_to_learn_its_end
     rig.end_turn()
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
     assert _endings(rig) == []
+
+
+def test_a_thread_that_is_gone_ends_its_turn_before_it_closes(rig: HubRig) -> None:
+    rig.lose()
+    rig.ready(same_child=True)
+    rig.answer("thread/resume", error={"code": -32600, "message": "gone"})
+    told = [entry.get("method") for entry in rig.to_client[1]][-3:]
+    assert told == ["thread/status/changed", "turn/completed", "thread/closed"]

@@ -48,6 +48,16 @@ def test_a_request_that_only_reads_is_sent_again_after_the_resumes(rig: HubRig) 
     assert rig.answers(1, request) == [{"id": request, "result": {"data": []}}]
 
 
+def test_a_request_over_which_the_server_dies_again_is_not_sent_a_third_time(rig: HubRig) -> None:
+    request = rig.ask(1, "thread/read", {"threadId": "t1"})
+    for _ in range(2):
+        _restart(rig)
+        _answer_resumes(rig)
+    (answer,) = rig.answers(1, request)
+    assert answer["error"]["data"]["codexd"]["reason"] == "server_restarted"
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+
+
 def test_requests_wait_while_the_server_is_away_and_keep_their_order(rig: HubRig) -> None:
     rig.lose()
     rig.to_child.clear()
@@ -99,11 +109,28 @@ def test_a_turn_start_in_flight_is_never_sent_again(rig: HubRig) -> None:
     assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
 
 
-def test_active_threads_are_resumed_as_their_clients_had_them(rig: HubRig) -> None:
+def _resume_with_config(rig: HubRig) -> None:
+    config = {"model": "m", "model_reasoning_summary": "detailed"}
+    rig.ask(2, "thread/resume", {"threadId": "t1", "cwd": "/w", "config": config})
+    rig.answer("thread/resume", {"thread": {"id": "t1"}})
+
+
+def test_a_resume_gives_again_what_the_rollout_does_not_keep_and_nothing_else(rig: HubRig) -> None:
+    _resume_with_config(rig)
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": [], "approvalPolicy": "never"})
+    rig.answer("turn/start", {"turn": {"id": "u1", "items": [], "status": "inProgress"}})
+    _restart(rig)
+    assert rig.asked("thread/resume")["params"] == {
+        "threadId": "t1",
+        "excludeTurns": True,
+        "config": {"model_reasoning_summary": "detailed"},
+    }
+
+
+def test_active_threads_are_resumed_for_those_who_listened(rig: HubRig) -> None:
     rig.run_turn(1)
     _restart(rig)
-    params = rig.asked("thread/resume")["params"]
-    assert params == {"threadId": "t1", "excludeTurns": True, "cwd": "/w"}
+    assert rig.asked("thread/resume")["params"] == {"threadId": "t1", "excludeTurns": True}
     _answer_resumes(rig)
     assert "session.recovered" in rig.event_types()
     rig.tell("item/agentMessage/delta", threadId="t1", delta="x")
@@ -111,9 +138,10 @@ def test_active_threads_are_resumed_as_their_clients_had_them(rig: HubRig) -> No
     assert rig.got(2, "item/agentMessage/delta")
 
 
-def test_a_resume_refused_for_its_params_is_tried_without_them(rig: HubRig) -> None:
+def test_a_resume_refused_for_its_config_is_tried_without_it(rig: HubRig) -> None:
+    _resume_with_config(rig)
     _restart(rig)
-    rig.answer("thread/resume", error={"code": -32600, "message": "bad cwd"})
+    rig.answer("thread/resume", error={"code": -32600, "message": "bad config"})
     assert rig.asked("thread/resume")["params"] == {"threadId": "t1", "excludeTurns": True}
     _answer_resumes(rig)
     assert rig.hub.snapshot()["server"] == "up"
@@ -122,7 +150,6 @@ def test_a_resume_refused_for_its_params_is_tried_without_them(rig: HubRig) -> N
 def test_a_thread_that_is_gone_is_closed_and_its_session_lost(rig: HubRig) -> None:
     _restart(rig)
     gone = {"code": -32600, "message": "no rollout found for thread id t1"}
-    rig.answer("thread/resume", error=gone)
     rig.answer("thread/resume", error=gone)
     assert rig.got(1, "thread/closed")[0]["params"] == {"threadId": "t1"}
     assert rig.sessions["t1"].status == "closed"

@@ -174,8 +174,32 @@ def test_a_client_that_leaves_lets_go_of_its_handles(rig: HubRig) -> None:
 
 
 def test_a_handle_that_is_no_text_is_the_servers_to_refuse(rig: HubRig) -> None:
-    rig.ask(1, "command/exec", {"processId": None, "command": ["x"]})
-    assert rig.asked("command/exec")["params"]["processId"] is None
+    rig.ask(1, "fs/watch", {"watchId": 7, "path": "/a"})
+    assert rig.asked("fs/watch")["params"]["watchId"] == 7
+
+
+@pytest.mark.parametrize("params", [{}, {"processId": None}])
+def test_a_command_without_a_name_ends_with_its_client_too(
+    rig: HubRig, params: dict[str, Any]
+) -> None:
+    for _ in range(2):
+        rig.ask(1, "command/exec", {"command": ["sleep"], **params})
+    rig.do(rig.hub.client_closed(1))
+    started, ended = (
+        {entry["params"]["processId"] for entry in rig.to_child if entry["method"] == method}
+        for method in ("command/exec", "command/exec/terminate")
+    )
+    assert len(started) == 2
+    assert ended == started
+
+
+def test_an_error_cites_the_handle_as_its_client_knows_it(rig: HubRig) -> None:
+    request = rig.ask(1, "process/kill", {"processHandle": "p"})
+    cited = rig.asked("process/kill")["params"]["processHandle"]
+    text = 'no active process for process handle "%s"'
+    rig.answer("process/kill", error={"code": -32600, "message": text % cited})
+    (answer,) = rig.answers(1, request)
+    assert answer["error"]["message"] == text % "p"
 
 
 def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:

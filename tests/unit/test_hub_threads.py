@@ -15,6 +15,7 @@ def rig() -> HubRig:
 
 
 DELTA = "item/agentMessage/delta"
+ASK = "item/commandExecution/requestApproval"
 
 
 def test_a_threads_notifications_go_to_its_subscribers(rig: HubRig) -> None:
@@ -32,9 +33,62 @@ def test_what_comes_before_the_answer_of_a_start_reaches_the_starter_in_order() 
     rig.tell("mcpServer/startupStatus/updated", threadId="t9", name="m")
     rig.tell("mcpServer/startupStatus/updated", threadId="other", name="m")
     rig.answer("thread/start", {"thread": {"id": "t9"}})
-    tail = rig.to_client[1][-2:]
+    tail = rig.to_client[1][-3:]
     assert tail[0]["params"]["threadId"] == "t9"
     assert tail[1]["id"] == request
+    assert tail[2]["params"]["threadId"] == "other"
+
+
+def test_what_comes_before_the_answer_of_a_start_reaches_nobody_else(rig: HubRig) -> None:
+    rig.ask(2, "thread/start")
+    rig.tell("warning", threadId="t9", message="m")
+    rig.answer("thread/start", {"thread": {"id": "t9"}})
+    assert [len(rig.got(client, "warning")) for client in (1, 2, 3)] == [0, 1, 0]
+
+
+def test_of_a_thread_that_nobody_opened_all_hear_who_were_there(rig: HubRig) -> None:
+    """A subagent's: codex subscribes every connection (measured)."""
+    rig.tell("thread/status/changed", threadId="sub", status={"type": "active"})
+    rig.tell("turn/started", threadId="sub", turn={"id": "u9", "items": []})
+    rig.connect(4)
+    rig.ask(3, "thread/unsubscribe", {"threadId": "sub"})
+    rig.tell(DELTA, threadId="sub", delta="x")
+    rig.child({"id": 5, "method": ASK, "params": {"threadId": "sub", "turnId": "u9"}})
+    for method in (DELTA, ASK):
+        assert [len(rig.got(client, method)) for client in (1, 2, 3, 4)] == [1, 1, 0, 0]
+    rig.lose()
+    rig.ready()
+    assert [len(rig.got(client, "turn/completed")) for client in (1, 2, 3, 4)] == [1, 1, 0, 0]
+
+
+def test_what_still_comes_of_a_thread_that_all_have_left_reaches_nobody(rig: HubRig) -> None:
+    rig.do(rig.hub.client_closed(1))
+    rig.tell(DELTA, threadId="t1", delta="x")
+    assert not any(rig.got(client, DELTA) for client in (2, 3))
+
+
+@pytest.mark.parametrize("tries_to_join", [False, True])
+def test_a_turn_whose_end_the_server_does_not_tell_does_not_run_for_ever(
+    rig: HubRig, tries_to_join: bool
+) -> None:
+    rig.do(rig.hub.client_closed(1))
+    if tries_to_join:
+        rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", {"turn": {"id": "u1", "items": [], "status": "inProgress"}})
+    for status, running in (("active", 1), ("idle", 0)):
+        rig.tell("thread/status/changed", threadId="t1", status={"type": status})
+        if tries_to_join and status == "active":
+            rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+        assert rig.hub.snapshot()["runningTurns"] == running
+
+
+@pytest.mark.parametrize(
+    "method", ["thread/reverted", "thread/attachment/updated", "thread/goal/updated"]
+)
+def test_what_the_server_tells_all_goes_to_all(rig: HubRig, method: str) -> None:
+    rig.tell(method, threadId="t1")
+    assert all(rig.got(client, method) for client in (1, 2, 3))
 
 
 def test_a_resume_that_is_refused_subscribes_nobody(rig: HubRig) -> None:
@@ -104,8 +158,6 @@ def test_turns_are_events_and_counted(rig: HubRig) -> None:
 
 
 # -- requests of the server ------------------------------------------------------------------
-
-ASK = "item/commandExecution/requestApproval"
 
 
 def _server_asks(rig: HubRig, request_id: int = 0) -> None:
