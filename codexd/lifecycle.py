@@ -1,6 +1,6 @@
-"""The states of the child, as a table: state and event give the next state.
+"""The states of the child, as tables: state and event give the next state, an event an action.
 
-docs/reference/states.md shows the same table, and a test holds the two together.
+docs/reference/states.md shows the same tables, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -54,6 +54,23 @@ TRANSITIONS: dict[tuple[ChildStatus, ChildEvent], ChildStatus] = {
     **_rows(("external",), ChildEvent.NOT_READY, "external"),
     **_rows(STATES, ChildEvent.EXTERNAL, "external"),
     **_rows(("external",), ChildEvent.RELEASED, "idle"),
+}
+
+# What codexd does about it, whatever the state.
+ACTIONS: dict[ChildEvent, str] = {
+    ChildEvent.STARTING: "Start the process.",
+    ChildEvent.SPAWNED: "Read its output; connect and shake hands.",
+    ChildEvent.SPAWN_FAILED: "Set the time of the next try.",
+    ChildEvent.READY: "Resume the active sessions, send what waited; forget the crash loop "
+    "after a while.",
+    ChildEvent.NOT_READY: "Connect again; replace a process that hangs.",
+    ChildEvent.ENDED_WELL: "End what is left of its process group, read the rest of its output, "
+    "answer the waiting clients; start another where the restart policy says so and nobody has "
+    "stopped it.",
+    ChildEvent.ENDED_BADLY: "The same, at once the first time and later and later after that.",
+    ChildEvent.WAITING: "Start another when the time has come.",
+    ChildEvent.EXTERNAL: "Connect to the endpoint, and again whenever it is lost.",
+    ChildEvent.RELEASED: "Hang up.",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from codexd.cli.main import COMMANDS, cli
-from codexd.lifecycle import TRANSITIONS, ChildEvent
+from codexd.lifecycle import ACTIONS, TRANSITIONS, ChildEvent
 from codexd.settings import BY_NAME, SETTINGS
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
@@ -85,11 +85,18 @@ def transition_drawing() -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> idle", *lines, "```"])
 
 
+def action_table() -> str:
+    """What is done about each event."""
+    rows = [_row(event.value, action) for event, action in ACTIONS.items()]
+    return "\n".join(["| Event | What codexd does |", "| --- | --- |", *rows])
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "commands": command_list,
     "transitions": transition_table,
     "drawing": transition_drawing,
+    "actions": action_table,
 }
 
 

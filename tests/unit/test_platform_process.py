@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from codexd.platform.process import (
+    ProcessId,
+    end_group,
+    end_group_members,
+    end_marked_group,
+    identify,
+    is_alive,
+)
+from tests.support.faults import lives, wait_gone
+
+MARK = ("CODEXD_TEST_MARK", "this one")
+# Prints the pid of a child in its own group, and waits, as does that child.
+LEADER = """
+import os, signal, sys
+if "ignore" in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = os.fork()
+if child:
+    print(child, flush=True)
+signal.pause()
+"""
+
+
+class Group:
+    """A process that leads a group, and a member of it."""
+
+    def __init__(self, *words: str) -> None:
+        self.leader = subprocess.Popen(
+            [sys.executable, "-ISc", LEADER, *words],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, MARK[0]: MARK[1]},
+        )
+        assert self.leader.stdout is not None
+        self.member = psutil.Process(int(self.leader.stdout.readline()))
+        found = identify(self.leader.pid)
+        assert found is not None
+        self.id = found
+
+    def kill_leader(self) -> None:
+        """SIGKILL the leader alone."""
+        self.leader.kill()
+        self.leader.wait()
+
+    def clean_up(self) -> None:
+        """End both."""
+        end_group_members(self.leader.pid)
+        self.leader.communicate()
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    group = Group()
+    yield group
+    group.clean_up()
+
+
+def test_a_process_is_known_by_its_start_as_well(group: Group) -> None:
+    assert is_alive(group.id)
+    assert not is_alive(ProcessId(group.id.pid, "another start"))
+    assert not is_alive(None)
+    assert identify(os.getpid()) == identify(os.getpid()) != group.id
+
+
+def test_a_zombie_does_not_live(group: Group) -> None:
+    os.kill(group.id.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, group.id.pid, os.WEXITED | os.WNOWAIT)
+    assert identify(group.id.pid) is None
+    assert not is_alive(group.id)
+
+
+def test_a_group_is_ended_with_its_leader(group: Group) -> None:
+    told: list[str] = []
+    # Nobody else reaps it here, and a zombie is as good as gone.
+    assert end_group(group.id, grace_s=5, report=told.append)
+    assert group.leader.wait(5) == -signal.SIGTERM
+    wait_gone(group.member.pid)
+    assert told == [f"ending process {group.id.pid}, left behind by an earlier daemon"]
+    assert not end_group(group.id, grace_s=5, report=told.append)
+
+
+def test_who_ignores_sigterm_gets_sigkill() -> None:
+    group = Group("ignore")
+    try:
+        assert end_group(group.id, grace_s=0.05, report=lambda _: None)
+        assert group.leader.wait(5) == -signal.SIGKILL
+        wait_gone(group.member.pid)
+    finally:
+        group.clean_up()
+
+
+def test_another_process_with_the_same_pid_is_not_signalled(group: Group) -> None:
+    told: list[str] = []
+    assert not end_group(ProcessId(group.id.pid, "x"), grace_s=0, report=told.append)
+    assert is_alive(group.id)
+    assert told == []
+
+
+def test_the_rest_of_a_group_is_ended_only_if_it_bears_the_mark(group: Group) -> None:
+    group.kill_leader()
+    end_marked_group(group.id.pid, (MARK[0], "another"))
+    end_marked_group(group.id.pid + 1, MARK)
+    assert lives(group.member.pid)
+    end_marked_group(group.id.pid, MARK)
+    wait_gone(group.member.pid)
+    # There is no such group any more.
+    end_marked_group(group.id.pid, MARK)
