@@ -94,6 +94,11 @@ class AppClient:
         found: dict[str, Any] = self.wait_for(wanted, timeout_s)["params"]
         return found
 
+    def seen_of(self, method: str, **params: Any) -> list[dict[str, Any]]:
+        """The params of every message of this method, with these params, that has come."""
+        found = [entry["params"] for entry in self.seen if entry.get("method") == method]
+        return [got for got in found if all(got.get(key) == params[key] for key in params)]
+
     def start_thread(self) -> str:
         """A new thread's id."""
         thread_id: str = self.call("thread/start", {"cwd": "/"})["thread"]["id"]

@@ -19,7 +19,10 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """One answer of the model: ``deltas`` of text, ``delay_s`` between them; or a call."""
+    """One answer of the model: ``deltas`` of text, ``delay_s`` between them; or a call.
+
+    ``call`` is the tool's name, with its namespace before a dot if it has one, and arguments.
+    """
 
     deltas: list[str] = field(default_factory=lambda: ["Hello", ", ", "world"])
     delay_s: float = 0.0
@@ -120,11 +123,13 @@ class ModelServer:
         yield {"type": "response.completed", "response": {"id": f"resp-{number}", "usage": usage}}
 
     def _call(self, call: tuple[str, dict[str, Any]], number: int) -> dict[str, Any]:
-        name, arguments = call
+        tool, arguments = call
+        namespace, _, name = tool.rpartition(".")
         item = {
             "type": "function_call",
             "call_id": f"call-{number}",
             "name": name,
+            **({"namespace": namespace} if namespace else {}),
             "arguments": json.dumps(arguments),
         }
         return {"type": "response.output_item.done", "item": item}
