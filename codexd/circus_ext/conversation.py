@@ -183,10 +183,9 @@ class Conversation:
     def _connected(
         self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
     ) -> None:
-        if result is not None:
-            self._save_handshake(pid, result)
-        elif known is not None:
-            result = bytes(known.result)
+        is_new = result is not None
+        if result is None:
+            result = b"{}" if known is None else bytes(known.result)
         self._link = link
         self._has_spoken = True
         begun = self.waiting_since or self._loop.time()
@@ -194,10 +193,11 @@ class Conversation:
         self.last_heard = self._loop.time()
         after_ms = round((self.last_heard - begun) * 1000)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
-        self._exchange.child_ready(
-            link.send, result or b"{}", same_child=known is not None, pid=pid
-        )
+        self._exchange.child_ready(link.send, result, same_child=known is not None, pid=pid)
         link.listen()
+        if is_new:
+            # Last: it may wait for the disk, and nobody should wait for it.
+            self._save_handshake(pid, result)
 
     # -- the handshake, for the next plugin --------------------------------------------------
 
