@@ -7,16 +7,16 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.conftest import MakeBox
 from tests.support.codex import CodexServer, short_directory
 from tests.support.daemon import DaemonBox, daemon_box
 from tests.support.faults import check_sound, runtime_dir
-from tests.support.stub import quick_health, stub_flags
+from tests.support.stub import stub_flags
 from tests.support.waiting import eventually
 
 
@@ -88,21 +88,27 @@ def test_a_state_directory_too_long_for_a_socket(tmp_path: Path) -> None:
         assert not place.exists()
 
 
-def test_a_runtime_directory_of_somebody_else_is_not_used(tmp_path: Path) -> None:
-    with daemon_box(tmp_path / "repo", *stub_flags()) as box:
-        box.state_dir.mkdir(parents=True)
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.mkdir()
-        runtime_dir(box).symlink_to(elsewhere)
-        result = box.run("start")
-        assert result.returncode == 1
-        assert "belongs to someone else" in result.stderr
-        assert list(elsewhere.iterdir()) == []
+@pytest.fixture
+def box() -> Iterator[DaemonBox]:
+    """A box whose runtime directory is below its state directory, wherever the suite runs."""
+    with short_directory() as place, daemon_box(place / "repo", *stub_flags()) as box:
+        yield box
+
+
+def test_a_runtime_directory_of_somebody_else_is_not_used(box: DaemonBox) -> None:
+    place = runtime_dir(box)
+    elsewhere = box.root / "elsewhere"
+    elsewhere.mkdir()
+    place.parent.mkdir(parents=True)
+    place.symlink_to(elsewhere)
+    result = box.run("start")
+    assert result.returncode == 1
+    assert "belongs to someone else" in result.stderr
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.parametrize("written", [b"", b"{", b'{"pid": 1, "token": "x"}'])
-def test_what_was_left_in_the_directory_is_no_obstacle(make_box: MakeBox, written: bytes) -> None:
-    box = make_box(*stub_flags(), *quick_health())
+def test_what_was_left_in_the_directory_is_no_obstacle(box: DaemonBox, written: bytes) -> None:
     place = runtime_dir(box)
     place.mkdir(parents=True)
     for name in ("circus.sock", "events.sock", "codexd.sock"):
@@ -114,10 +120,9 @@ def test_what_was_left_in_the_directory_is_no_obstacle(make_box: MakeBox, writte
         os.mkfifo(pipes / name)
     (place / "circus.ini").write_bytes(b"[nonsense")
     (place / "handshake.json").write_bytes(written)
-    (box.state_dir / "daemon.lock").write_bytes(written)
-    (box.state_dir / "writer.lock").write_bytes(written)
-    (box.state_dir / "watcher.json").write_bytes(written)
+    for name in ("daemon.lock", "writer.lock", "watcher.json"):
+        (box.state_dir / name).write_bytes(written)
     box.start()
     check_sound(box)
-    assert psutil.pid_exists(1)
     box.stop_cleanly()
+    assert not place.exists()

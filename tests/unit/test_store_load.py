@@ -237,7 +237,11 @@ def test_looking_changes_nothing(path: Path) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
     lambda children: (
         st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3)
     ),
@@ -252,12 +256,9 @@ def test_whatever_one_field_holds_the_others_are_kept(data: st.DataObject) -> No
     place = data.draw(st.sampled_from([document, document["child"]]))
     name = data.draw(st.sampled_from(sorted(place)))
     place[name] = data.draw(json_values)
-    record, faults = decode(json.dumps(document, allow_nan=True).encode(), default_daemon())
+    record, faults = decode(json.dumps(document).encode(), default_daemon())
     expected = msgspec.to_builtins(good_daemon())
     found = msgspec.to_builtins(record)
-    if "NaN" in json.dumps(document) or "Infinity" in json.dumps(document):
-        assert faults == ["is no JSON"]
-        return
     for other in expected:
         if other not in (name, "child"):
             assert found[other] == expected[other]
