@@ -32,7 +32,9 @@ def test_a_real_codex_that_is_stopped_is_replaced(make_box: MakeBox) -> None:
 def test_a_child_that_stops_answering_is_replaced_even_if_it_ignores_sigterm(
     make_box: MakeBox,
 ) -> None:
-    box = make_box(*stub_flags("hang@-once", "ignore_term"), *quick_health())
+    box = make_box(
+        *stub_flags("hang@-once", "ignore_term"), *quick_health(), "--stop-timeout-ms=200"
+    )
     (box.root / "once").touch()
     box.start()
     unhealthy = wait_event(box, "child.unhealthy")
