@@ -102,7 +102,8 @@ class Handles:
         full = f"{self._prefix}{client.number}:{value}"
         message.replace_param(name, full)
         if method in RELEASES:
-            client.handles[full] = message
+            # A name that is in use already stays with the request that opened it.
+            client.handles.setdefault(full, message)
         elif method in ENDS_HANDLE:
             client.handles.pop(full, None)
 
@@ -121,8 +122,9 @@ class Handles:
     def answered(self, client: Client, message: Message, *, ok: bool) -> None:
         """A request that opened a handle was answered: `command/exec` by its end."""
         if message.method in RELEASES and (not ok or message.method == "command/exec"):
-            full = _text(message.params(Fields).get(HANDLES[message.method]))
-            client.handles.pop(full or "", None)
+            full = _text(message.params(Fields).get(HANDLES[message.method])) or ""
+            if client.handles.get(full) is message:
+                del client.handles[full]
 
     def incoming(self, message: Message) -> tuple[int, bytes] | None:
         """Whose handle a notification is about, and the notification as that client knows it."""
