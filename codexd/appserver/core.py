@@ -39,8 +39,8 @@ class Core:
         self.clients: dict[int, Client] = {}
         self.threads = Threads()
         self.handles = Handles(id_prefix)
-        self.asked = ServerRequests(self.act, self.wants)
         self.book = SessionBook(endpoint, self.act)
+        self.asked = ServerRequests(self.act, self.wants, self.book.waiting)
         self._out: list[Action] = []
 
     def act(self, action: Action) -> None:

@@ -43,16 +43,28 @@ class ServerRequest:
         """The thread that it belongs to, if any."""
         return self.subject.thread_id or self.subject.conversation_id
 
+    @property
+    def waits_for_leave(self) -> bool:
+        """Whether it is an approval that nobody has given or refused yet."""
+        return not self.is_answered and self.message.method in APPROVALS
+
 
 class ServerRequests:
     """Every request that is not resolved yet.
 
-    ``act`` takes what is to be done; ``wants`` tells whether a client takes a notification.
+    ``act`` takes what is to be done; ``wants`` tells whether a client takes a notification;
+    ``waiting`` hears how many approvals wait on a thread when that changes.
     """
 
-    def __init__(self, act: Callable[[Action], None], wants: Callable[[int, str], bool]) -> None:
+    def __init__(
+        self,
+        act: Callable[[Action], None],
+        wants: Callable[[int, str], bool],
+        waiting: Callable[[str, int], None],
+    ) -> None:
         self._act = act
         self._wants = wants
+        self._waiting = waiting
         self._open: dict[bytes, ServerRequest] = {}
         self._by_client: dict[tuple[int, bytes], ServerRequest] = {}
         self._next_id: dict[int, int] = {}
@@ -60,10 +72,7 @@ class ServerRequests:
     @property
     def waiting_approvals(self) -> int:
         """How many approvals nobody has answered yet."""
-        return sum(
-            not entry.is_answered and entry.message.method in APPROVALS
-            for entry in self._open.values()
-        )
+        return sum(entry.waits_for_leave for entry in self._open.values())
 
     def of_thread(self, thread_id: str) -> bool:
         """Whether something waits for an answer on this thread."""
@@ -168,3 +177,8 @@ class ServerRequests:
             "itemId": entry.subject.item_id,
         }
         self._act(Emit("info", f"approval.{what}", f"An approval was {what}.", detail))
+        if entry.thread_id is not None:
+            on_thread = (
+                other for other in self._open.values() if other.thread_id == entry.thread_id
+            )
+            self._waiting(entry.thread_id, sum(other.waits_for_leave for other in on_thread))

@@ -11,6 +11,9 @@ from codexd.clock import now_iso
 from codexd.contracts import SessionRecord
 from codexd.session_id import new_session_id
 
+# Of a session's metadata: how many approvals wait on its thread; not there for none.
+WAITING_APPROVALS = "waitingApprovals"
+
 
 class SessionBook:
     """The active session of each thread. ``act`` takes what is to be recorded."""
@@ -26,6 +29,8 @@ class SessionBook:
         for record in records:
             if record.status == "active" and record.thread_id is not None:
                 self._by_thread[record.thread_id] = record
+                # What still waits, the server asks again.
+                self.waiting(record.thread_id, 0)
         return list(self._by_thread)
 
     def session_of(self, thread_id: str) -> str | None:
@@ -55,6 +60,21 @@ class SessionBook:
         self._by_thread[thread_id] = record
         self._act(SessionChanged(record))
         self._emit("session.registered", "Registered a session.", record)
+
+    def waiting(self, thread_id: str, approvals: int) -> None:
+        """So many approvals wait on the thread for an answer."""
+        record = self._by_thread.get(thread_id)
+        if record is None:
+            return
+        metadata = {
+            key: record.metadata[key] for key in record.metadata if key != WAITING_APPROVALS
+        }
+        if approvals:
+            metadata[WAITING_APPROVALS] = str(approvals)
+        if metadata != record.metadata:
+            record = msgspec.structs.replace(record, metadata=metadata, updated_at=now_iso())
+            self._by_thread[thread_id] = record
+            self._act(SessionChanged(record))
 
     def closed(self, thread_id: str) -> None:
         """The thread was closed, archived or deleted."""

@@ -84,6 +84,19 @@ def test_a_turn_from_before_the_hub_ends_for_who_came_back_to_it() -> None:
     assert _endings(rig) == [("u1", "interrupted")]
 
 
+def test_what_waited_for_an_earlier_hub_shows_only_if_it_is_asked_again(rig: HubRig) -> None:
+    request = {"id": 3, "method": "item/fileChange/requestApproval", "params": {"threadId": "t1"}}
+    rig.child(request)
+    waiting = rig.sessions["t1"]
+    assert waiting.metadata == {"waitingApprovals": "1"}
+    later = HubRig(ready=False)
+    later.hub.restore([waiting])
+    later.ready(same_child=True)
+    assert later.sessions["t1"].metadata == {}
+    later.child(request)
+    assert later.sessions["t1"].metadata == {"waitingApprovals": "1"}
+
+
 def test_who_leaves_a_thread_during_a_turn_leaves_the_hub_there_to_learn_its_end(
     rig: HubRig,
 ) -> None:

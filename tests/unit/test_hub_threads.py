@@ -199,6 +199,17 @@ def test_with_nobody_there_it_waits_for_who_comes(rig: HubRig) -> None:
     assert len([event for event in rig.events if event.type == "approval.requested"]) == 1
 
 
+def test_an_approval_that_waits_shows_in_its_session(rig: HubRig) -> None:
+    for request_id in (0, 1):
+        _server_asks(rig, request_id)
+    assert rig.sessions["t1"].metadata == {"waitingApprovals": "2"}
+    rig.say(1, {"id": rig.got(1, ASK)[0]["id"], "result": {"decision": "accept"}})
+    assert rig.sessions["t1"].metadata == {"waitingApprovals": "1"}
+    rig.lose()
+    rig.ready()
+    assert rig.sessions["t1"].metadata == {}
+
+
 def test_who_joins_later_is_asked_too(rig: HubRig) -> None:
     _server_asks(rig)
     rig.join_thread(2)
