@@ -14,6 +14,8 @@ from tests.support.waiting import eventually
 
 APPROVAL = "item/commandExecution/requestApproval"
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module", params=["stdio", "unix"])
 def room(request: pytest.FixtureRequest, make_room: MakeRoom) -> HubRoom:

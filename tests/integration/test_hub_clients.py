@@ -14,6 +14,8 @@ from tests.support.hub_room import ENDPOINTS, HubRoom
 
 MEGABYTE = 1 << 20
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module", params=ENDPOINTS)
 def room(request: pytest.FixtureRequest, make_room: MakeRoom) -> HubRoom:

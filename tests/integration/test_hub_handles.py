@@ -15,6 +15,8 @@ from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import HubRoom
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def room(make_room: MakeRoom) -> HubRoom:

@@ -50,6 +50,8 @@ STRANGERS = [
 ]
 TO_STRANGERS: dict[int | str, int | None] = {1: -32600, 2: -32600, 3: -32600, 4: -32600, 6: None}
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def room(make_room: MakeRoom) -> HubRoom:

@@ -14,6 +14,8 @@ from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import HubRoom
 from tests.support.model import Reply
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def room(make_room: MakeRoom) -> HubRoom:

@@ -86,6 +86,11 @@ class HubRoom:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def control(self, action: str) -> None:
+        """Start or stop the child by hand."""
+        result = self.box.run("ctl", action, "codex-app-server")
+        assert result.returncode == 0, result.stderr
+
     def live(self) -> dict[str, Any]:
         """What `status` says of the hub, from the hub itself."""
         connection = http.client.HTTPConnection("localhost")
