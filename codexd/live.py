@@ -121,4 +121,7 @@ def _take_back(child: ChildState, supervised: supervision.Supervision) -> None:
 
 def _binary_changed(supervised: supervision.Supervision) -> bool:
     running = supervised.executable
-    return running is not None and executable_identity(running[0]) != running
+    # A path that is no text cannot be read back from the record, and so not be looked up.
+    if running is None or "\N{REPLACEMENT CHARACTER}" in running[0]:
+        return False
+    return executable_identity(running[0]) != running

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from codexd.config import Config
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.process import ProcessId
 
 _KEPT = 200
@@ -106,7 +106,7 @@ def save(path: str, record: Supervision) -> None:
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(record) + b"\n")
+            file.write(encode_json(record) + b"\n")
         os.replace(aside, path)
     except OSError:
         with contextlib.suppress(OSError):

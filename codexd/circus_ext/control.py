@@ -15,6 +15,7 @@ from codexd.circus_ext import child_io
 from codexd.circus_ext.child_io import ChildPipes
 from codexd.command import executable_identity
 from codexd.config import Config
+from codexd.encoding import encode_json
 from codexd.platform.process import end_group_members, identify
 from codexd.supervision import Step, StepKind
 
@@ -229,7 +230,7 @@ class ChildControl:
         self._record.steps.append(step)
         if save:
             self._save()
-        self._publish("step", msgspec.to_builtins(step))
+        self._publish("step", msgspec.json.decode(encode_json(step)))
 
     def _save(self) -> None:
         try:

@@ -158,6 +158,13 @@ def stop(arbiter: Any) -> None:
             # Stopped (SIGSTOP), it would not hear that it shall end.
             process.send_signal(signal.SIGCONT)
     try:
-        arbiter.loop.add_future(arbiter.stop(), lambda done: done.result())
+        arbiter.loop.add_future(arbiter.stop(), lambda done: _stopped(arbiter, done))
     except ConflictError:
         arbiter.loop.call_later(_CONFLICT_RETRY_S, stop, arbiter)
+
+
+def _stopped(arbiter: Any, done: Any) -> None:
+    if done.exception() is not None:
+        # Whatever went wrong, the daemon ends; what it leaves behind ends with it.
+        logger.error("circus could not stop in order", exc_info=done.exception())
+        arbiter.loop.stop()

@@ -182,14 +182,14 @@ class DaemonBox:
 
     def output(self) -> str:
         """What the daemon printed so far."""
-        return (self.root / "start.out").read_text("utf-8")
+        return (self.root / "start.out").read_text("utf-8", "replace")
 
     def errors(self) -> str:
         """What the daemon said on stderr, and its log."""
         texts = []
         for path in (self.root / "start.err", self.logs_dir / "codexd.log"):
             with contextlib.suppress(OSError):
-                texts.append(path.read_text("utf-8"))
+                texts.append(path.read_text("utf-8", "replace"))
         return "\n".join(texts)
 
     def processes(self) -> list[psutil.Process]:
