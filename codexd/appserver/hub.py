@@ -58,6 +58,18 @@ class _TurnStarted(msgspec.Struct, rename="camel"):
     review_thread_id: str | None = None
 
 
+class _ErrorData(msgspec.Struct, frozen=True):
+    reason: str | None = None
+
+
+class _Error(msgspec.Struct, frozen=True):
+    data: _ErrorData | None = None
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    error: _Error = _Error()
+
+
 class Hub:
     """Everything between the clients and the child.
 
@@ -206,6 +218,9 @@ class Hub:
         entry = self._requests.answered(message)
         if entry is None:
             return
+        if _is_draining(message):
+            self._requests.put_back(entry)
+            return
         if entry.client is None:
             if entry.on_answer is not None:
                 entry.on_answer(message)
@@ -304,3 +319,14 @@ class Hub:
             "waitingRequests": self._requests.count,
             "server": core.state,
         }
+
+
+def _is_draining(answer: Message) -> bool:
+    """Whether the child refuses all that is new, because it is about to end (codex 0.163)."""
+    if "result" in answer.fields:
+        return False
+    try:
+        error = msgspec.json.decode(answer.data, type=_Refusal).error
+    except msgspec.DecodeError:
+        return False
+    return error.data is not None and error.data.reason == "serverShuttingDown"

@@ -62,7 +62,18 @@ class Requests:
         is_held = self.holds_turns and entry.message.method in methods.TURN_STARTING
         if self._core.state == "up" and not is_held:
             self._send(entry)
-            return
+        else:
+            self._wait(entry)
+
+    def put_back(self, entry: Pending) -> None:
+        """The child refused a request because it is ending: the next one gets it.
+
+        The hub's own are dropped: a new child is asked anew whatever there is to ask.
+        """
+        if entry.client in self._core.clients:
+            self._wait(entry)
+
+    def _wait(self, entry: Pending) -> None:
         limits = self._core.limits
         size = self._waiting_bytes + len(entry.message.data)
         if len(self._waiting) < limits.waiting_requests and size <= limits.waiting_bytes:
