@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,6 +243,9 @@ class DaemonBox:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs([daemon for daemon in self.started if _runs(daemon)], timeout=5)
+        # A daemon that was killed leaves its sockets, where a long path is not that of the test.
+        runtime = resolve({"repo_root": str(self.root)}, {}, cwd="/").runtime
+        shutil.rmtree(runtime.runtime_dir, ignore_errors=True)
 
 
 def _runs(process: psutil.Process) -> bool:
