@@ -1,0 +1,83 @@
+"""A terminal program in a tmux of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.waiting import eventually
+
+_ENTERS = 4
+
+
+class Screen:
+    """One program on one screen of 100 by 40."""
+
+    def __init__(self, socket: Path) -> None:
+        self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+
+    def start(self, command: list[str], env: dict[str, str], cwd: Path) -> None:
+        """Run ``command``; the screen stays when it ends."""
+        size = ["-x", "100", "-y", "40"]
+        self._run("new-session", "-d", *size, "-c", str(cwd), "-s", "s", "sleep 600", env=env)
+        self._run("set-option", "-g", "remain-on-exit", "on")
+        self._run("respawn-pane", "-k", "-c", str(cwd), "-t", "s", *command)
+
+    def text(self) -> str:
+        """What is on the screen."""
+        return self._run("capture-pane", "-p", "-t", "s").stdout
+
+    def shows(self, text: str, within_s: float = 30.0) -> str:
+        """The screen once ``text`` is on it."""
+
+        def look() -> str | None:
+            screen = self.text()
+            return screen if text in screen else None
+
+        try:
+            return eventually(look, within_s=within_s)
+        except AssertionError as error:
+            raise AssertionError(f"{text!r} is not on the screen:\n{self.text()}") from error
+
+    def enter(self, line: str, answer: str) -> None:
+        """Type a line, and press Enter until the answer is on the screen.
+
+        Codex takes an Enter that follows its line too fast for a part of pasted text.
+        """
+        self._run("send-keys", "-t", "s", "-l", line)
+        self.shows(line)
+        for _ in range(_ENTERS):
+            self._run("send-keys", "-t", "s", "Enter")
+            with contextlib.suppress(AssertionError):
+                self.shows(answer, within_s=3.0)
+                return
+        self.shows(answer)
+
+    def close(self) -> None:
+        """End the program and the tmux server."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._run("kill-server")
+
+    def _run(
+        self, *arguments: str, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self._tmux, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=20,
+        )
+
+
+@contextlib.contextmanager
+def screen(socket: Path) -> Iterator[Screen]:
+    """A screen whose program ends with the block."""
+    made = Screen(socket)
+    try:
+        yield made
+    finally:
+        made.close()
