@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -38,18 +39,26 @@ def _start(room: HubRoom, terminal: Screen, *arguments: str) -> None:
     eventually(lambda: room.live()["initializedClients"] == 1)
 
 
+def _answer_with(
+    room: HubRoom, *deltas: str, hold: threading.Event | None = None
+) -> threading.Event | None:
+    """What the model says from now on: the terminal UI has questions of its own, too."""
+    room.model.default = lambda: Reply(deltas=list(deltas), hold=hold)
+    return hold
+
+
 def test_it_goes_on_over_the_death_of_the_server(room: HubRoom, terminal: Screen) -> None:
     _start(room, terminal, "--remote", f"unix://{room.hub_socket}")
-    room.model.queue.append(Reply(deltas=["The first ", "answer."]))
+    _answer_with(room, "The first ", "answer.")
     terminal.enter("a first question", "The first answer.")
-    held = room.hold_turn("This will not ")
+    held = _answer_with(room, "This will not ", hold=threading.Event())
     terminal.enter("a second question", "This will not")
     pid = room.kill_child()
-    assert held.hold is not None
-    held.hold.set()
+    assert held is not None
+    held.set()
     room.box.wait_ready(other_than=pid)
     terminal.shows("interrupted")
-    room.model.queue.append(Reply(deltas=["All is ", "well again."]))
+    _answer_with(room, "All is ", "well again.")
     terminal.enter("a third question", "All is well again.")
     # It has not noticed: this is the connection of the beginning.
     assert len(room.box.events("client.connected")) == 1
@@ -60,6 +69,6 @@ def test_a_plain_codex_attaches_to_the_hub(room: HubRoom, terminal: Screen) -> N
     eventually(lambda: room.live()["clients"] == 0)
     _start(room, terminal)
     terminal.enter("/status", "Local background server")
-    room.model.queue.append(Reply(deltas=["From the ", "hub."]))
+    _answer_with(room, "From the ", "hub.")
     terminal.enter("and a question", "From the hub.")
     assert room.live()["activeSessions"] >= 1
