@@ -12,6 +12,21 @@ from codexd.lifecycle import ChildEvent, next_status
 from codexd.supervision import Step
 
 
+# What is known of a child before anything is.
+_UNHEARD_OF: dict[str, Any] = {
+    "pid": None,
+    "started_at": None,
+    "exited_at": None,
+    "exit_code": None,
+    "signal": None,
+    "last_error": None,
+    "ready": False,
+    "ready_at": None,
+    "restarts": 0,
+    "next_restart_at": None,
+}
+
+
 class State(Protocol):
     """What the recorder needs of the state store."""
 
@@ -73,16 +88,7 @@ class Recorder:
             command=server.child_command,
             args=server.child_args,
             cwd=server.child_cwd,
-            pid=None,
-            started_at=None,
-            exited_at=None,
-            exit_code=None,
-            signal=None,
-            last_error=None,
-            ready=False,
-            ready_at=None,
-            restarts=0,
-            next_restart_at=None,
+            **_UNHEARD_OF,
         )
         detail = {"endpoint": server.endpoint, "strategy": server.child_strategy, "pid": pid}
         self.event("info", "daemon.started", f"codexd started in mode {server.mode}.", detail)
@@ -128,19 +134,15 @@ class Recorder:
             return
         self._change(
             ChildEvent.SPAWNED,
-            pid=step.pid,
-            command=step.command,
-            args=step.args or [],
-            cwd=step.cwd,
-            started_at=from_epoch(step.at),
-            exited_at=None,
-            exit_code=None,
-            signal=None,
-            last_error=None,
-            ready=False,
-            ready_at=None,
-            restarts=step.attempt - 1,
-            next_restart_at=None,
+            **{
+                **_UNHEARD_OF,
+                "pid": step.pid,
+                "command": step.command,
+                "args": step.args or [],
+                "cwd": step.cwd,
+                "started_at": from_epoch(step.at),
+                "restarts": step.attempt - 1,
+            },
         )
         if is_new:
             detail = {
@@ -260,16 +262,7 @@ class Recorder:
         """There is no child of ours, only an endpoint to watch."""
         self._change(
             ChildEvent.EXTERNAL,
-            pid=None,
-            started_at=now_iso(),
-            exited_at=None,
-            exit_code=None,
-            signal=None,
-            last_error=None,
-            ready=False,
-            ready_at=None,
-            restarts=0,
-            next_restart_at=None,
+            **{**_UNHEARD_OF, "started_at": now_iso()},
         )
         self.event("info", "child.external", f"Watching the external endpoint {endpoint}.")
 
