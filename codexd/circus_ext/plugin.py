@@ -32,6 +32,8 @@ logger = logging.getLogger("codexd")
 
 # How long the process that wrote the files before may take to let go of them.
 _HANDOVER_S = 30.0
+# Before a plugin that cannot start is tried again.
+_PAUSE_S = 2.0
 _LOG_BYTES = 4 << 20
 
 
@@ -75,6 +77,8 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
             await keeper.start(self._daemon_pid)
         except Exception:
             logger.exception("the plugin cannot start")
+            # Circus starts another the moment this one ends.
+            await asyncio.sleep(_PAUSE_S)
             self._leave()
 
     def handle_recv(self, data: Any) -> None:

@@ -11,7 +11,6 @@ from codexd.contracts import ChildState, DaemonState, Event, EventLevel, Session
 from codexd.lifecycle import ChildEvent, next_status
 from codexd.supervision import Step
 
-
 # What is known of a child before anything is.
 _UNHEARD_OF: dict[str, Any] = {
     "pid": None,

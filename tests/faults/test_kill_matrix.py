@@ -51,9 +51,16 @@ def pick(box: DaemonBox, victim: str) -> psutil.Process:
     if victim == "plugin":
         return box.plugin()
     if victim == "child":
-        return psutil.Process(box.wait_ready()["pid"])
+        return eventually(lambda: _child(box), what="a child that lives")
     assert box.process is not None
     return psutil.Process(box.process.pid)
+
+
+def _child(box: DaemonBox) -> psutil.Process | None:
+    # What was done before may end it between the record and the look.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(box.wait_ready()["pid"])
+    return None
 
 
 def strike(process: psutil.Process, signum: int) -> Callable[[], None]:
