@@ -163,7 +163,7 @@ class Hub:
     # -- the child ---------------------------------------------------------------------------
 
     def child_ready(
-        self, initialize_result: bytes, now: float, *, same_child: bool, child_pid: int | None
+        self, initialize_result: bytes, *, same_child: bool, child_pid: int | None
     ) -> list[Action]:
         """The handshake with a child is done. ``same_child``: its process is the one before."""
         self._core.book.child_pid = child_pid
@@ -171,7 +171,7 @@ class Hub:
         if not same_child:
             self._recovery.end_what_the_old_child_began()
         self._greeting.child_ready(initialize_result)
-        self._recovery.begin(now, same_child=same_child)
+        self._recovery.begin(same_child=same_child)
         return self._core.take_actions()
 
     def drain(self) -> None:

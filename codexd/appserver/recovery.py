@@ -41,6 +41,10 @@ class _Resumed(msgspec.Struct, rename="camel", frozen=True):
     initial_turns_page: _TurnsPage | None = None
 
 
+class _Loaded(msgspec.Struct, frozen=True):
+    data: list[str] = []
+
+
 class _ErrorText(msgspec.Struct, frozen=True):
     message: str = "unknown"
 
@@ -59,16 +63,25 @@ class Recovery:
         self._waiting: deque[Thread] = deque()
         self._under_way = 0
         self._same_child = False
+        self._loaded: frozenset[str] = frozenset()
 
-    def begin(self, now: float, *, same_child: bool) -> None:
-        """Connected: resume every thread there is."""
+    def begin(self, *, same_child: bool) -> None:
+        """Connected: resume every thread there is, also those that the child has from others."""
         self._core.state = "recovering"
-        self._waiting = deque(self._core.threads)
+        self._waiting.clear()
+        self._under_way = 1
+        self._same_child = same_child
+        self._requests.own("thread/loaded/list", {}, self._listed)
+
+    def _listed(self, answer: Message) -> None:
+        self._under_way = 0
+        self._loaded = frozenset(answer.result(_Loaded).data)
+        for thread_id in self._loaded:
+            self._core.threads.get(thread_id)
+            self._core.book.used(thread_id)
+        self._waiting.extend(self._core.threads)
         for thread in self._waiting:
             thread.hearing = "joined"
-        self._under_way = 0
-        self._same_child = same_child
-        self.go_on(now)
 
     def go_on(self, now: float) -> None:
         """Resume the next threads; once all are, let the waiting requests through."""
@@ -115,7 +128,10 @@ class Recovery:
             self._resume(thread, with_config=False)
             return
         self._under_way -= 1
-        if not is_ok:
+        if not is_ok and thread.id in self._loaded:
+            # It never had a turn, so there is nothing to resume; it is alive all the same.
+            thread.hearing = "left"
+        elif not is_ok:
             self._lose(thread, _error_text(answer))
         elif self._same_child:
             self._catch_up(thread, answer.result(_Resumed))

@@ -139,10 +139,7 @@ class Exchange:
     ) -> None:
         """The handshake with a child is done."""
         self._send = send
-        now = self._loop.time()
-        self._do(
-            self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
-        )
+        self._do(self._hub.child_ready(initialize_result, same_child=same_child, child_pid=pid))
 
     def drain(self) -> None:
         """The child is to end once its turns have."""

@@ -111,6 +111,7 @@ def test_a_new_plugin_finds_sessions_child_and_running_turn(room: HubRoom) -> No
     before = room.client("before")
     thread_id = _used_thread(before)
     session = room.event("session.registered", threadId=thread_id)["detail"]["sessionId"]
+    unused = before.start_thread()
     held = room.hold_turn("first ", "second ")
     turn_id = before.start_turn(thread_id)
     before.notification("item/agentMessage/delta", turnId=turn_id)
@@ -129,6 +130,13 @@ def test_a_new_plugin_finds_sessions_child_and_running_turn(room: HubRoom) -> No
     assert (completed["turn"]["id"], completed["turn"]["status"]) == (turn_id, "completed")
     assert after.start_turn(thread_id)
     after.notification("turn/completed", threadId=thread_id)
+    # A thread that never had a turn cannot be resumed, and lives all the same.
+    assert (room.session(unused) or {}).get("status") == "active"
+    after.start_turn(unused)
+    idle = {"type": "idle"}
+    after.notification("thread/status/changed", threadId=unused, status=idle)
+    lost = [event["detail"]["threadId"] for event in room.box.events("session.lost")]
+    assert unused not in lost
     assert room.live()["childPid"] == child
     found = room.session(thread_id)
     assert found is not None

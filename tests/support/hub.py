@@ -52,10 +52,13 @@ class HubRig:
         """Let be done what may be no JSON."""
         assert all(isinstance(getattr(action, "data", b""), bytes) for action in actions)
 
-    def ready(self, *, same_child: bool = False) -> None:
-        """The child answers."""
+    def ready(self, *loaded: str, same_child: bool = False) -> None:
+        """The child answers the handshake, and that the threads ``loaded`` are loaded in it."""
         result = json.dumps(INITIALIZED).encode()
-        self.do(self.hub.child_ready(result, self.now, same_child=same_child, child_pid=7))
+        self.do(self.hub.child_ready(result, same_child=same_child, child_pid=7))
+        asked = self.to_child.pop()
+        assert asked["method"] == "thread/loaded/list"
+        self.child({"id": asked["id"], "result": {"data": list(loaded), "nextCursor": None}})
 
     def lose(self) -> None:
         """The child is gone."""

@@ -114,3 +114,30 @@ def test_a_thread_that_is_gone_ends_its_turn_before_it_closes(rig: HubRig) -> No
     rig.answer("thread/resume", error={"code": -32600, "message": "gone"})
     told = [entry.get("method") for entry in rig.to_client[1]][-3:]
     assert told == ["thread/status/changed", "turn/completed", "thread/closed"]
+
+
+def test_a_thread_without_a_turn_cannot_be_resumed_and_is_alive_all_the_same() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    rig.lose()
+    rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
+    assert not rig.got(1, "thread/closed")
+    assert rig.sessions["t1"].status == "active"
+    assert rig.hub.snapshot()["server"] == "up"
+    # In a new child it is gone.
+    rig.lose()
+    rig.ready()
+    rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
+    assert rig.got(1, "thread/closed")
+    assert [entry.status for entry in rig.sessions.values()] == ["closed"]
+
+
+def test_threads_that_the_child_has_from_others_become_sessions() -> None:
+    rig = HubRig(ready=False)
+    rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert rig.sessions["t1"].status == "active"
+    # Nobody here listens to it.
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
