@@ -6,9 +6,11 @@ import os
 import signal
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.client import AppClient
+from tests.support.faults import freeze
 from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import ENDPOINTS, HubRoom
 from tests.support.waiting import eventually
@@ -51,7 +53,7 @@ def test_clients_threads_and_turns_outlive_the_server(room: HubRoom) -> None:
 
     # In flight at a server that cannot answer any more: one reads, the other changes.
     pid = room.child_pid
-    os.kill(pid, signal.SIGSTOP)
+    freeze(psutil.Process(pid))
     reads = two.ask("thread/loaded/list")
     changes = two.ask("thread/name/set", {"threadId": used, "name": "x"})
     eventually(lambda: room.live()["waitingRequests"] >= 2)

@@ -80,9 +80,20 @@ def wait_stderr(box: DaemonBox, pattern: str) -> re.Match[bytes]:
 
 
 def freeze(process: psutil.Process) -> None:
-    """SIGSTOP, and wait until the process has stopped."""
+    """SIGSTOP, and wait until every thread of the process has stopped."""
     os.kill(process.pid, signal.SIGSTOP)
-    eventually(lambda: process.status() == psutil.STATUS_STOPPED, what="a stopped process")
+    eventually(
+        lambda: all(_is_stopped(thread.id) for thread in process.threads()),
+        what="a stopped process",
+    )
+
+
+def _is_stopped(thread_id: int) -> bool:
+    # On Linux a thread is looked up as a process is.
+    try:
+        return bool(psutil.Process(thread_id).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def wait_gone(pid: int) -> None:
