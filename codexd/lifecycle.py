@@ -6,11 +6,9 @@ docs/reference/states.md shows the same tables, and a test holds the two togethe
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, get_args
+from typing import get_args
 
 from codexd.contracts import ChildStatus
-
-Changes = dict[str, Any]
 
 
 class ChildEvent(StrEnum):

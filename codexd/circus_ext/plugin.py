@@ -79,7 +79,7 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
             logger.exception("the plugin cannot start")
             # Circus starts another the moment this one ends.
             await asyncio.sleep(_PAUSE_S)
-            self._leave()
+            self._end()
 
     def handle_recv(self, data: Any) -> None:
         """One message of circus's event stream; a strange one must not end the plugin."""

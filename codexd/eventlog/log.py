@@ -112,10 +112,6 @@ class EventLog:
         """Have ``callback`` called with each event once it is in the file."""
         self._subscribers.append(callback)
 
-    def unsubscribe(self, callback: Callable[[Event], None]) -> None:
-        """Undo :meth:`subscribe`."""
-        self._subscribers.remove(callback)
-
     def close(self) -> None:
         """Write what waits if the disk takes it, and let go of the file."""
         self.tick()

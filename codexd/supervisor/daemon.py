@@ -20,7 +20,7 @@ from codexd.config import Config
 from codexd.contracts import SessionPurpose
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
-from codexd.rendering import render_circus_ini
+from codexd.rendering import CannotRender, render_circus_ini
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, wait_until_up
 
@@ -66,7 +66,10 @@ class Daemon:
                 self._begin(memory)
         except OSError as error:
             raise CannotStart(str(error)) from error
-        self._write_ini()
+        try:
+            self._write_ini()
+        except (OSError, CannotRender) as error:
+            raise CannotStart(f"circus.ini cannot be written: {error}") from error
 
     def _begin(self, memory: Memory) -> None:
         server = self.config.server

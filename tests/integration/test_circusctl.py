@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,10 @@ import psutil
 import pytest
 
 from tests.conftest import MakeBox
+from tests.support.client import AppClient
 from tests.support.codex import codex_path
 from tests.support.daemon import DaemonBox, daemon_box
+from tests.support.model import ModelServer, Reply
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -191,3 +194,23 @@ def test_the_controls_are_for_this_user_alone(box: DaemonBox) -> None:
 
 def _is_other(now: psutil.Process, before: psutil.Process) -> bool:
     return bool(now.pid != before.pid)
+
+
+def test_a_kill_is_not_held_up_by_a_turn_that_runs(make_box: MakeBox) -> None:
+    model = ModelServer()
+    box = make_box()
+    try:
+        model.write_config(box.codex_home)
+        box.start()
+        client = AppClient(box.config.runtime.hub_socket_path)
+        thread = client.start_thread()
+        model.queue.append(Reply(deltas=["working"], hold=threading.Event()))
+        client.start_turn(thread)
+        client.notification("item/agentMessage/delta")
+        before = box.wait_ready()
+        circusctl(box, "kill", WATCHER, "--signum", "9")
+        assert client.notification("turn/completed")["turn"]["status"] == "interrupted"
+        box.wait_ready(other_than=before["pid"])
+        assert box.events("child.exited")[-1]["detail"]["signal"] == "SIGKILL"
+    finally:
+        model.close()
