@@ -62,6 +62,13 @@ class Daemon:
         # What has begun is ended in order.
         hooks.hold_signals()
         try:
+            self._record_and_render()
+        except CannotStart:
+            runtime.leave(self.config)
+            raise
+
+    def _record_and_render(self) -> None:
+        try:
             with open_as_daemon(self.config) as memory:
                 self._begin(memory)
         except OSError as error:

@@ -48,6 +48,7 @@ def test_a_child_that_cannot_be_started(
     types = [event["type"] for event in box.events()]
     assert types == ["daemon.started", "child.spawn.failed", "daemon.stopped"]
     assert named in box.events("child.spawn.failed")[0]["message"]
+    assert not os.path.exists(box.config.runtime.runtime_dir)
     state = box.read("daemon-state.json")
     assert state is not None
     assert (state["started"], state["child"]["status"]) == (False, "failed")
