@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from codexd.config import resolve
 from tests.support.checkout import ROOT, Checkout
 from tests.support.systemd_user import UserManager, can_run
 from tests.support.waiting import eventually
@@ -64,6 +66,9 @@ def service(tmp_path: Path) -> Iterator[Service]:
     drop_in.write_text(DROP_IN.format(root=ROOT, codex_home=codex_home))
     with UserManager(checkout.home) as manager:
         yield Service(checkout, manager)
+    # A daemon that is killed last leaves its sockets, elsewhere where the path is long.
+    config = resolve({"repo_root": str(checkout.root)}, {}, cwd="/")
+    shutil.rmtree(config.runtime.runtime_dir, ignore_errors=True)
 
 
 def test_a_service_from_install_to_uninstall(service: Service) -> None:
