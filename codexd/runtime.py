@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from codexd import supervision
+from codexd.child import steps as supervision
 from codexd.config import Config
 from codexd.contracts import Identity
 from codexd.encoding import UNDECODABLE

@@ -22,7 +22,7 @@ from codexd.api.http import (
     error_response,
     parse_head,
 )
-from codexd.appserver.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
+from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
 
 # What one connection may read, and how many messages it may have handled, in one turn of the
 # loop: a client that floods does not hold up the others.

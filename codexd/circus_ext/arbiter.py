@@ -16,9 +16,9 @@ from circus.arbiter import Arbiter
 from circus.config import get_config
 
 from codexd import runtime
-from codexd.circus_ext.memory import record_end
 from codexd.config import Config
 from codexd.platform import lock
+from codexd.records.records import record_end
 from codexd.rendering import read_plugin_settings
 
 _PLUGIN = "plugin:codexd"

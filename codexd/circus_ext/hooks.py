@@ -15,14 +15,14 @@ from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
 from codexd import runtime
-from codexd.appserver.endpoint import child_arguments
+from codexd.child.command import check_cwd, find_executable
+from codexd.child.control import ChildControl
 from codexd.circus_ext import commands as commands  # registers them with circus
 from codexd.circus_ext.arbiter import prepare, read_settings, wrap
-from codexd.circus_ext.control import ChildControl
-from codexd.circus_ext.healing import keep_runtime
+from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
-from codexd.command import check_cwd, find_executable
 from codexd.config import Config
+from codexd.link.endpoint import child_arguments
 from codexd.store.identity import ensure_identity
 
 # How soon to try again what another circus command holds up.

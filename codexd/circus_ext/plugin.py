@@ -16,11 +16,11 @@ from typing import Any
 from circus.plugins import CircusPlugin
 
 from codexd.circus_ext.circus_client import CircusClient
-from codexd.circus_ext.keeper import Keeper
-from codexd.circus_ext.memory import open_memory
 from codexd.config import Config
+from codexd.keeper.keeper import Keeper
 from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
+from codexd.records.records import open_memory
 from codexd.rendering import read_plugin_settings
 from codexd.runtime import make_directories
 

@@ -18,8 +18,8 @@ from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
 from circus.watcher import Watcher
 from tornado import gen
 
-from codexd.circus_ext.control import ChildControl
-from codexd.live import ask_hub
+from codexd.child.control import ChildControl
+from codexd.client.live import ask_hub
 from codexd.platform.parent import end_with_parent
 
 _DRAIN_POLL_S = 0.05

@@ -77,7 +77,7 @@ def attach_to(
     Raises:
         CliError: nobody serves the socket, or the connection was lost.
     """
-    from codexd.api.stdio_bridge import BridgeError, StdioBridge, connect
+    from codexd.client.stdio_bridge import BridgeError, StdioBridge, connect
 
     deadline = time.monotonic() + _RETRY_S
     while True:

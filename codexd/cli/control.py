@@ -12,8 +12,8 @@ import click
 
 from codexd.cli.options import CliError, config_options, json_option
 from codexd.cli.status import print_status
+from codexd.client.live import ask_hub
 from codexd.config import Config
-from codexd.live import ask_hub
 from codexd.platform import lock
 from codexd.platform.process import ProcessId, is_alive
 

@@ -14,10 +14,10 @@ import msgspec
 
 from codexd.cli.options import CliError, config_options, json_option
 from codexd.cli.status import status_document, status_line
+from codexd.client.live import look
 from codexd.config import Config, resolve, setting_texts
 from codexd.contracts import SmokeCheck
 from codexd.encoding import encode_json
-from codexd.live import look
 from codexd.platform import lock
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import Snapshot, read_snapshot

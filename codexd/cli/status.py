@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from codexd.cli.options import config_options, json_option
+from codexd.client.live import Live, look
 from codexd.config import Config
 from codexd.encoding import encode_json
-from codexd.live import Live, look
 from codexd.store.snapshot import Snapshot, read_snapshot
 
 

@@ -12,14 +12,14 @@ from circus.arbiter import Arbiter
 from circus.util import configure_logger
 
 from codexd import runtime
-from codexd.appserver.endpoint import BadEndpoint, check_endpoint
+from codexd.child.command import CommandNotFound, check_cwd, find_executable
 from codexd.circus_ext import hooks
-from codexd.circus_ext.memory import Memory, open_as_daemon, record_end
-from codexd.command import CommandNotFound, check_cwd, find_executable
 from codexd.config import Config
 from codexd.contracts import SessionPurpose
+from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
+from codexd.records.records import Memory, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, wait_until_up

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from codexd.circus_ext.child_io import ChildPipes, pipe_path
-from codexd.circus_ext.outputs import BURST_S
+from codexd.child.pipes import ChildPipes, pipe_path
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.log import EventLog
+from codexd.keeper.outputs import BURST_S
 from codexd.store.state import Flusher, StateStore
 from tests.support.memory import config_at
 

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from codexd import supervision
+from codexd.child import steps as supervision
 from codexd.platform.process import ProcessId
 from tests.conftest import MakeBox
 from tests.support.daemon import DaemonBox

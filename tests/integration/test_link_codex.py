@@ -13,13 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codexd.appserver.endpoint import parse_endpoint
-from codexd.appserver.errors import LinkError, LinkLost, MessageTooLong
-from codexd.appserver.frames import CODEX_FRAME_BYTES, CODEX_MESSAGE_BYTES
-from codexd.appserver.link import Link
-from codexd.appserver.transport import Transport
-from codexd.appserver.transport_stdio import StdioTransport
-from codexd.appserver.transport_websocket import WebSocketTransport
+from codexd.link.endpoint import parse_endpoint
+from codexd.link.errors import LinkError, LinkLost, MessageTooLong
+from codexd.link.link import Link
+from codexd.link.transport import Transport
+from codexd.link.transport_stdio import StdioTransport
+from codexd.link.transport_websocket import WebSocketTransport
+from codexd.wire.frames import CODEX_FRAME_BYTES, CODEX_MESSAGE_BYTES
 from tests.support.codex import CodexServer, codex_path, free_port, short_directory
 from tests.support.waiting import eventually
 

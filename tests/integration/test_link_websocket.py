@@ -10,10 +10,10 @@ import pytest
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from codexd.appserver import transport_websocket
-from codexd.appserver.endpoint import Endpoint
-from codexd.appserver.errors import LinkLost, LinkRefused, NotReading
-from codexd.appserver.transport_websocket import WebSocketTransport
+from codexd.link import transport_websocket
+from codexd.link.endpoint import Endpoint
+from codexd.link.errors import LinkLost, LinkRefused, NotReading
+from codexd.link.transport_websocket import WebSocketTransport
 from tests.support.codex import short_directory
 from tests.support.echo import EchoServer, echo_server
 

@@ -6,9 +6,9 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from codexd.appserver.actions import Action, CloseClient, Emit, SessionChanged, ToChild, ToClient
-from codexd.appserver.hub import Hub, HubLimits
 from codexd.contracts import SessionRecord
+from codexd.hub.actions import Action, CloseClient, Emit, SessionChanged, ToChild, ToClient
+from codexd.hub.hub import Hub, HubLimits
 
 INITIALIZED = {
     "userAgent": "codexd/0.163.0 (Debian 12.0.0; x86_64) xterm (codexd; 0.1.0)",

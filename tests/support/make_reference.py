@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
+from codexd.child.lifecycle import ACTIONS, TRANSITIONS, ChildEvent
 from codexd.cli.main import COMMANDS, cli
-from codexd.lifecycle import ACTIONS, TRANSITIONS, ChildEvent
 from codexd.settings import BY_NAME, SETTINGS
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from codexd.backoff import Backoff
+from codexd.child.backoff import Backoff
 
 
 def test_the_first_restart_is_immediate_and_later_ones_double_up_to_the_cap() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from codexd import supervision
-from codexd.circus_ext import child_io
-from codexd.circus_ext.control import ChildControl
+from codexd.child import pipes as child_io
+from codexd.child import steps as supervision
+from codexd.child.control import ChildControl
 from codexd.config import Config, resolve
 
 

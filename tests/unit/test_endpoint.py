@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from codexd.appserver.endpoint import (
+from codexd.config import Server, resolve
+from codexd.link.endpoint import (
     BadEndpoint,
     child_arguments,
     default_control_socket,
     parse_endpoint,
 )
-from codexd.config import Server, resolve
 
 
 def server(**flags: str | tuple[str, ...]) -> Server:

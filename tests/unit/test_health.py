@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from codexd.circus_ext import health
-from codexd.circus_ext.health import Health
 from codexd.config import Config, resolve
+from codexd.keeper import health
+from codexd.keeper.health import Health
 
 FLAGS = {
     "health_interval_ms": "10",

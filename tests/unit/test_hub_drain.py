@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from codexd.appserver.hub import HubLimits
+from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
 DRAINING = {

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from codexd.appserver.hub import HubLimits
+from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
 CLIENTS = st.integers(1, 4)

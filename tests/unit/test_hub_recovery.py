@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from codexd.appserver.hub import HubLimits
 from codexd.contracts import SessionRecord
+from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
 

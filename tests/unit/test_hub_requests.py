@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from codexd.appserver.hub import HubLimits
+from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
 

@@ -4,8 +4,15 @@ from itertools import product
 
 import pytest
 
+from codexd.child.lifecycle import (
+    ACTIONS,
+    STATES,
+    TRANSITIONS,
+    ChildEvent,
+    NoTransition,
+    next_status,
+)
 from codexd.contracts import ChildStatus
-from codexd.lifecycle import ACTIONS, STATES, TRANSITIONS, ChildEvent, NoTransition, next_status
 
 
 def test_every_state_is_reached_from_idle_and_left_again() -> None:

@@ -7,8 +7,8 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
-from codexd.appserver import frames
-from codexd.appserver.frames import MessageAssembler, send_message
+from codexd.wire import frames
+from codexd.wire.frames import MessageAssembler, send_message
 
 
 class Pair:

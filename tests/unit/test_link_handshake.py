@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from codexd.appserver.errors import LinkLost, LinkRefused, LinkTimeout, RequestFailed
-from codexd.appserver.link import Link
-from codexd.appserver.transport import OnLost, OnMessage, ignore_loss, ignore_message
+from codexd.link.errors import LinkLost, LinkRefused, LinkTimeout, RequestFailed
+from codexd.link.link import Link
+from codexd.link.transport import OnLost, OnMessage, ignore_loss, ignore_message
 
 Answer = Callable[[dict[str, Any]], object]
 RESULT = {"userAgent": "codexd/1"}

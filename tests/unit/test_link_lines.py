@@ -6,7 +6,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codexd.appserver.lines import LineSplitter, as_line
+from codexd.wire.lines import LineSplitter, as_line
 
 
 def split(*pieces: bytes, limit: int = 1 << 20) -> tuple[list[bytes], int]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from codexd.appserver import transport_stdio
-from codexd.appserver.errors import LinkLost, NotReading
-from codexd.appserver.transport_stdio import StdioTransport
+from codexd.link import transport_stdio
+from codexd.link.errors import LinkLost, NotReading
+from codexd.link.transport_stdio import StdioTransport
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from codexd.circus_ext.recorder import Recorder, split_exit
+from codexd.child.steps import Step, StepKind
 from codexd.config import resolve
 from codexd.contracts import ChildState, DaemonState, Event, EventLevel, SessionRecord
-from codexd.supervision import Step, StepKind
+from codexd.records.recorder import Recorder, split_exit
 
 
 class FakeState:

@@ -10,16 +10,17 @@ from typing import Any
 
 import msgspec
 
-from codexd import runtime, supervision
+from codexd import runtime
+from codexd.child import steps as supervision
+from codexd.child.steps import Step
 from codexd.circus_ext.circus_client import WATCHER, CircusClient, CircusError
-from codexd.circus_ext.conversation import Conversation
-from codexd.circus_ext.exchange import Exchange
-from codexd.circus_ext.health import Health
-from codexd.circus_ext.memory import Memory
-from codexd.circus_ext.outputs import Outputs
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
-from codexd.supervision import Step
+from codexd.keeper.connector import Conversation
+from codexd.keeper.health import Health
+from codexd.keeper.hub_driver import Exchange
+from codexd.keeper.outputs import Outputs
+from codexd.records.records import Memory
 
 logger = logging.getLogger("codexd")
 

@@ -10,15 +10,15 @@ import asyncio
 import os
 from collections import deque
 
-from codexd.appserver.errors import LinkLost, NotReading
-from codexd.appserver.lines import LineSplitter, as_line
-from codexd.appserver.transport import (
+from codexd.link.errors import LinkLost, NotReading
+from codexd.link.transport import (
     UNREAD_LIMIT,
     OnLost,
     OnMessage,
     ignore_loss,
     ignore_message,
 )
+from codexd.wire.lines import LineSplitter, as_line
 
 
 class StdioTransport:

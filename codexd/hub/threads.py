@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codexd.appserver.methods import SETTINGS_IN_CONFIG
+from codexd.hub.methods import SETTINGS_IN_CONFIG
 
 # Whether the server tells the hub's connection what happens on a thread. unasked: only if it does
 # so on its own, as for a subagent's. joined: a client, or the hub itself, asked for it. left: no

@@ -15,16 +15,16 @@ from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from codexd.appserver.endpoint import Endpoint
-from codexd.appserver.errors import LinkLost, LinkRefused, MessageTooLong, NotReading
-from codexd.appserver.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
-from codexd.appserver.transport import (
+from codexd.link.endpoint import Endpoint
+from codexd.link.errors import LinkLost, LinkRefused, MessageTooLong, NotReading
+from codexd.link.transport import (
     UNREAD_LIMIT,
     OnLost,
     OnMessage,
     ignore_loss,
     ignore_message,
 )
+from codexd.wire.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
 
 _READ_BYTES = 256 << 10
 

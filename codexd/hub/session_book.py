@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from codexd.appserver.actions import Action, Emit, SessionChanged
 from codexd.clock import now_iso
 from codexd.contracts import SessionRecord
+from codexd.hub.actions import Action, Emit, SessionChanged
 from codexd.session_id import new_session_id
 
 # Of a session's metadata: how many approvals wait on its thread; not there for none.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from codexd.circus_ext import child_io
+from codexd.child import pipes as child_io
 from codexd.config import Config
 from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver.actions import Action, Emit, ToChild, ToClient
-from codexd.appserver.jsonrpc import Message, notification
-from codexd.appserver.methods import APPROVALS
+from codexd.hub.actions import Action, Emit, ToChild, ToClient
+from codexd.hub.jsonrpc import Message, notification
+from codexd.hub.methods import APPROVALS
 
 RESOLVED = "serverRequest/resolved"
 

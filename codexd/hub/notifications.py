@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver import methods
-from codexd.appserver.actions import ToClient
-from codexd.appserver.core import Core
-from codexd.appserver.greeting import Greeting
-from codexd.appserver.jsonrpc import Message
-from codexd.appserver.requests import Requests, ThreadRef
-from codexd.appserver.server_requests import RESOLVED
-from codexd.appserver.threads import Thread
+from codexd.hub import methods
+from codexd.hub.actions import ToClient
+from codexd.hub.core import Core
+from codexd.hub.initialize import Greeting
+from codexd.hub.jsonrpc import Message
+from codexd.hub.requests import Requests, ThreadRef
+from codexd.hub.server_requests import RESOLVED
+from codexd.hub.threads import Thread
 
 
 class _Id(msgspec.Struct, frozen=True):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Any, Protocol
 
+from codexd.child.lifecycle import ChildEvent, next_status
+from codexd.child.steps import Step
 from codexd.clock import from_epoch, now_iso
 from codexd.config import Server
 from codexd.contracts import ChildState, DaemonState, Event, EventLevel, SessionRecord
-from codexd.lifecycle import ChildEvent, next_status
-from codexd.supervision import Step
 
 # What is known of a child before anything is.
 _UNHEARD_OF: dict[str, Any] = {

@@ -12,9 +12,8 @@ import msgspec
 
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
-from codexd.appserver.endpoint import default_control_socket
-from codexd.appserver.errors import LinkError, MessageTooLong, NotReading
-from codexd.appserver.hub import (
+from codexd.config import Config
+from codexd.hub.hub import (
     Action,
     CloseClient,
     Emit,
@@ -24,9 +23,10 @@ from codexd.appserver.hub import (
     ToChild,
     ToClient,
 )
-from codexd.appserver.jsonrpc import INVALID_REQUEST, OVERLOADED
-from codexd.circus_ext.memory import Memory
-from codexd.config import Config
+from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
+from codexd.link.endpoint import default_control_socket
+from codexd.link.errors import LinkError, MessageTooLong, NotReading
+from codexd.records.records import Memory
 
 logger = logging.getLogger("codexd")
 

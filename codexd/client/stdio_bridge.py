@@ -18,8 +18,8 @@ from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from codexd.appserver.frames import MessageAssembler, send_message
-from codexd.appserver.lines import LineSplitter, as_line
+from codexd.wire.frames import MessageAssembler, send_message
+from codexd.wire.lines import LineSplitter, as_line
 
 _READ_BYTES = 256 << 10
 # What is held for a side that is slow to take it, before the other side is left to wait.

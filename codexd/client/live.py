@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from codexd import supervision
-from codexd.command import executable_identity
+from codexd.child import steps as supervision
+from codexd.child.command import executable_identity
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
 from codexd.encoding import UNDECODABLE

@@ -8,14 +8,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from codexd import supervision
-from codexd.circus_ext.recorder import Recorder
+from codexd.child import steps as supervision
 from codexd.clock import now_iso
 from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import last_number
 from codexd.platform.process import end_group
+from codexd.records.recorder import Recorder
 from codexd.session_id import new_session_id
 from codexd.store.state import Flusher, StateStore
 from codexd.store.writer_lock import WriterLock

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver import jsonrpc
-from codexd.appserver.actions import ToClient
-from codexd.appserver.core import Core
-from codexd.appserver.jsonrpc import Message
-from codexd.appserver.notifications import Notifications
-from codexd.appserver.requests import Requests
-from codexd.appserver.threads import Thread
 from codexd.encoding import UNDECODABLE
+from codexd.hub import jsonrpc
+from codexd.hub.actions import ToClient
+from codexd.hub.core import Core
+from codexd.hub.jsonrpc import Message
+from codexd.hub.notifications import Notifications
+from codexd.hub.requests import Requests
+from codexd.hub.threads import Thread
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy.
 _RESUMES_AT_ONCE = 16

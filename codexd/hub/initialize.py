@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver import jsonrpc, methods
-from codexd.appserver.actions import CloseClient, Emit, ToClient
-from codexd.appserver.clients import Client, NotIntroduced
-from codexd.appserver.core import Core
-from codexd.appserver.jsonrpc import Fields, Message
+from codexd.hub import jsonrpc, methods
+from codexd.hub.actions import CloseClient, Emit, ToClient
+from codexd.hub.clients import Client, NotIntroduced
+from codexd.hub.core import Core
+from codexd.hub.jsonrpc import Fields, Message
 
 # WebSocket's "policy violation" (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008

@@ -13,14 +13,14 @@ from typing import Any, Final
 import msgspec
 
 from codexd import __version__
-from codexd.appserver.errors import (
+from codexd.link.errors import (
     LinkError,
     LinkLost,
     LinkRefused,
     LinkTimeout,
     RequestFailed,
 )
-from codexd.appserver.transport import OnLost, OnMessage, Transport
+from codexd.link.transport import OnLost, OnMessage, Transport
 
 __all__ = ["OWN_ID_PREFIX", "Link", "LinkError", "LinkLost", "LinkTimeout", "RequestFailed"]
 

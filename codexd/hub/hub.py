@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver import jsonrpc, methods
-from codexd.appserver.actions import (
+from codexd.contracts import SessionRecord
+from codexd.hub import jsonrpc, methods
+from codexd.hub.actions import (
     Action,
     CloseClient,
     Emit,
@@ -20,14 +21,13 @@ from codexd.appserver.actions import (
     ToChild,
     ToClient,
 )
-from codexd.appserver.clients import Client, Handles
-from codexd.appserver.core import Core, HubLimits
-from codexd.appserver.greeting import Greeting
-from codexd.appserver.jsonrpc import Message
-from codexd.appserver.notifications import Notifications
-from codexd.appserver.recovery import Recovery
-from codexd.appserver.requests import Pending, Requests, ThreadRef
-from codexd.contracts import SessionRecord
+from codexd.hub.clients import Client, Handles
+from codexd.hub.core import Core, HubLimits
+from codexd.hub.initialize import Greeting
+from codexd.hub.jsonrpc import Message
+from codexd.hub.notifications import Notifications
+from codexd.hub.recovery import Recovery
+from codexd.hub.requests import Pending, Requests, ThreadRef
 
 __all__ = [
     "Action",

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from codexd.appserver.endpoint import Endpoint, parse_endpoint
-from codexd.appserver.errors import LinkError
-from codexd.appserver.link import Link
-from codexd.appserver.transport_stdio import StdioTransport
-from codexd.appserver.transport_websocket import WebSocketTransport
-from codexd.circus_ext import child_io
+from codexd.child import pipes as child_io
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE
+from codexd.link.endpoint import Endpoint, parse_endpoint
+from codexd.link.errors import LinkError
+from codexd.link.link import Link
+from codexd.link.transport_stdio import StdioTransport
+from codexd.link.transport_websocket import WebSocketTransport
 from codexd.platform.process import ProcessId, identify
 
 logger = logging.getLogger("codexd")

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from codexd.appserver import jsonrpc, methods
-from codexd.appserver.actions import Action, Emit, ToClient
-from codexd.appserver.clients import Client, Handles
-from codexd.appserver.jsonrpc import Message
-from codexd.appserver.server_requests import ServerRequests
-from codexd.appserver.sessions import SessionBook
-from codexd.appserver.threads import Thread, Threads
+from codexd.hub import jsonrpc, methods
+from codexd.hub.actions import Action, Emit, ToClient
+from codexd.hub.clients import Client, Handles
+from codexd.hub.jsonrpc import Message
+from codexd.hub.server_requests import ServerRequests
+from codexd.hub.session_book import SessionBook
+from codexd.hub.threads import Thread, Threads
 
 # away: no child, or no connection to it. recovering: connected, its threads are being resumed;
 # only the hub's own requests go through. up: everything does.

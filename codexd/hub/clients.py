@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver.jsonrpc import Fields, Message
-from codexd.appserver.methods import ENDS_HANDLE, HANDLES, RELEASES
 from codexd.encoding import UNDECODABLE
+from codexd.hub.jsonrpc import Fields, Message
+from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
 
 
 class NotIntroduced(ValueError):

@@ -9,15 +9,15 @@ from typing import Any
 
 import msgspec
 
-from codexd import supervision
-from codexd.backoff import Backoff
-from codexd.circus_ext import child_io
-from codexd.circus_ext.child_io import ChildPipes
-from codexd.command import executable_identity
+from codexd.child import pipes as child_io
+from codexd.child import steps as supervision
+from codexd.child.backoff import Backoff
+from codexd.child.command import executable_identity
+from codexd.child.pipes import ChildPipes
+from codexd.child.steps import Step, StepKind
 from codexd.config import Config
 from codexd.encoding import encode_json
 from codexd.platform.process import end_group_members, identify
-from codexd.supervision import Step, StepKind
 
 # A daemon that is killed may have published this many steps that are not in its file; their
 # numbers are not used again, or the event log would take new steps for those.

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from codexd.appserver import jsonrpc, methods
-from codexd.appserver.actions import ToChild
-from codexd.appserver.core import Core
-from codexd.appserver.jsonrpc import Message
 from codexd.encoding import UNDECODABLE
+from codexd.hub import jsonrpc, methods
+from codexd.hub.actions import ToChild
+from codexd.hub.core import Core
+from codexd.hub.jsonrpc import Message
 
 
 class ThreadRef(msgspec.Struct, rename="camel", frozen=True):

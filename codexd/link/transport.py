@@ -34,16 +34,16 @@ class Transport(Protocol):
 
         Raises:
             OSError: nobody is there yet.
-            codexd.appserver.errors.LinkRefused: who is there does not speak WebSocket with us.
+            codexd.link.errors.LinkRefused: who is there does not speak WebSocket with us.
         """
 
     def send(self, data: bytes) -> None:
         """Send one JSON message.
 
         Raises:
-            codexd.appserver.errors.LinkLost: there is no connection.
-            codexd.appserver.errors.MessageTooLong: longer than ``max_message_bytes``.
-            codexd.appserver.errors.NotReading: more than ``UNREAD_LIMIT`` bytes are unread.
+            codexd.link.errors.LinkLost: there is no connection.
+            codexd.link.errors.MessageTooLong: longer than ``max_message_bytes``.
+            codexd.link.errors.NotReading: more than ``UNREAD_LIMIT`` bytes are unread.
         """
 
     def close(self) -> None:
