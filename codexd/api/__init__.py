@@ -1,0 +1,1 @@
+"""The server on codexd.sock: WebSocket and HTTP."""

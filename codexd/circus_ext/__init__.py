@@ -1,0 +1,1 @@
+"""Only what imports circus: plugin, hooks, watcher, arbiter, commands, circus client."""

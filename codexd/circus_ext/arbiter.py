@@ -19,7 +19,7 @@ from codexd import runtime
 from codexd.config import Config
 from codexd.platform import lock
 from codexd.records.records import record_end
-from codexd.rendering import read_plugin_settings
+from codexd.settings_ini import read_plugin_settings
 
 _PLUGIN = "plugin:codexd"
 

@@ -15,11 +15,7 @@ import zmq
 from circus.client import make_message
 from zmq.asyncio import Context
 
-WATCHER = "codex-app-server"
-
-
-class CircusError(Exception):
-    """circusd did not answer in time, or refused. The text is one line."""
+from codexd.keeper.circusd import CircusError
 
 
 class CircusClient:

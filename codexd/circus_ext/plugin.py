@@ -21,8 +21,8 @@ from codexd.keeper.keeper import Keeper
 from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
 from codexd.records.records import open_memory
-from codexd.rendering import read_plugin_settings
 from codexd.runtime import make_directories
+from codexd.settings_ini import read_plugin_settings
 
 if "circus.arbiter" in sys.modules:
     # This is circusd, seeing that the class is there. The plugin's own process has no arbiter.

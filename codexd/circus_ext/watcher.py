@@ -19,7 +19,7 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from codexd.child.control import ChildControl
-from codexd.client.live import ask_hub
+from codexd.client.http import ask_hub
 from codexd.platform.parent import end_with_parent
 
 _DRAIN_POLL_S = 0.05

@@ -1,0 +1,1 @@
+"""One thin click command a module."""

@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from codexd import __version__
-from codexd.cli.options import BadValue
+from codexd.cli.options import BadValue, CliError
+from codexd.client.errors import DaemonError
 from codexd.settings import SETTINGS
 
 # Loaded on use: `codexd status` must not pay for zmq, tornado and circus.
 COMMANDS = {
     "start": "codexd.cli.start:start",
-    "stop": "codexd.cli.control:stop",
-    "restart": "codexd.cli.control:restart",
+    "stop": "codexd.cli.stop:stop",
+    "restart": "codexd.cli.restart:restart",
     "status": "codexd.cli.status:status",
     "config": "codexd.cli.config:config",
     "events": "codexd.cli.events:events",
@@ -24,7 +25,7 @@ COMMANDS = {
     "smoke": "codexd.cli.smoke:smoke",
     "attach": "codexd.cli.attach:attach",
     "app-server": "codexd.cli.attach:app_server",
-    "ctl": "codexd.cli.control:ctl",
+    "ctl": "codexd.cli.ctl:ctl",
     "render-circus": "codexd.cli.render:render_circus",
     "render-plist": "codexd.cli.render:render_plist",
     "render-systemd": "codexd.cli.render:render_systemd",
@@ -110,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
         _fail(BadValue(error.format_message()))
     except click.ClickException as error:
         _fail(error)
+    except DaemonError as error:
+        _fail(CliError(str(error)))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:

@@ -1,0 +1,1 @@
+"""Whoever looks at a daemon from outside, or drives it."""

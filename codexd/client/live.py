@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 from typing import Any
 
 import msgspec
 
 from codexd.child import steps as supervision
 from codexd.child.command import executable_identity
+from codexd.client.http import ask_hub
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
-from codexd.encoding import UNDECODABLE
 from codexd.platform import lock
 from codexd.platform.process import is_alive
-
-_ASK_TIMEOUT_S = 1.0
 
 
 class Live(msgspec.Struct, kw_only=True):
@@ -26,31 +22,6 @@ class Live(msgspec.Struct, kw_only=True):
     details: dict[str, Any]
     remarks: list[str]
     up: bool
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ASK_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def ask_hub(config: Config) -> dict[str, Any] | None:
-    """`GET /v1/status` on codexd.sock; None where nobody answers."""
-    connection = _UnixConnection(config.runtime.hub_socket_path)
-    try:
-        connection.request("GET", "/v1/status")
-        response = connection.getresponse()
-        document = msgspec.json.decode(response.read())
-    except (OSError, http.client.HTTPException, *UNDECODABLE):
-        return None
-    finally:
-        connection.close()
-    return document if isinstance(document, dict) and response.status == 200 else None
 
 
 def look(config: Config, recorded: DaemonState) -> Live:

@@ -1,0 +1,1 @@
+"""Events and the child's output."""

@@ -1,0 +1,1 @@
+"""The pure hub: messages in, messages out."""

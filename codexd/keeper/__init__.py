@@ -1,0 +1,1 @@
+"""The heart of the plugin: hears what happens, has it recorded, talks to the child."""

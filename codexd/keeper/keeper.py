@@ -13,9 +13,9 @@ import msgspec
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.child.steps import Step
-from codexd.circus_ext.circus_client import WATCHER, CircusClient, CircusError
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
+from codexd.keeper.circusd import WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Conversation
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import Exchange
@@ -34,7 +34,7 @@ _ENDING_POLL_S = 0.02
 class Keeper:
     """Everything that lives as long as the plugin does. Call all of it from its loop."""
 
-    def __init__(self, config: Config, memory: Memory, circus: CircusClient) -> None:
+    def __init__(self, config: Config, memory: Memory, circus: Circusd) -> None:
         self._config = config
         self._memory = memory
         self._recorder = memory.recorder

@@ -1,0 +1,1 @@
+"""The one connection to the child: endpoint, transports, handshake."""

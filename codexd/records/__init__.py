@@ -1,0 +1,1 @@
+"""The recorder, and the files opened by their one writer."""

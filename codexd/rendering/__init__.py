@@ -3,7 +3,7 @@
 One module and one template for each; every value is escaped whatever it holds.
 """
 
-from codexd.rendering.circus_ini import read_plugin_settings, render_circus_ini
+from codexd.rendering.circus_ini import render_circus_ini
 from codexd.rendering.launchd import DEFAULT_LABEL, render_plist
 from codexd.rendering.service import default_program
 from codexd.rendering.systemd import render_systemd
@@ -13,7 +13,6 @@ __all__ = [
     "DEFAULT_LABEL",
     "CannotRender",
     "default_program",
-    "read_plugin_settings",
     "render_circus_ini",
     "render_plist",
     "render_systemd",

@@ -1,26 +1,17 @@
-"""circus.ini, and reading our settings back from what circus hands on.
-
-Circus escapes nothing. A setting of [plugin:codexd] goes through its ini parser (comments,
-continued lines), through the replacement of ``$(circus.x)`` and ``((circus.x))``, and, joined
-to one word by ``:`` and ``:::``, through ``shlex.split``. So a value is percent-encoded until
-no character is left that means something to any of them.
-"""
+"""circus.ini."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Mapping
-from urllib.parse import quote, unquote
 
-from codexd.config import Config, resolve, setting_texts
+from codexd.config import Config
 from codexd.rendering.templates import CannotRender, render
-from codexd.settings import BY_NAME, SETTINGS
+from codexd.settings_ini import PLUGIN_GRACE_S, encode_settings
 
 _LOG_LEVEL = "WARNING"
 _PLUGIN = "codexd.circus_ext.plugin.CodexdPlugin"
-# Seconds that the plugin has beyond the child: it lets the child end and writes down how it did.
-PLUGIN_GRACE_S = 10
 
 
 def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
@@ -36,7 +27,7 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
         "graceful_timeout": str(stop_timeout_s + PLUGIN_GRACE_S),
         "max_retry": "-1",
         "priority": "2",
-        **_encode_settings(config),
+        **encode_settings(config),
     }
     return render(
         "circus.ini.j2",
@@ -49,32 +40,6 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
         plugin_command=_plugin_command(config, python, options),
         options=options,
     )
-
-
-def read_plugin_settings(options: Mapping[str, str]) -> Config:
-    """The configuration that :func:`render_circus_ini` wrote; circus's own options are ignored.
-
-    Raises:
-        codexd.settings.SettingError: a setting that was edited into something unusable.
-    """
-    texts = {
-        setting.env[0]: unquote(options[_option(setting.name)], errors="surrogateescape")
-        for setting in SETTINGS
-        if _option(setting.name) in options
-    }
-    return resolve({}, texts, cwd="/")
-
-
-def _encode_settings(config: Config) -> dict[str, str]:
-    return {
-        _option(name): quote(text, safe="/~", errors="surrogateescape")
-        for name, text in setting_texts(config).items()
-        if text != ""
-    }
-
-
-def _option(name: str) -> str:
-    return BY_NAME[name].flag.removeprefix("--")
 
 
 def _plugin_command(config: Config, python: str, options: Mapping[str, str]) -> str | None:

@@ -1,0 +1,1 @@
+"""The daemon: prepare, run circus, finish."""

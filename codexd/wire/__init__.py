@@ -1,0 +1,1 @@
+"""Frames and lines, as they go over a socket or a pipe."""

@@ -139,7 +139,7 @@ def test_a_restart_of_the_plugin_is_quick_and_harmless(box: DaemonBox) -> None:
 
 
 def _hub(box: DaemonBox) -> bool:
-    from codexd.client.live import ask_hub
+    from codexd.client.http import ask_hub
 
     return ask_hub(box.config) is not None
 

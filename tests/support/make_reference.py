@@ -5,6 +5,7 @@ A page holds it between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -15,8 +16,12 @@ import click
 from codexd.child.lifecycle import ACTIONS, TRANSITIONS, ChildEvent
 from codexd.cli.main import COMMANDS, cli
 from codexd.settings import BY_NAME, SETTINGS
+from tests.support.rooms import ROOMS
 
-REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
+_ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = _ROOT / "docs/reference"
+# Every page that holds a generated section.
+PAGES = (*sorted(REFERENCE.glob("*.md")), _ROOT / "docs/explanation/architecture.md")
 _SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -91,12 +96,24 @@ def action_table() -> str:
     return "\n".join(["| Event | What codexd does |", "| --- | --- |", *rows])
 
 
+def room_table() -> str:
+    """Each room and its sentence, the highest first."""
+    names = [room for rank in ROOMS for room in rank]
+    rows = [_row(f"`{name}`", (inspect.getdoc(_room(name)) or "").split("\n")[0]) for name in names]
+    return "\n".join(["| Room | What is in it |", "| --- | --- |", *rows])
+
+
+def _room(name: str) -> object:
+    return importlib.import_module(f"codexd.{name}")
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "commands": command_list,
     "transitions": transition_table,
     "drawing": transition_drawing,
     "actions": action_table,
+    "rooms": room_table,
 }
 
 
@@ -111,7 +128,7 @@ def updated(text: str) -> str:
 
 def main() -> None:
     """Write every page."""
-    for page in sorted(REFERENCE.glob("*.md")):
+    for page in PAGES:
         page.write_text(updated(page.read_text()))
 
 

@@ -12,12 +12,12 @@ import pytest
 from codexd import contracts
 from codexd.config import resolve
 from tests.support.event_types import Unclear, recorded_types
-from tests.support.make_reference import REFERENCE, updated
+from tests.support.make_reference import PAGES, REFERENCE, updated
 
 PACKAGE = REFERENCE.parents[1] / "codexd"
 
 
-@pytest.mark.parametrize("page", sorted(REFERENCE.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_generated_sections_are_current(page: Path) -> None:
     text = page.read_text()
     assert updated(text) == text, "run: python -m tests.support.make_reference"

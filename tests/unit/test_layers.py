@@ -10,18 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rooms import ROOMS
+
 PACKAGE = Path(__file__).resolve().parents[2] / "codexd"
 
-# From the highest rank to the lowest; rooms of one rank do not import each other.
-RANKS: tuple[tuple[str, ...], ...] = (
-    ("__main__",),
-    ("cli",),
-    ("supervisor",),
-    ("circus_ext",),
-    ("api",),
-    ("appserver",),
-    ("store", "eventlog"),
-)
+RANKS = (("__main__",), *ROOMS)
 # Every other module is a value or a small tool: below all rooms, free to import its like.
 GROUND = len(RANKS)
 
@@ -101,7 +94,7 @@ def test_every_room_is_there() -> None:
         ("store/files.py", "from ..eventlog.log import EventLog"),
         ("store/files.py", "from .. import eventlog"),
         ("store/files.py", "def late():\n    from codexd.api import server"),
-        ("appserver/hub.py", "if True:\n    import codexd.api.server as server"),
+        ("hub/hub.py", "if True:\n    import codexd.api.server as server"),
         ("config.py", "from codexd.store import files"),
         ("rendering/service.py", "from codexd.supervisor.daemon import Daemon"),
         ("__init__.py", "from codexd import config"),
@@ -120,7 +113,7 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path, where: str, line: str) 
         ("store/files.py", "from codexd.contracts import Event"),
         ("store/files.py", "from codexd.store import flusher"),
         ("store/files.py", "from . import flusher"),
-        ("api/server.py", "from codexd.appserver.link import Link"),
+        ("api/server.py", "from codexd.link.link import Link"),
         ("cli/main.py", "import codexd.supervisor.daemon"),
         ("config.py", "from codexd import settings, __version__"),
         ("config.py", "import json, codexdata.store"),

@@ -18,9 +18,11 @@ from circus.util import replace_gnu_args
 from circus.watcher import Watcher
 from hypothesis import given, settings
 
+from codexd import settings_ini
 from codexd.config import Config, resolve
-from codexd.rendering import CannotRender, circus_ini, read_plugin_settings, render_circus_ini
+from codexd.rendering import CannotRender, render_circus_ini
 from codexd.settings import SETTINGS, Setting, SettingError
+from codexd.settings_ini import read_plugin_settings
 from tests.support.nasty import LINE_BREAKS, ODD, configs, texts
 
 DEFAULT = resolve({}, {}, cwd="/repo")
@@ -98,7 +100,7 @@ def test_an_interpreter_path_with_a_newline_is_refused() -> None:
 def test_no_setting_is_taken_for_an_option_of_circus(setting: Setting) -> None:
     taken = set(inspect.signature(Watcher.__init__).parameters)
     taken |= set(inspect.signature(plugins.CircusPlugin.__init__).parameters) | {"active", "use"}
-    assert circus_ini._option(setting.name) not in taken
+    assert settings_ini._option(setting.name) not in taken
 
 
 def test_circus_gets_what_the_design_says() -> None:

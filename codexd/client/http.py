@@ -1,0 +1,39 @@
+"""Asking a running daemon over codexd.sock."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import Any
+
+import msgspec
+
+from codexd.config import Config
+from codexd.encoding import UNDECODABLE
+
+_ASK_TIMEOUT_S = 1.0
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ASK_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask_hub(config: Config) -> dict[str, Any] | None:
+    """`GET /v1/status` on codexd.sock; None where nobody answers."""
+    connection = _UnixConnection(config.runtime.hub_socket_path)
+    try:
+        connection.request("GET", "/v1/status")
+        response = connection.getresponse()
+        document = msgspec.json.decode(response.read())
+    except (OSError, http.client.HTTPException, *UNDECODABLE):
+        return None
+    finally:
+        connection.close()
+    return document if isinstance(document, dict) and response.status == 200 else None

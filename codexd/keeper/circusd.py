@@ -1,0 +1,24 @@
+"""What the keeper needs of circusd, whatever carries it there."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+# The watcher of the child, as circus.ini names it.
+WATCHER = "codex-app-server"
+
+
+class CircusError(Exception):
+    """circusd did not answer in time, or refused. The text is one line."""
+
+
+class Circusd(Protocol):
+    """Takes circus's commands, and those that codexd adds to them."""
+
+    async def call(self, command: str, *, timeout_s: float, **properties: Any) -> dict[str, Any]:
+        """Send ``command`` and return the answer.
+
+        Raises:
+            CircusError: no answer within ``timeout_s`` seconds, or a refusal.
+        """
+        ...
