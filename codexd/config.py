@@ -11,7 +11,17 @@ from typing import Any
 import msgspec
 
 from codexd.contracts import ChildStrategy, ServerMode
-from codexd.settings import read_settings
+from codexd.settings import (
+    BY_NAME,
+    SETTINGS,
+    Environment,
+    Flags,
+    Layer,
+    Policy,
+    Value,
+    read_setting,
+)
+from codexd.settings_file import SettingsFile
 
 # A socket path is at most 107 bytes on Linux and 103 on macOS; the shorter holds for both, so
 # that a state directory means the same sockets everywhere.
@@ -57,30 +67,6 @@ class Runtime(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     lock_path: str
 
 
-class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
-    """Times in milliseconds, sizes in bytes; each is the setting of the same name."""
-
-    health_interval_ms: int
-    health_timeout_ms: int
-    health_misses: int
-    ready_timeout_ms: int
-    restart: str
-    restart_backoff_ms: int
-    restart_backoff_max_ms: int
-    restart_reset_ms: int
-    restart_limit: int
-    stop_timeout_ms: int
-    log_max_bytes: int
-    log_backups: int
-    session_keep: int
-    session_keep_ms: int
-    child_nofile: int
-    hub_backlog_bytes: int
-    hub_initialize_ms: int
-    hub_wait_ms: int
-    hub_default_socket: bool
-
-
 class Config(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     """Everything codexd was told, resolved."""
 
@@ -95,14 +81,48 @@ class Config(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
 
 
 def resolve(
-    flags: Mapping[str, Any], environ: Mapping[str, str], *, cwd: str, uid: int | None = None
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    cwd: str,
+    uid: int | None = None,
+    file: SettingsFile | None = None,
 ) -> Config:
-    """The configuration for the given flags and environment.
+    """The configuration for the given flags, environment and file.
 
     Raises:
         codexd.settings.SettingError: a value that cannot be used.
     """
-    values = read_settings(flags, environ)
+    return build(read_values(flags, environ, cwd=cwd, file=file), cwd=cwd, uid=uid)
+
+
+def read_values(
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    cwd: str,
+    file: SettingsFile | None = None,
+) -> dict[str, Value]:
+    """The value of every setting, and where it is from: flags win over the environment, the
+    environment over the file, the file over the default.
+
+    Raises:
+        codexd.settings.SettingError: a value that cannot be used.
+    """
+    given, environment = Flags(flags), Environment(environ)
+    repo_root = read_setting(
+        BY_NAME["repo_root"], given, [environment, *([file] if file is not None else [])]
+    )
+    layers: list[Layer] = [environment]
+    if file is not None:
+        layers += [file.of_repo(absolute(repo_root.value or "", cwd)), file]
+    values = {setting.name: read_setting(setting, given, layers) for setting in SETTINGS}
+    return {**values, "repo_root": repo_root}
+
+
+def build(read: Mapping[str, Value], *, cwd: str, uid: int | None = None) -> Config:
+    """The configuration that the values of all settings make."""
+    values = {name: value.value for name, value in read.items()}
     repo_root = absolute(values["repo_root"] or "", cwd)
     paths = _paths(values, repo_root, cwd)
     return Config(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Protocol, get_type_hints
+
+import msgspec
 
 
 class SettingError(ValueError):
@@ -123,18 +125,37 @@ def _shorten(text: str) -> str:
     return flat if len(flat) <= 80 else f'{flat[:76]}…"'
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A setting that has the usual flag and variable of its name."""
+
+    default: Any
+    help: str
+    parse: Callable[[str, str], Any]
+    metavar: str
+    shown_default: str | None = None
+
+    def named(self, name: str) -> Setting:
+        return Setting(
+            name,
+            _ours(name),
+            self.default,
+            self.help,
+            self.parse,
+            metavar=self.metavar,
+            shown_default=self.shown_default,
+        )
+
+
 def _ours(name: str) -> tuple[str, ...]:
     return (f"BAA_CODEXD_{name.upper()}",)
 
 
-def _number(
-    name: str, default: int, help_: str, *, positive: bool = False, metavar: str = "INTEGER"
-) -> Setting:
-    parse = _positive if positive else parse_integer
-    return Setting(name, _ours(name), default, help_, parse, metavar=metavar)
+def _number(default: int, help_: str, *, positive: bool = False) -> _Row:
+    return _Row(default, help_, _positive if positive else parse_integer, metavar="INTEGER")
 
 
-SETTINGS: tuple[Setting, ...] = (
+_PLACES: tuple[Setting, ...] = (
     Setting(
         "repo_root",
         _ours("repo_root"),
@@ -216,8 +237,8 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="PATH",
         shown_default="the repo root",
     ),
-    _number("event_cache_size", 50, "Events kept in recent-events.json."),
-    _number("smoke_lifetime_ms", 100, "How long `smoke` and `start --run-once` run."),
+    _number(50, "Events kept in recent-events.json.").named("event_cache_size"),
+    _number(100, "How long `smoke` and `start --run-once` run.").named("smoke_lifetime_ms"),
     Setting(
         "version",
         _ours("version"),
@@ -226,85 +247,158 @@ SETTINGS: tuple[Setting, ...] = (
         _text,
         shown_default="unset",
     ),
-    _number("health_interval_ms", 10_000, "Pause between two health checks.", positive=True),
-    _number("health_timeout_ms", 10_000, "How long one health check may take.", positive=True),
-    _number(
-        "health_misses", 3, "Checks missed in a row that make a child unhealthy.", positive=True
-    ),
-    _number(
-        "ready_timeout_ms", 60_000, "How long a new child may take to be ready.", positive=True
-    ),
-    Setting(
-        "restart",
-        _ours("restart"),
-        None,
-        "When a child that ended is started again: always, on-failure or never.",
-        _choice("restart policy", "always", "on-failure", "never"),
-        metavar="POLICY",
-        shown_default="always; on-failure in mode exec",
-    ),
-    _number("restart_backoff_ms", 500, "First delay of a crash loop; it doubles.", positive=True),
-    _number("restart_backoff_max_ms", 30_000, "Longest delay of a crash loop.", positive=True),
-    _number("restart_reset_ms", 30_000, "Ready for this long, a child is healthy again."),
-    _number("restart_limit", 0, "Give up after so many failures in a row; 0: never."),
-    _number("stop_timeout_ms", 30_000, "How long a child may finish its turns before SIGKILL."),
-    _number("log_max_bytes", 67_108_864, "Size at which a log is rotated; 0: never."),
-    _number("log_backups", 5, "Rotated files kept for each log."),
-    _number("session_keep", 200, "Closed sessions kept in the registry."),
-    _number("session_keep_ms", 604_800_000, "How long a closed session is kept."),
-    _number("child_nofile", 65_536, "Open files the child may have (circus rlimit_nofile)."),
-    _number("hub_backlog_bytes", 67_108_864, "Unread bytes after which a client is cut off."),
-    _number("hub_initialize_ms", 30_000, "How long a client may take to initialize."),
-    _number("hub_wait_ms", 120_000, "How long a request waits for a server that is away."),
-    Setting(
-        "hub_default_socket",
-        _ours("hub_default_socket"),
-        False,
-        "Also listen on the vendor's default control socket: a plain `codex` attaches there.",
-        _boolean,
-        metavar="BOOL",
-        shown_default="false",
-    ),
 )
+
+
+class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
+    """How codexd goes about it; times in milliseconds, sizes in bytes.
+
+    A field is a setting, and its row is all that a new one needs.
+    """
+
+    health_interval_ms: Annotated[
+        int, _number(10_000, "Pause between two health checks.", positive=True)
+    ]
+    health_timeout_ms: Annotated[
+        int, _number(10_000, "How long one health check may take.", positive=True)
+    ]
+    health_misses: Annotated[
+        int, _number(3, "Checks missed in a row that make a child unhealthy.", positive=True)
+    ]
+    ready_timeout_ms: Annotated[
+        int, _number(60_000, "How long a new child may take to be ready.", positive=True)
+    ]
+    restart: Annotated[
+        str,
+        _Row(
+            None,
+            "When a child that ended is started again: always, on-failure or never.",
+            _choice("restart policy", "always", "on-failure", "never"),
+            metavar="POLICY",
+            shown_default="always; on-failure in mode exec",
+        ),
+    ]
+    restart_backoff_ms: Annotated[
+        int, _number(500, "First delay of a crash loop; it doubles.", positive=True)
+    ]
+    restart_backoff_max_ms: Annotated[
+        int, _number(30_000, "Longest delay of a crash loop.", positive=True)
+    ]
+    restart_reset_ms: Annotated[
+        int, _number(30_000, "Ready for this long, a child is healthy again.")
+    ]
+    restart_limit: Annotated[int, _number(0, "Give up after so many failures in a row; 0: never.")]
+    stop_timeout_ms: Annotated[
+        int, _number(30_000, "How long a child may finish its turns before SIGKILL.")
+    ]
+    log_max_bytes: Annotated[int, _number(67_108_864, "Size at which a log is rotated; 0: never.")]
+    log_backups: Annotated[int, _number(5, "Rotated files kept for each log.")]
+    session_keep: Annotated[int, _number(200, "Closed sessions kept in the registry.")]
+    session_keep_ms: Annotated[int, _number(604_800_000, "How long a closed session is kept.")]
+    child_nofile: Annotated[
+        int, _number(65_536, "Open files the child may have (circus rlimit_nofile).")
+    ]
+    hub_backlog_bytes: Annotated[
+        int, _number(67_108_864, "Unread bytes after which a client is cut off.")
+    ]
+    hub_initialize_ms: Annotated[int, _number(30_000, "How long a client may take to initialize.")]
+    hub_wait_ms: Annotated[
+        int, _number(120_000, "How long a request waits for a server that is away.")
+    ]
+    hub_default_socket: Annotated[
+        bool,
+        _Row(
+            False,
+            "Also listen on the vendor's default control socket: a plain `codex` attaches there.",
+            _boolean,
+            metavar="BOOL",
+            shown_default="false",
+        ),
+    ]
+
+
+def _policy_settings() -> Iterator[Setting]:
+    for name, hint in get_type_hints(Policy, include_extras=True).items():
+        (row,) = hint.__metadata__
+        yield row.named(name)
+
+
+SETTINGS: tuple[Setting, ...] = (*_PLACES, *_policy_settings())
 
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
 
-def read_settings(
-    flags: Mapping[str, str | tuple[str, ...] | None], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """The value of every setting, by name.
+class Layer(Protocol):
+    """A place that settings are given in."""
 
-    ``flags`` holds the text of each flag that was given. Flags win over the environment, the
-    environment over the default; a blank text counts as not given.
+    def find(self, setting: Setting) -> tuple[str, str] | None:
+        """The text that it has for ``setting`` and where that stands; None where it has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The text of each flag that was given; a tuple of them where one may be given again."""
+
+    given: Mapping[str, str | tuple[str, ...] | None]
+
+    def find(self, setting: Setting) -> tuple[str, str] | None:
+        """The flag's text. The repeated one is read with the layer that it is added to."""
+        text = self.given.get(setting.name)
+        return (text, setting.flag) if isinstance(text, str) and not _is_blank(text) else None
+
+    def added(self, setting: Setting) -> list[str]:
+        """The values of a flag that may be given again."""
+        return list(self.given.get(setting.name) or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The environment."""
+
+    environ: Mapping[str, str]
+
+    def find(self, setting: Setting) -> tuple[str, str] | None:
+        """The first of the setting's variables that is not blank."""
+        for name in setting.env:
+            text = self.environ.get(name)
+            # As in the reference: a list that is set, even to blanks, replaces the default list.
+            if text is not None and (setting.repeated or not _is_blank(text)):
+                return text, name
+        return None
+
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value, and the flag, variable or file that it is from."""
+
+    value: Any
+    origin: str
+
+
+def read_setting(setting: Setting, flags: Flags, layers: Sequence[Layer]) -> Value:
+    """The value that counts: that of the flag, else of the first layer that has one, else the
+    default. A blank text counts as not given.
 
     Raises:
         SettingError: a text that cannot be used.
     """
-    return {
-        setting.name: _read_repeated(setting, flags, environ)
-        if setting.repeated
-        else _read_one(setting, flags, environ)
-        for setting in SETTINGS
-    }
+    found = next(filter(None, (layer.find(setting) for layer in (flags, *layers))), None)
+    value = Value(setting.default, DEFAULT)
+    if found is not None:
+        text, origin = found
+        value = Value(setting.parse(text, origin), origin)
+    added = flags.added(setting) if setting.repeated else []
+    if added:
+        # They are added to what is configured; the default is nobody's wish.
+        before = [] if found is None else value.value
+        origins = [setting.flag] if found is None else [value.origin, setting.flag]
+        value = Value([*before, *added], " and ".join(origins))
+    return value
 
 
-def _read_one(setting: Setting, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Any:
-    candidates = [(setting.flag, flags.get(setting.name))]
-    candidates += [(name, environ.get(name)) for name in setting.env]
-    for source, text in candidates:
-        if text is not None and text.strip() != "":
-            return setting.parse(text, source)
-    return setting.default
-
-
-def _read_repeated(
-    setting: Setting, flags: Mapping[str, Any], environ: Mapping[str, str]
-) -> list[str]:
-    # As in the reference: a variable that is set, even to blanks, replaces the default list.
-    given = list(flags.get(setting.name) or ())
-    source = setting.env[0]
-    text = environ.get(source)
-    if text is not None:
-        return [*setting.parse(text, source), *given]
-    return given or list(setting.default)
+def _is_blank(text: str) -> bool:
+    return text.strip() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ def attach(config: Config) -> None:
 @click.command("app-server", context_settings={"ignore_unknown_options": True})
 @click.option("--listen", metavar="URL", help="stdio:// only: the daemon has its own sockets.")
 @click.option("--stdio", is_flag=True, help="Speak on stdin and stdout, which it does anyway.")
-@config_options
+@functools.partial(config_options, takes_file=False)  # codex has a --config of its own
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple[str, ...]) -> None:
     """Do what `codexd attach` does, called as tools call `codex app-server`.

@@ -12,6 +12,7 @@ from codexd import __version__
 from codexd.cli.options import BadValue, CliError
 from codexd.client.errors import DaemonError
 from codexd.settings import SETTINGS
+from codexd.settings_file import CONFIG_FLAG
 
 # Loaded on use: `codexd status` must not pay for zmq, tornado and circus.
 COMMANDS = {
@@ -33,7 +34,7 @@ COMMANDS = {
 
 # Tools that start `codex app-server` put codex's own options before the subcommand.
 _CODEX_TAKES_VALUE = {"-c", "--config", "--enable", "--disable"}
-_TAKES_VALUE = {setting.flag for setting in SETTINGS} | _CODEX_TAKES_VALUE
+_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | _CODEX_TAKES_VALUE
 
 
 class Commands(click.Group):
@@ -95,8 +96,8 @@ def _command_index(args: list[str]) -> int | None:
 def cli() -> None:
     """Keep one `codex app-server` running, remember what it does, and share it.
 
-    Without a command, codexd starts the daemon. Every option has an environment variable; a
-    flag wins over the environment.
+    Without a command, codexd starts the daemon. Every setting can be a flag, an environment
+    variable or a line of codexd.toml; the first of these that has it wins.
     """
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from codexd.config import Config, resolve
-from codexd.settings import SETTINGS, Setting, SettingError
+from codexd.config import Config, build, read_values
+from codexd.settings import SETTINGS, Setting, SettingError, Value
+from codexd.settings_file import CONFIG_FLAG, CONFIG_VARIABLE, read_settings_file
 
 
 class CliError(click.ClickException):
@@ -27,15 +28,20 @@ class BadValue(CliError):
     exit_code = 2
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a flag for every setting; the command gets the resolved ``config``."""
+def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> Callable[..., Any]:
+    """Add a flag for every setting; the command gets the resolved ``config``.
+
+    ``takes_file``: add --config as well. Where that is codex's own flag, only the variable counts.
+    """
 
     @functools.wraps(command)
     def with_config(*args: Any, **kwargs: Any) -> Any:
         given = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
-        return command(*args, config=_resolve(given), **kwargs)
+        return command(*args, config=_resolve(given, kwargs.pop(_FILE, None)), **kwargs)
 
     decorated: Callable[..., Any] = with_config
+    if takes_file:
+        decorated = _file_option(decorated)
     for setting in reversed(SETTINGS):
         decorated = _option(setting)(decorated)
     return decorated
@@ -44,14 +50,35 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def _resolve(given: dict[str, Any]) -> Config:
+_FILE = "settings_file"
+_file_option = click.option(
+    CONFIG_FLAG,
+    _FILE,
+    metavar="FILE",
+    help=f"Settings file.  [env: {CONFIG_VARIABLE}; default: ~/.config/codexd/codexd.toml]",
+)
+# Where a command finds the values of all settings, with their origins, in click's context.
+_VALUES = "codexd.values"
+
+
+def setting_values() -> dict[str, Value]:
+    """Every setting of the command that runs, with where its value is from."""
+    values: dict[str, Value] = click.get_current_context().meta[_VALUES]
+    return values
+
+
+def _resolve(given: dict[str, Any], named_file: str | None) -> Config:
     for setting in SETTINGS:
         value = given[setting.name]
         # A forgotten value would swallow the next flag. Arguments of the child may be flags.
         if isinstance(value, str) and value.startswith("--"):
             raise BadValue(f'Missing value for {setting.flag}: "{value}" is a flag.')
     try:
-        return resolve(given, os.environ, cwd=_working_directory())
+        cwd = _working_directory()
+        file = read_settings_file(named_file, os.environ)
+        values = read_values(given, os.environ, cwd=cwd, file=file)
+        click.get_current_context().meta[_VALUES] = values
+        return build(values, cwd=cwd)
     except SettingError as error:
         raise BadValue(str(error)) from error
 

@@ -26,12 +26,16 @@ _SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTA
 
 
 def settings_table() -> str:
-    """Every setting: flag, variables, default, meaning."""
-    lines = ["| Flag | Environment | Default | Meaning |", "| --- | --- | --- | --- |"]
+    """Every setting: flag, variables, key in codexd.toml, default, meaning."""
+    lines = [
+        "| Flag | Environment | Key | Default | Meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for setting in SETTINGS:
         variables = ", then ".join(f"`{name}`" for name in setting.env)
         flag = f"`{setting.flag} {setting.metavar}`"
-        lines.append(_row(flag, variables, setting.default_text, setting.help))
+        key = f"`{setting.name}`"
+        lines.append(_row(flag, variables, key, setting.default_text, setting.help))
     return "\n".join(lines)
 
 
