@@ -22,6 +22,14 @@ from codexd.api.http import (
     error_response,
     parse_head,
 )
+from codexd.hub.profile import (
+    NOTHING,
+    PROFILE_HEADER,
+    PROFILE_TAKEN,
+    BadProfile,
+    ClientProfile,
+    read_profile,
+)
 from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
 
 # What one connection may read, and how many messages it may have handled, in one turn of the
@@ -48,7 +56,7 @@ class Owner(Protocol):
     def head_timeout_s(self) -> float: ...
 
     def made(self, connection: Connection) -> bool: ...
-    def upgraded(self, connection: Connection) -> int: ...
+    def upgraded(self, connection: Connection, profile: ClientProfile) -> int: ...
     def message(self, client: int, data: bytes) -> None: ...
     def answer(self, request: HttpRequest) -> HttpResponse: ...
     def cut(self, client: int, unread: int) -> None: ...
@@ -198,6 +206,13 @@ class Connection(asyncio.BufferedProtocol):
             text = response.body.decode("utf-8", "replace").partition("\n")[0]
             self._answer(error_response(HTTPStatus(response.status_code), text))
             return False
+        try:
+            profile = read_profile(requests[0].headers.get(PROFILE_HEADER))
+        except BadProfile as error:
+            self._answer(error_response(HTTPStatus.BAD_REQUEST, str(error)))
+            return False
+        if profile is not NOTHING:
+            response.headers[PROFILE_HEADER] = PROFILE_TAKEN
         response.headers[FRAME_LIMIT_HEADER] = str(CODEX_FRAME_BYTES)
         protocol.send_response(response)
         self._socket = protocol
@@ -206,7 +221,7 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
             self._timer = None
         self._flush()
-        self._client = self._owner.upgraded(self)
+        self._client = self._owner.upgraded(self, profile)
         return True
 
     # -- the messages --------------------------------------------------------------------------

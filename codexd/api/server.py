@@ -21,6 +21,7 @@ from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection
 from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
+from codexd.hub.profile import ClientProfile
 from codexd.platform.files import PRIVATE_FILE, make_private_directory
 from codexd.platform.peer import peer_uid
 
@@ -38,7 +39,7 @@ class SocketInUse(OSError):
 class HubAdapter(Protocol):
     """Who hears the clients. ``client`` is the number that :meth:`opened` gave."""
 
-    def opened(self) -> int:
+    def opened(self, profile: ClientProfile) -> int:
         """A client has connected."""
 
     def message(self, client: int, data: bytes) -> None:
@@ -178,9 +179,9 @@ class HubServer:
         except OSError:
             return False
 
-    def upgraded(self, connection: Connection) -> int:
+    def upgraded(self, connection: Connection, profile: ClientProfile) -> int:
         """A connection has become a client."""
-        client = self._adapter.opened()
+        client = self._adapter.opened(profile)
         self._clients[client] = connection
         return client
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import functools
+import os
+import socket
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 
+from codexd.cli.codex_options import CannotGive, Overrides, read_codex_options
 from codexd.cli.options import BadValue, CliError, config_options
 from codexd.config import Config
 
 _STDIN_FD = 0
 _STDOUT_FD = 1
-# A daemon whose plugin is being restarted has its socket back within about a second.
-_RETRY_S = 10.0
-_RETRY_DELAY_S = 0.02
+# A daemon whose plugin is being restarted has its socket back within about a second, or, where it
+# hangs, within the time of the health checks.
+_RETRY_S = 60.0
 
 # What `codex app-server` calls its subcommands (0.163): there is nothing to join them to.
 _SUBCOMMANDS = {"daemon", "proxy", "generate-ts", "generate-json-schema", "help"}
@@ -27,13 +31,16 @@ _SUBCOMMANDS = {"daemon", "proxy", "generate-ts", "generate-json-schema", "help"
 def attach(config: Config) -> None:
     """Join stdin and stdout, a JSON message a line, to the running server.
 
-    Give this command to a tool that starts `codex app-server` by itself. It ends when its stdin
-    ends.
+    Give this command to a tool that starts `codex app-server` by itself. Threads work in the
+    directory that it is started in, and only those that were opened through it are heard of. It
+    ends when its stdin ends.
     """
-    _attach(config)
+    _attach(config, Overrides())
 
 
-@click.command("app-server", context_settings={"ignore_unknown_options": True})
+@click.command(
+    "app-server", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
 @click.option("--listen", metavar="URL", help="stdio:// only: the daemon has its own sockets.")
 @click.option("--stdio", is_flag=True, help="Speak on stdin and stdout, which it does anyway.")
 @functools.partial(config_options, takes_file=False)  # codex has a --config of its own
@@ -41,7 +48,8 @@ def attach(config: Config) -> None:
 def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple[str, ...]) -> None:
     """Do what `codexd attach` does, called as tools call `codex app-server`.
 
-    Options that configure a server of one's own are ignored: this one is running already.
+    -c, --enable, --disable, -m, -s, -a, -C and --add-dir hold for the threads that are opened
+    through it. What cannot be given to a server that runs already is refused.
     """
     del stdio
     if listen is not None and listen != "stdio://":
@@ -49,57 +57,82 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
             f'Unsupported --listen "{listen}": `codexd app-server` speaks on stdin and stdout; '
             f"the daemon's socket is {config.runtime.hub_socket_path}."
         )
-    if arguments and arguments[0] in _SUBCOMMANDS:
-        raise BadValue(
-            f'"{arguments[0]}" is for codex itself: run `codex app-server {arguments[0]}`.'
-        )
-    if arguments:
-        text = " ".join(arguments)
-        click.echo(f"codexd: ignored, the server is running already: {text}", err=True)
-    _attach(config)
+    try:
+        overrides = read_codex_options(list(arguments))
+    except CannotGive as error:
+        raise BadValue(str(error)) from error
+    if overrides.rest:
+        word = overrides.rest[0]
+        if word in _SUBCOMMANDS:
+            raise BadValue(f'"{word}" is for codex itself: run `codex app-server {word}`.')
+        raise BadValue(f'Unknown argument "{word}" of app-server.')
+    _attach(config, overrides)
 
 
-def _attach(config: Config) -> None:
+def _attach(config: Config, overrides: Overrides) -> None:
+    from codexd.hub.profile import ClientProfile
+
     def daemon_runs() -> bool:
         from codexd.platform import lock
 
         return lock.living_holder(config.runtime.lock_path) is not None
 
-    attach_to(config.runtime.hub_socket_path, _STDIN_FD, _STDOUT_FD, daemon_runs)
+    cwd = os.path.join(os.getcwd(), overrides.cwd)
+    profile = ClientProfile(cwd=os.path.normpath(cwd), config=overrides.config, private=True)
+    attach_to(config.runtime.hub_socket_path, _STDIN_FD, _STDOUT_FD, daemon_runs, profile)
 
 
 def attach_to(
-    socket_path: str, stdin_fd: int, stdout_fd: int, daemon_runs: Callable[[], bool]
+    socket_path: str,
+    stdin_fd: int,
+    stdout_fd: int,
+    daemon_runs: Callable[[], bool],
+    profile: Any = None,
 ) -> None:
-    """Join two file descriptors to the server at ``socket_path``.
+    """Join two file descriptors to the server at ``socket_path``, over the loss of connections.
 
     Returns when ``stdin_fd`` has ended, or nobody reads ``stdout_fd``.
 
     Raises:
-        CliError: nobody serves the socket, or the connection was lost.
+        CliError: nobody serves the socket, or the connection was lost for good.
     """
-    from codexd.client.stdio_bridge import BridgeError, StdioBridge, connect
+    from codexd.client.stdio_bridge import BridgeError, StdioBridge
+    from codexd.hub.profile import NOTHING
 
-    deadline = time.monotonic() + _RETRY_S
-    while True:
+    bridge = StdioBridge(
+        _Connector(socket_path, daemon_runs), stdin_fd, stdout_fd, profile or NOTHING
+    )
+    try:
+        bridge.run()
+    except BridgeError as error:
+        raise CliError(str(error)) from error
+    finally:
+        if bridge.ignored:
+            print(f"codexd: {bridge.ignored} lines were no JSON objects", file=sys.stderr)
+
+
+class _Connector:
+    """Connects to the daemon's socket, as long as there is a daemon that may serve it."""
+
+    def __init__(self, socket_path: str, daemon_runs: Callable[[], bool]) -> None:
+        self._path = socket_path
+        self._daemon_runs = daemon_runs
+        self._failing_since: float | None = None
+
+    def __call__(self) -> socket.socket | None:
+        from codexd.client.stdio_bridge import BridgeError, connect
+
         try:
-            connected = connect(socket_path)
-            break
+            connected = connect(self._path)
         except OSError as error:
-            if not daemon_runs():
-                raise CliError(
-                    f"No daemon serves {socket_path}: start it with `codexd start`."
-                ) from error
-            if time.monotonic() > deadline:
+            if not self._daemon_runs():
+                text = f"No daemon serves {self._path}: start it with `codexd start`."
+                raise BridgeError(text) from error
+            now = time.monotonic()
+            self._failing_since = self._failing_since or now
+            if now - self._failing_since > _RETRY_S:
                 reason = error.strerror or error
-                raise CliError(f"The daemon does not serve {socket_path}: {reason}.") from error
-            time.sleep(_RETRY_DELAY_S)
-    with connected:
-        bridge = StdioBridge(connected, stdin_fd, stdout_fd)
-        try:
-            bridge.run()
-        except BridgeError as error:
-            raise CliError(str(error)) from error
-        finally:
-            if bridge.ignored:
-                print(f"codexd: {bridge.ignored} lines were no JSON objects", file=sys.stderr)
+                raise BridgeError(f"The daemon does not serve {self._path}: {reason}.") from error
+            return None
+        self._failing_since = None
+        return connected

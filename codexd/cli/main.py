@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from codexd import __version__
+from codexd.cli.codex_options import TAKES_VALUE
 from codexd.cli.options import BadValue, CliError
 from codexd.client.errors import DaemonError
 from codexd.settings import SETTINGS
@@ -33,8 +34,7 @@ COMMANDS = {
 }
 
 # Tools that start `codex app-server` put codex's own options before the subcommand.
-_CODEX_TAKES_VALUE = {"-c", "--config", "--enable", "--disable"}
-_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | _CODEX_TAKES_VALUE
+_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | TAKES_VALUE
 
 
 class Commands(click.Group):

@@ -10,6 +10,7 @@ import msgspec
 from codexd.encoding import UNDECODABLE
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
+from codexd.hub.profile import NOTHING, ClientProfile
 
 
 class NotIntroduced(ValueError):
@@ -39,6 +40,13 @@ class InitializeParams(msgspec.Struct, rename="camel"):
 _NOBODY = ClientInfo("", "")
 
 
+class Threadlike(msgspec.Struct, rename="camel", frozen=True):
+    """What tells of a thread whose it is: one that a client opened, or a subagent's of that."""
+
+    id: str = ""
+    parent_thread_id: str | None = None
+
+
 @dataclass(slots=True)
 class Client:
     """One connection. ``initialize`` is its request for as long as it waits for the answer."""
@@ -51,6 +59,17 @@ class Client:
     initialize_at: float = 0.0
     is_initialized: bool = False
     handles: dict[str, Message] = field(default_factory=dict)
+    profile: ClientProfile = NOTHING
+    own_threads: set[str] = field(default_factory=set)
+
+    def hears_of(self, thread_id: str | None) -> bool:
+        """Whether what everybody is told of a thread is for this client too."""
+        return not self.profile.private or thread_id is None or thread_id in self.own_threads
+
+    def noticed(self, thread: Threadlike) -> None:
+        """A thread began: what a subagent does is part of what its parent does."""
+        if thread.parent_thread_id in self.own_threads:
+            self.own_threads.add(thread.id)
 
     def wants(self, method: str | None) -> bool:
         """Whether the client is to get notifications of this method."""

@@ -57,6 +57,18 @@ class Core:
         client = self.clients.get(number)
         return client is not None and client.wants(method)
 
+    def subscribe(self, client: int, thread: Thread) -> None:
+        """A client listens to a thread from now on, and the thread is one of its own."""
+        thread.subscribers.add(client)
+        if client in self.clients:
+            self.clients[client].own_threads.add(thread.id)
+
+    def everybody(self, thread_id: str | None) -> tuple[int, ...]:
+        """Whoever is to hear what the server tells all its connections of a thread."""
+        return tuple(
+            number for number, client in self.clients.items() if client.hears_of(thread_id)
+        )
+
     def tell(self, clients: Iterable[int], message: Message) -> None:
         """Pass a notification on to those of ``clients`` that want it."""
         for number in clients:
@@ -67,7 +79,7 @@ class Core:
         """Tell what the server would have told, had it lived."""
         data = jsonrpc.notification(method, {"threadId": thread.id, **params})
         is_for_all = method in methods.BROADCAST
-        recipients = tuple(self.clients) if is_for_all else tuple(thread.subscribers)
+        recipients = self.everybody(thread.id) if is_for_all else tuple(thread.subscribers)
         self.tell(recipients, Message(data, {}, method))
 
     def error(self, client: int, client_id: bytes, code: int, text: str, data: Any = None) -> None:

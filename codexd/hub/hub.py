@@ -26,6 +26,7 @@ from codexd.hub.core import Core, HubLimits
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
+from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
 from codexd.hub.requests import Pending, Requests, ThreadRef
 
@@ -93,9 +94,11 @@ class Hub:
 
     # -- clients -----------------------------------------------------------------------------
 
-    def client_opened(self, client: int, now: float) -> list[Action]:
-        """A connection was made."""
-        self._core.clients[client] = Client(client, now)
+    def client_opened(
+        self, client: int, now: float, profile: ClientProfile = NOTHING
+    ) -> list[Action]:
+        """A connection was made; ``profile`` is what its client brings with it."""
+        self._core.clients[client] = Client(client, now, profile=profile)
         return self._core.take_actions()
 
     def client_message(self, client: int, data: bytes, now: float) -> list[Action]:
@@ -141,6 +144,7 @@ class Hub:
             text = "Not initialized"
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
+            fill_in(client.profile, message)
             self._core.handles.outgoing(client, message)
             self._requests.submit(Pending(message, client.number, client_id, now))
 
@@ -273,7 +277,7 @@ class Hub:
         if client not in self._core.clients:
             self._notifications.leave_if_idle(thread)
             return None
-        thread.subscribers.add(client)
+        self._core.subscribe(client, thread)
         return thread_id
 
     def _turn_answered(self, entry: Pending, client: int, answer: Message) -> str | None:
@@ -291,7 +295,7 @@ class Hub:
             self._core.turn_began(thread, begun.turn)
         if review is None or client not in self._core.clients:
             return None
-        thread.subscribers.add(client)
+        self._core.subscribe(client, thread)
         return review
 
     # -- time and status ---------------------------------------------------------------------

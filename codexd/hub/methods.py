@@ -163,3 +163,15 @@ SETTINGS_IN_CONFIG = frozenset(
         "sandbox_mode",
     }
 )
+
+# Requests in which a directory that is not named is that of the server's process (measured).
+TAKES_CWD = frozenset({"thread/start", "command/exec"})
+TAKES_CWDS = frozenset({"skills/list", "hooks/list"})
+# Requests that take `config`, and the members of it that count for a thread as it was recorded,
+# and not as the server was started (measured).
+RECORDED_SETTINGS = {
+    "thread/start": frozenset[str](),
+    "thread/resume": SETTINGS_IN_CONFIG,
+    "thread/fork": frozenset({"approval_policy", "sandbox_mode"}),
+}
+TAKES_PROFILE = TAKES_CWD | TAKES_CWDS | RECORDED_SETTINGS.keys()

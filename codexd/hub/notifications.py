@@ -9,16 +9,13 @@ import msgspec
 
 from codexd.hub import methods
 from codexd.hub.actions import ToClient
+from codexd.hub.clients import Threadlike
 from codexd.hub.core import Core
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import RESOLVED
 from codexd.hub.threads import Thread
-
-
-class _Id(msgspec.Struct, frozen=True):
-    id: str = ""
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -31,7 +28,7 @@ class _StatusChanged(msgspec.Struct, rename="camel", frozen=True):
 
 
 class _ThreadStarted(msgspec.Struct, frozen=True):
-    thread: _Id = _Id()
+    thread: Threadlike = Threadlike()
 
 
 class _TurnEvent(msgspec.Struct, rename="camel"):
@@ -66,8 +63,10 @@ class Notifications:
             return
         self._greeting.noticed(message)
         thread_id = message.params(ThreadRef).thread_id
+        if method == "thread/started":
+            thread_id = message.params(_ThreadStarted).thread.id
         if thread_id is None or method in methods.BROADCAST:
-            self._core.tell(tuple(self._core.clients), message)
+            self._core.tell(self._core.everybody(thread_id), message)
         else:
             self._tell_subscribers(thread_id, message)
         if method == "turn/completed" and thread_id is not None:
@@ -99,8 +98,12 @@ class Notifications:
         thread = self._core.threads.get(thread_id)
         if thread.hearing == "unasked":
             thread.hearing = "joined"
-            clients = self._core.clients.values()
-            thread.subscribers.update(entry.number for entry in clients if entry.is_initialized)
+            clients = self._core.clients
+            thread.subscribers.update(
+                number
+                for number in self._core.everybody(thread_id)
+                if clients[number].is_initialized
+            )
         return tuple(thread.subscribers)
 
     def leave_if_idle(self, thread: Thread) -> None:
@@ -136,7 +139,10 @@ class Notifications:
     # Each returns whether the notification is to be passed on.
 
     def _on_thread_started(self, message: Message) -> bool:
-        thread_id = message.params(_ThreadStarted).thread.id
+        thread = message.params(_ThreadStarted).thread
+        thread_id = thread.id
+        for client in self._core.clients.values():
+            client.noticed(thread)
         if thread_id:
             self._core.threads.get(thread_id)
             self._core.book.used(thread_id)

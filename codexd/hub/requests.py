@@ -143,6 +143,9 @@ class Requests:
         thread = self._core.threads.find(entry.subscribed) if entry.subscribed else None
         if thread is not None and entry.client is not None:
             thread.subscribers.discard(entry.client)
+            client = self._core.clients.get(entry.client)
+            if client is not None:
+                client.own_threads.discard(thread.id)
 
     def _send(self, entry: Pending) -> None:
         self._count += 1
@@ -163,7 +166,7 @@ class Requests:
         thread = self._core.threads.get(thread_id)
         if client not in thread.subscribers:
             entry.subscribed = thread_id
-            thread.subscribers.add(client)
+            self._core.subscribe(client, thread)
 
     def _is_to_repeat(self, entry: Pending, reason: str) -> bool:
         client = self._core.clients.get(entry.client) if entry.client is not None else None

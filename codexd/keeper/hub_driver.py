@@ -24,6 +24,7 @@ from codexd.hub.hub import (
     ToClient,
 )
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
+from codexd.hub.profile import ClientProfile
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Memory
@@ -108,10 +109,10 @@ class Exchange:
 
     # -- clients (HubAdapter) ----------------------------------------------------------------
 
-    def opened(self) -> int:
+    def opened(self, profile: ClientProfile) -> int:
         """A client has connected."""
         self._count += 1
-        self._do(self._hub.client_opened(self._count, self._loop.time()))
+        self._do(self._hub.client_opened(self._count, self._loop.time(), profile))
         return self._count
 
     def message(self, client: int, data: bytes) -> None:

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
+from codexd.hub.profile import ClientProfile
 
 
 class EchoHub:
@@ -24,8 +25,9 @@ class EchoHub:
         self.messages: list[tuple[int, bytes]] = []
         self.echo = True
 
-    def opened(self) -> int:
+    def opened(self, profile: ClientProfile) -> int:
         """Number the clients from 1."""
+        del profile
         self.opened_clients.append(len(self.opened_clients) + 1)
         return self.opened_clients[-1]
 

@@ -9,6 +9,7 @@ from typing import Any
 from codexd.contracts import SessionRecord
 from codexd.hub.actions import Action, CloseClient, Emit, SessionChanged, ToChild, ToClient
 from codexd.hub.hub import Hub, HubLimits
+from codexd.hub.profile import NOTHING, ClientProfile
 
 INITIALIZED = {
     "userAgent": "codexd/0.163.0 (Debian 12.0.0; x86_64) xterm (codexd; 0.1.0)",
@@ -69,9 +70,11 @@ class HubRig:
         self.now += seconds
         self.do(self.hub.tick(self.now))
 
-    def connect(self, client: int, **capabilities: Any) -> None:
+    def connect(
+        self, client: int, *, profile: ClientProfile = NOTHING, **capabilities: Any
+    ) -> None:
         """A client connects and initializes."""
-        self.do(self.hub.client_opened(client, self.now))
+        self.do(self.hub.client_opened(client, self.now, profile))
         params = {"clientInfo": {"name": f"c{client}", "version": "1"}}
         self.say(
             client,

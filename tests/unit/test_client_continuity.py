@@ -1,0 +1,242 @@
+"""What a client of `codexd attach` sees over the loss of a connection."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from codexd.client.continuity import Continuity
+
+
+class Rig:
+    """A client, and a server whose connections can be cut."""
+
+    def __init__(self) -> None:
+        self.continuity = Continuity()
+        self.to_server: list[dict[str, Any]] = []
+        self.to_client: list[dict[str, Any]] = []
+
+    def client(self, **message: Any) -> None:
+        sent = self.continuity.from_client(json.dumps(message).encode())
+        self.to_server += [json.loads(data) for data in sent]
+
+    def server(self, **message: Any) -> None:
+        sends = self.continuity.from_server(json.dumps(message).encode())
+        self.to_server += [json.loads(data) for data in sends.to_server]
+        self.to_client += [json.loads(data) for data in sends.to_client]
+
+    def tell(self, method: str, **params: Any) -> None:
+        self.server(method=method, params=params)
+
+    def lose(self) -> None:
+        self.to_client += [json.loads(data) for data in self.continuity.lost()]
+        self.to_server.clear()
+
+    def reconnect(self) -> None:
+        self.to_server += [json.loads(data) for data in self.continuity.reconnected()]
+
+    def welcome(self) -> None:
+        """A new connection, on which the client is introduced."""
+        self.lose()
+        self.to_client.clear()
+        self.reconnect()
+        self.server(id=self.to_server[-1]["id"], result={})
+
+    def asked(self, method: str) -> dict[str, Any]:
+        return next(message for message in self.to_server if message.get("method") == method)
+
+    def got(self, method: str) -> list[dict[str, Any]]:
+        return [entry["params"] for entry in self.to_client if entry.get("method") == method]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    rig = Rig()
+    rig.client(id=0, method="initialize", params={"clientInfo": {"name": "c", "version": "1"}})
+    rig.server(id=0, result={"userAgent": "x"})
+    rig.client(method="initialized")
+    rig.client(id=1, method="thread/start", params={})
+    rig.server(id=1, result={"thread": {"id": "t1"}})
+    rig.to_client.clear()
+    rig.to_server.clear()
+    return rig
+
+
+def begin_turn(rig: Rig) -> None:
+    rig.client(id=2, method="turn/start", params={"threadId": "t1", "input": []})
+    rig.server(id=2, result={"turn": {"id": "u1", "status": "inProgress", "items": []}})
+    rig.tell("turn/started", threadId="t1", turn={"id": "u1"})
+
+
+def resumed(rig: Rig, *turns: dict[str, Any]) -> None:
+    page = {"data": list(turns), "nextCursor": None}
+    answer = {"thread": {"id": "t1"}, "initialTurnsPage": page}
+    rig.server(id=rig.asked("thread/resume")["id"], result=answer)
+
+
+def test_a_new_connection_is_introduced_as_the_first_was_and_the_client_hears_nothing(
+    rig: Rig,
+) -> None:
+    rig.welcome()
+    first, second, third = rig.to_server
+    assert first["params"]["clientInfo"]["name"] == "c"
+    assert second == {"method": "initialized"}
+    assert third["method"] == "thread/resume"
+    assert third["params"]["threadId"] == "t1"
+    resumed(rig)
+    assert rig.to_client == []
+
+
+def test_what_the_client_says_meanwhile_waits_until_it_is_known(rig: Rig) -> None:
+    rig.lose()
+    rig.client(id=5, method="thread/list", params={})
+    rig.reconnect()
+    rig.client(method="unknown/notification")
+    assert [message["method"] for message in rig.to_server] == ["initialize"]
+    assert rig.continuity.is_waiting
+    assert rig.continuity.held_bytes > 0
+    rig.server(id=rig.to_server[0]["id"], result={})
+    methods = [message["method"] for message in rig.to_server[1:]]
+    assert methods == ["initialized", "thread/resume", "thread/list", "unknown/notification"]
+    assert rig.continuity.held_bytes == 0
+
+
+def test_before_the_client_introduced_itself_a_new_connection_says_nothing() -> None:
+    rig = Rig()
+    rig.lose()
+    rig.reconnect()
+    assert rig.to_server == []
+    rig.client(id=0, method="initialize")
+    assert rig.to_server == [{"id": 0, "method": "initialize"}]
+
+
+def test_an_unanswered_initialize_is_asked_again_under_its_own_id() -> None:
+    rig = Rig()
+    rig.client(id="a", method="initialize", params={})
+    rig.lose()
+    rig.client(method="initialized")
+    rig.reconnect()
+    assert rig.to_server == [{"id": "a", "method": "initialize", "params": {}}]
+    rig.server(id="a", result={"userAgent": "x"})
+    assert rig.to_client == [{"id": "a", "result": {"userAgent": "x"}}]
+    assert rig.to_server[1:] == [{"method": "initialized"}]
+
+
+def test_an_initialize_that_is_refused_for_lack_of_a_server_is_tried_again(rig: Rig) -> None:
+    rig.lose()
+    rig.reconnect()
+    rig.server(id=rig.to_server[0]["id"], error={"code": -32050, "message": "away"})
+    assert [message["method"] for message in rig.to_server] == ["initialize", "initialize"]
+    assert rig.to_client == []
+
+
+def test_what_changes_nothing_is_asked_again_and_the_rest_is_answered_with_an_error(
+    rig: Rig,
+) -> None:
+    rig.client(id=3, method="thread/list", params={})
+    rig.client(id=4, method="thread/name/set", params={})
+    rig.lose()
+    (error,) = rig.to_client
+    assert error["id"] == 4
+    assert error["error"]["data"]["codexd"]["reason"] == "connection_lost"
+    rig.reconnect()
+    rig.server(id=rig.to_server[0]["id"], result={})
+    assert rig.to_server[-1]["id"] == 3
+    assert rig.continuity.unanswered == 1
+
+
+def test_a_turn_that_still_runs_goes_on(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    resumed(rig, {"id": "u1", "status": "inProgress", "items": []})
+    assert rig.to_client == []
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u1", "status": "completed"})
+    assert len(rig.got("turn/completed")) == 1
+
+
+def test_of_a_turn_that_ended_meanwhile_the_client_hears_what_it_missed(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    rig.welcome()
+    turn = {"id": "u1", "status": "completed", "items": [{"id": "i1"}, {"id": "i2"}]}
+    resumed(rig, turn)
+    (item,) = rig.got("item/completed")
+    assert (item["item"], item["turnId"]) == ({"id": "i2"}, "u1")
+    assert rig.got("turn/completed") == [{"threadId": "t1", "turn": turn}]
+    assert rig.to_client[-1]["method"] == "turn/completed"
+    # And once only, whatever is lost later.
+    rig.welcome()
+    resumed(rig, turn)
+    assert rig.to_client == []
+
+
+def test_a_thread_that_is_gone_ends_its_turn_and_is_closed(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    error = {"code": -32600, "message": "no rollout found for thread id t1"}
+    rig.server(id=rig.asked("thread/resume")["id"], error=error)
+    assert rig.got("turn/completed")[0]["turn"]["status"] == "interrupted"
+    assert rig.got("thread/closed") == [{"threadId": "t1"}]
+    rig.welcome()
+    assert [message["method"] for message in rig.to_server] == ["initialize", "initialized"]
+
+
+def test_a_resume_that_fails_for_another_reason_loses_nothing(rig: Rig) -> None:
+    rig.welcome()
+    rig.server(id=rig.asked("thread/resume")["id"], error={"code": -32603, "message": "disk"})
+    assert rig.to_client == []
+    rig.welcome()
+    assert rig.asked("thread/resume")
+
+
+def test_only_threads_that_the_client_still_listens_to_are_resumed(rig: Rig) -> None:
+    rig.client(id=7, method="thread/unsubscribe", params={"threadId": "t1"})
+    rig.server(id=7, result={"status": "unsubscribed"})
+    rig.client(id=8, method="thread/resume", params={"threadId": "t2"})
+    rig.server(id=8, result={"thread": {"id": "t2"}})
+    rig.client(id=9, method="thread/resume", params={"threadId": "t3"})
+    rig.server(id=9, error={"code": 1, "message": "no"})
+    rig.tell("thread/started", thread={"id": "t4", "parentThreadId": "t2"})
+    rig.tell("thread/started", thread={"id": "t5", "parentThreadId": "other"})
+    rig.welcome()
+    asked = [m["params"]["threadId"] for m in rig.to_server if m["method"] == "thread/resume"]
+    assert asked == ["t2", "t4"]
+
+
+ASK = "item/commandExecution/requestApproval"
+
+
+def test_an_approval_is_void_with_its_connection_and_a_late_answer_reaches_no_other(
+    rig: Rig,
+) -> None:
+    rig.server(id=0, method=ASK, params={"threadId": "t1"})
+    rig.lose()
+    assert rig.got("serverRequest/resolved") == [{"threadId": "t1", "requestId": 0}]
+    rig.reconnect()
+    rig.server(id=rig.to_server[0]["id"], result={})
+    # The next connection begins its ids anew.
+    rig.server(id=0, method=ASK, params={"threadId": "t1"})
+    asked_again = rig.to_client[-1]["id"]
+    assert asked_again != 0
+    rig.to_server.clear()
+    rig.client(id=0, result={"decision": "accept"})
+    assert rig.to_server == []
+    rig.client(id=asked_again, result={"decision": "decline"})
+    assert rig.to_server == [{"id": 0, "result": {"decision": "decline"}}]
+
+
+def test_a_resolved_request_is_named_as_the_client_knows_it(rig: Rig) -> None:
+    rig.welcome()
+    rig.server(id=3, method=ASK, params={"threadId": "t1"})
+    asked = rig.to_client[-1]["id"]
+    rig.tell("serverRequest/resolved", threadId="t1", requestId=3)
+    assert rig.got("serverRequest/resolved") == [{"threadId": "t1", "requestId": asked}]
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"a":1}', b'{"id":1.5,"method":"x"}', b"\xff{}"])
+def test_what_is_no_message_is_passed_on_as_it_is(data: bytes) -> None:
+    continuity = Continuity()
+    assert continuity.from_client(data) == [data]
+    assert continuity.from_server(data).to_client == [data]

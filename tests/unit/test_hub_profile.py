@@ -1,0 +1,114 @@
+"""A client that stands for the only one of a server of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from codexd.hub.profile import (
+    NOTHING,
+    BadProfile,
+    ClientProfile,
+    read_profile,
+)
+from tests.support.hub import HubRig
+
+PROFILE = ClientProfile(
+    cwd="/w", config={"model": "m", "sandbox_mode": "read-only", "a.b": 1}, private=True
+)
+APPROVAL = "item/commandExecution/requestApproval"
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    rig.connect(1, profile=PROFILE)
+    rig.connect(2)
+    return rig
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "sent"),
+    [
+        ("thread/start", {}, {"cwd": "/w", "config": PROFILE.config}),
+        ("thread/start", {"cwd": None}, {"cwd": "/w", "config": PROFILE.config}),
+        ("thread/start", {"cwd": "/x"}, {"cwd": "/x", "config": PROFILE.config}),
+        ("thread/start", {"cwd": "sub"}, {"cwd": "/w/sub", "config": PROFILE.config}),
+        (
+            "thread/start",
+            {"config": {"model": "own", "a": {"b": 2}}},
+            {
+                "cwd": "/w",
+                "config": {"sandbox_mode": "read-only", "model": "own", "a": {"b": 2}},
+            },
+        ),
+        ("thread/resume", {"threadId": "t"}, {"threadId": "t", "config": {"a.b": 1}}),
+        ("thread/fork", {"threadId": "t"}, {"threadId": "t", "config": {"model": "m", "a.b": 1}}),
+        ("command/exec", {"command": ["x"]}, {"command": ["x"], "cwd": "/w"}),
+        ("skills/list", {}, {"cwds": ["/w"]}),
+        ("skills/list", {"cwds": ["/x"]}, {"cwds": ["/x"]}),
+        ("hooks/list", {"cwds": []}, {"cwds": ["/w"]}),
+        ("thread/list", {}, {}),
+        ("turn/start", {"threadId": "t"}, {"threadId": "t"}),
+    ],
+)
+def test_requests_get_what_a_server_of_its_own_would_know(
+    rig: HubRig, method: str, params: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    rig.ask(1, method, params)
+    got = rig.asked(method)["params"]
+    got.pop("processId", None)
+    assert got == sent
+
+
+def test_a_client_on_a_socket_gets_nothing_put_in(rig: HubRig) -> None:
+    rig.ask(2, "thread/start", {})
+    assert rig.asked("thread/start")["params"] == {}
+
+
+def test_a_private_client_hears_of_its_own_threads_only(rig: HubRig) -> None:
+    rig.open_thread(2, "other")
+    rig.tell("thread/status/changed", threadId="other", status={"type": "idle"})
+    rig.tell("thread/started", thread={"id": "sub", "parentThreadId": "other"})
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    rig.child({"id": 5, "method": APPROVAL, "params": {"threadId": "sub", "turnId": "u"}})
+    rig.tell("account/updated", authMode=None)
+    heard = [message.get("method") for message in rig.to_client[1][1:]]
+    assert heard == ["account/updated"]
+    assert rig.got(2, APPROVAL)
+    assert len(rig.got(2, "thread/started")) == 2
+
+
+def test_it_hears_of_its_own_threads_and_of_their_subagents(rig: HubRig) -> None:
+    rig.open_thread(1, "mine")
+    rig.tell("thread/started", thread={"id": "sub", "parentThreadId": "mine"})
+    rig.tell("thread/started", thread={"id": "subsub", "parentThreadId": "sub"})
+    rig.tell(
+        "thread/status/changed", threadId="subsub", status={"type": "active", "activeFlags": []}
+    )
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    rig.child({"id": 5, "method": APPROVAL, "params": {"threadId": "subsub", "turnId": "u"}})
+    assert len(rig.got(1, "thread/started")) == 3
+    for method in ("thread/status/changed", "item/agentMessage/delta", APPROVAL):
+        assert len(rig.got(1, method)) == 1
+
+
+def test_a_thread_that_could_not_be_resumed_is_not_its_own(rig: HubRig) -> None:
+    rig.ask(1, "thread/resume", {"threadId": "x"})
+    rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+    rig.tell("thread/status/changed", threadId="x", status={"type": "idle"})
+    assert rig.got(1, "thread/status/changed") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"cwd":1}', '{"cwd":"w"}', '{"private":2}', "\xff"]
+)
+def test_a_profile_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(BadProfile, match="Codexd-Profile"):
+        read_profile(text)
+
+
+def test_no_header_is_no_profile() -> None:
+    assert read_profile(None) is NOTHING
+    assert read_profile('{"cwd":"/w"}') == ClientProfile(cwd="/w")
