@@ -18,6 +18,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 # Flags of other programs that the pages name.
 FOREIGN_FLAGS = {
+    "--add-dir",
+    "--disable",
+    "--enable",
     "--disable-linger",
     "--endpoint",
     "--listen",
