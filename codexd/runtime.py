@@ -9,15 +9,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from codexd.child import family
 from codexd.child import steps as supervision
+from codexd.child.inheritance import DAEMON_ID_VARIABLE
 from codexd.config import Config
 from codexd.contracts import Identity
 from codexd.encoding import UNDECODABLE
 from codexd.platform import lock
 from codexd.platform.process import end_group, end_marked_group
-
-# In the environment of the child, and of what it starts; unique to the state directory.
-DAEMON_ID_VARIABLE = "BAA_CODEXD_DAEMON_ID"
 
 # How long an app-server that an earlier daemon left behind may take to end by itself.
 _ORPHAN_GRACE_S = 2.0
@@ -82,14 +81,14 @@ def take_over(config: Config, report: Callable[[str], None]) -> None:
 
 
 def end_leftover(config: Config, report: Callable[[str], None], *, grace_s: float) -> None:
-    """End the child that a dead daemon left behind, and what is left of its process group."""
+    """End the child that a dead daemon left behind, its process group, and its descendants."""
     child = supervision.load(supervision.path_of(config)).child
-    if child is None or child.pid == os.getpid():
-        return
-    end_group(child, grace_s=grace_s, report=report)
-    daemon_id = _daemon_id(config)
-    if daemon_id is not None:
-        end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
+    if child is not None and child.pid != os.getpid():
+        end_group(child, grace_s=grace_s, report=report)
+        daemon_id = _daemon_id(config)
+        if daemon_id is not None:
+            end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
+    family.end_survivors(family.path_of(config), report)
 
 
 def _daemon_id(config: Config) -> str | None:

@@ -296,7 +296,7 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     session_keep: Annotated[int, _number(200, "Closed sessions kept in the registry.")]
     session_keep_ms: Annotated[int, _number(604_800_000, "How long a closed session is kept.")]
     child_nofile: Annotated[
-        int, _number(65_536, "Open files the child may have (circus rlimit_nofile).")
+        int, _number(65_536, "Open files the child may have; 0: what its starter has.")
     ]
     hub_backlog_bytes: Annotated[
         int, _number(67_108_864, "Unread bytes after which a client is cut off.")

@@ -78,7 +78,6 @@ class ChildControl:
             OSError: they cannot be made.
         """
         runtime_dir = self.config.runtime.runtime_dir
-        os.makedirs(runtime_dir, mode=0o700, exist_ok=True)
         present = set(child_io.generations(runtime_dir))
         for pipes in [held for held in self._held if held.generation not in present]:
             self._held.remove(pipes)

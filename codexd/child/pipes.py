@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from codexd.platform.files import make_private_directory
 from codexd.platform.pipes import set_pipe_capacity
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -63,7 +64,7 @@ class ChildPipes:
         """
         directory = io_dir(runtime_dir) / str(generation)
         shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700, parents=True)
+        make_private_directory(str(directory))
         opened: list[int] = []
         try:
             for stream in STREAMS:
@@ -89,7 +90,7 @@ class ChildPipes:
         directory = io_dir(runtime_dir) / str(self.generation)
         if directory.exists() or sys.platform != "linux":
             return
-        directory.mkdir(mode=0o700, parents=True)
+        make_private_directory(str(directory))
         for stream in STREAMS:
             os.symlink(f"/proc/{os.getpid()}/fd/{getattr(self, stream)}", directory / stream)
 

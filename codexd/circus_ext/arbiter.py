@@ -17,7 +17,8 @@ from circus.config import get_config
 
 from codexd import runtime
 from codexd.config import Config
-from codexd.platform import lock
+from codexd.platform import lock, signals
+from codexd.platform.limits import raise_own_limit
 from codexd.records.records import record_end
 from codexd.settings_ini import read_plugin_settings
 
@@ -32,6 +33,8 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
         config = read_settings(getattr(arbiter, "config_file", None))
         if config is not None and not prepare(config):
             raise SystemExit(1)
+        raise_own_limit()
+        signals.keep_ignored()
         bind(arbiter)
         if config is not None and config.server.child_strategy == "external":
             arbiter.loop.add_callback(attend, arbiter, config, lambda: None)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +12,18 @@ from circus.exc import ConflictError
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
-from codexd import runtime
+from codexd.child import family
 from codexd.child.command import check_cwd, find_executable
 from codexd.child.control import ChildControl
+from codexd.child.inheritance import child_environment, child_files
 from codexd.circus_ext import commands as commands  # registers them with circus
 from codexd.circus_ext.arbiter import prepare, read_settings, wrap
 from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config
 from codexd.link.endpoint import child_arguments
+from codexd.platform import signals
+from codexd.platform.parent import adopt_orphans
 from codexd.store.identity import ensure_identity
 
 # How soon to try again what another circus command holds up.
@@ -43,15 +44,15 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     except OSError as error:
         logger.error("%s", error)
         return False
-    attend(arbiter, config, watcher.control.restore_pipes)
+    attend(arbiter, config, watcher.look_after)
     return True
 
 
-def attend(arbiter: Any, config: Config, restore_pipes: Callable[[], None]) -> None:
+def attend(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
     """What circus itself lacks as long as it runs, whatever it watches."""
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
-    keep_runtime(arbiter, config, restore_pipes)
+    keep_runtime(arbiter, config, look_after)
 
 
 wrap(attend)
@@ -72,12 +73,11 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.stdin_is_null = config.server.mode == "exec"
     watcher.drains = config.server.mode == "app-server"
     watcher.working_dir = config.server.child_cwd
-    watcher.env = {
-        **os.environ,
-        runtime.DAEMON_ID_VARIABLE: identity.daemon_id,
-        "BAA_CODEXD_SERVER_ENDPOINT": config.server.endpoint,
-    }
-    watcher.rlimits["nofile"] = _affordable_nofile(int(watcher.rlimits.get("nofile", 0)))
+    watcher.env = child_environment(os.environ, identity.daemon_id, config.server.endpoint)
+    watcher.files = child_files(config)
+    watcher.family = family.Family(
+        family.path_of(config), lambda: _supervised(watcher.arbiter), adopts=adopt_orphans()
+    )
     watcher.control = ChildControl(config, watcher.notify_event, watcher.loop.call_later)
 
 
@@ -86,13 +86,9 @@ def _argv(config: Config, environ: dict[str, str]) -> list[str]:
     return [find_executable(config.server, environ), *child_arguments(config.server)]
 
 
-def _affordable_nofile(wanted: int) -> int:
-    """As many open files as wanted, but no more than this process may give."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        return max(min(wanted, hard), 1) if wanted else soft
-    # macOS calls the limit infinite and refuses more than kern.maxfilesperproc (10240 at least).
-    return min(wanted, 10_240) if sys.platform == "darwin" else wanted
+def _supervised(arbiter: Any) -> set[int]:
+    """Every process that circus itself started and looks after."""
+    return {pid for watcher in arbiter.iter_watchers() for pid in watcher.processes}
 
 
 def wake_on_child_death(arbiter: Any) -> None:
@@ -120,14 +116,12 @@ def wake_on_child_death(arbiter: Any) -> None:
 # The signal that ended the daemon; None while it runs or when a command ended it.
 stopped_by: signal.Signals | None = None
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-
 
 def hold_signals() -> None:
     """From now on only note a signal that would end this process, for :func:`stop_on_signals`."""
     # Circus would put its own handlers in place, which lose a signal while watchers start.
     SysHandler.SIGNALS = []
-    for signum in _ENDING:
+    for signum in signals.ENDING:
         signal.signal(signum, lambda got, _frame: _note(signal.Signals(got)))
 
 
@@ -143,7 +137,7 @@ def stop_on_signals(arbiter: Any) -> None:
         _note(signum)
         stop(arbiter)
 
-    for signum in _ENDING:
+    for signum in signals.ENDING:
         arbiter.loop.asyncio_loop.add_signal_handler(signum, on_signal, signum)
     if stopped_by is not None:
         arbiter.loop.add_callback(stop, arbiter)

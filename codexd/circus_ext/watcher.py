@@ -19,6 +19,8 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from codexd.child.control import ChildControl
+from codexd.child.family import Family
+from codexd.child.inheritance import become_child
 from codexd.client.http import ask_hub
 from codexd.platform.parent import end_with_parent
 
@@ -70,6 +72,7 @@ class AppServerProcess(Process):  # type: ignore[misc]
         # SIGKILL, not SIGTERM: a server that outlives its daemon to finish a turn would keep
         # the next one from its threads.
         end_with_parent(self._supervisor, signal.SIGKILL)
+        become_child(None if "nofile" in self.rlimits else self.watcher.files)
         if self.watcher.stdin_is_null:
             return os.open(os.devnull, os.O_RDONLY)
         return int(pipes.stdin)
@@ -79,6 +82,8 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
     """Watches one child. The attributes below are set by :func:`codexd.circus_ext.hooks.adopt`."""
 
     control: ChildControl
+    family: Family
+    files: tuple[int, int]
     configured_argv: Callable[[], list[str]]
     configured_cmd: str
     configured_command: str
@@ -230,10 +235,21 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
                 self.reap_process(pid)
         yield super().manage_processes()
 
+    def look_after(self) -> None:
+        """Called every second: see that the child has what it needs, and whom it brought about.
+
+        Raises:
+            OSError: the names of its pipes cannot be made.
+        """
+        for pid in self.processes:
+            self.family.look(pid)
+        self.control.restore_pipes()
+
     def notify_event(self, topic: str, msg: dict[str, Any]) -> None:
         """As circus; the child's end is taken from here, before the next one starts."""
         super().notify_event(topic, msg)
         if topic == "reap":
+            self.family.end(msg["process_pid"])
             self.control.ended(msg["process_pid"], msg["exit_code"], self.wake)
 
     # -- waking ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.child.command import executable_identity
 from codexd.client.http import ask_hub
@@ -42,11 +43,19 @@ def look(config: Config, recorded: DaemonState) -> Live:
             f"codexd: the server (pid {supervised.child.pid}) lives without its daemon; "
             "the next `codexd start` ends it."
         )
+    left = [] if holder or child_alive else family.survivors(family.path_of(config))
+    if left:
+        pids = ", ".join(str(process.pid) for process in left)
+        remarks.append(
+            f"codexd: what an earlier server started lives without it (pid {pids}); "
+            "the next `codexd start` ends it."
+        )
     details = {
         "daemonAlive": holder is not None,
         "daemonPid": holder.pid if holder else None,
         "childAlive": child_alive,
         "childPid": supervised.child.pid if child_alive and supervised.child else None,
+        "leftPids": [process.pid for process in left],
         "binaryChanged": changed,
         "hub": ask_hub(config) if holder else None,
     }

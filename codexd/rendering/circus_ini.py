@@ -35,7 +35,6 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
         log_level=_LOG_LEVEL,
         spawns=config.server.child_strategy == "spawn",
         stop_timeout_s=stop_timeout_s,
-        child_nofile=config.policy.child_nofile,
         plugin=_PLUGIN,
         plugin_command=_plugin_command(config, python, options),
         options=options,

@@ -103,7 +103,6 @@ class Daemon:
 
     def run(self, *, lifetime_s: float | None = None) -> None:
         """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``."""
-        os.umask(0o077)
         again = True
         while again:
             again = self._run_arbiter(lifetime_s)

@@ -76,6 +76,15 @@ class Stub:
             os.execv(sys.executable, [sys.executable, "-ISc", "import signal; signal.pause()"])
         os.write(2, f"grandchild {pid}\n".encode())
 
+    def do_helper(self, _: str) -> None:
+        """As codex does with an MCP server: one in a group of its own, which is hard to end."""
+        pid = os.fork()
+        if pid == 0:
+            code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+            os.setpgid(0, 0)
+            os.execve(sys.executable, [sys.executable, "-ISc", code], {})
+        os.write(2, f"helper {pid}\n".encode())
+
     def do_outlive(self, _: str) -> None:
         """Live on when the daemon dies, as on a system without a parent-death signal."""
         import ctypes
