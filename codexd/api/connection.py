@@ -33,6 +33,11 @@ _CLOSE_S = 2.0
 # RFC 6455, section 5.5: a control frame holds 125 bytes, two of them the close code.
 _REASON_BYTES = 123
 
+_FULL = (
+    "codexd may open no file more for another client: end some, or raise the limit of open files "
+    "(ulimit -n) and start it anew."
+)
+
 # Shared: asyncio fills it and hands it over in one go, so idle connections need none.
 _BUFFER = memoryview(bytearray(_READ_BYTES))
 
@@ -48,6 +53,7 @@ class Owner(Protocol):
     def head_timeout_s(self) -> float: ...
 
     def made(self, connection: Connection) -> bool: ...
+    def may_stay(self, connection: Connection) -> bool: ...
     def upgraded(self, connection: Connection) -> int: ...
     def message(self, client: int, data: bytes) -> None: ...
     def answer(self, request: HttpRequest) -> HttpResponse: ...
@@ -174,6 +180,9 @@ class Connection(asyncio.BufferedProtocol):
         if not request.wants_websocket:
             self._answer(self._owner.answer(request))
             return
+        if not self._owner.may_stay(self):
+            self._answer(error_response(HTTPStatus.SERVICE_UNAVAILABLE, _FULL))
+            return
         after = end + len(HEAD_END)
         if self._upgrade(data[:after]) and self._socket is not None and data[after:]:
             self._feed(self._socket, data[after:])
@@ -212,6 +221,11 @@ class Connection(asyncio.BufferedProtocol):
     # -- the messages --------------------------------------------------------------------------
 
     def _feed(self, protocol: ServerProtocol, data: bytes) -> None:
+        # What it makes this end say by itself (pongs) is part of what it leaves unread.
+        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if unread > self._owner.backlog_bytes + self._largest:
+            self._cut(unread)
+            return
         protocol.receive_data(data)
         for event in protocol.events_received():
             if isinstance(event, Frame) and self._assembler is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import socket
 import stat
@@ -21,13 +22,14 @@ from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection
 from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
+from codexd.api.listener import Listener, is_guest
 from codexd.platform.files import PRIVATE_FILE, make_private_directory
 from codexd.platform.peer import peer_uid
 
 MAX_MESSAGE_BYTES: Final = 100 << 20
 
-_BACKLOG = 1024
 _FAREWELL_S = 1.0
+_TELL_FULL_S = 60.0
 _STALE_CHECK_S = 1.0
 
 
@@ -58,8 +60,8 @@ class ServerLimits:
 
 
 @dataclass(slots=True)
-class _Listener:
-    server: asyncio.Server
+class _Served:
+    listener: Listener
     identity: tuple[int, int]
 
 
@@ -67,7 +69,8 @@ class HubServer:
     """Serves any number of Unix sockets with one adapter. Call all of it from the loop.
 
     ``on_cut(client, unread_bytes)`` is called, before ``closed``, for a client that was cut off
-    because it does not read.
+    because it does not read; ``on_full(connections)``, from time to time, while there are no open
+    files left for more.
     """
 
     def __init__(
@@ -77,13 +80,18 @@ class HubServer:
         limits: ServerLimits,
         *,
         on_cut: Callable[[int, int], None],
+        on_full: Callable[[int], None],
     ) -> None:
         self._adapter = adapter
         self._http = http
         self._limits = limits
         self._on_cut = on_cut
-        self._listeners: dict[str, _Listener] = {}
+        self._on_full = on_full
+        self._told_full_at = -math.inf
+        self._served: dict[str, _Served] = {}
         self._connections: set[Connection] = set()
+        # Those that have never sent a message, in the order in which they came.
+        self._mute: dict[Connection, None] = {}
         self._clients: dict[int, Connection] = {}
         self._emptied = asyncio.Event()
 
@@ -100,17 +108,13 @@ class HubServer:
         try:
             listening.bind(path)
             os.chmod(path, PRIVATE_FILE)
-            listening.setblocking(False)
-            loop = asyncio.get_running_loop()
-            server = await loop.create_unix_server(
-                lambda: Connection(self), sock=listening, backlog=_BACKLOG
-            )
+            identity = _identity(path)
+            assert identity is not None
+            listener = Listener(listening, lambda: Connection(self), self._make_room)
         except BaseException:
             listening.close()
             raise
-        identity = _identity(path)
-        assert identity is not None
-        self._listeners[path] = _Listener(server, identity)
+        self._served[path] = _Served(listener, identity)
 
     async def heal(self) -> None:
         """Serve anew every path whose socket file was taken away or replaced.
@@ -118,9 +122,9 @@ class HubServer:
         Raises:
             OSError: as :meth:`listen`.
         """
-        for path, listener in list(self._listeners.items()):
-            if _identity(path) != listener.identity:
-                listener.server.close()
+        for path, served in list(self._served.items()):
+            if _identity(path) != served.identity:
+                served.listener.close()
                 await self.listen(path)
 
     def send(self, client: int, data: bytes) -> None:
@@ -137,11 +141,11 @@ class HubServer:
 
     async def close(self) -> None:
         """Take the sockets away and say farewell (1001); a client has a second to take it."""
-        for path, listener in self._listeners.items():
-            listener.server.close()
-            if _identity(path) == listener.identity:
+        for path, served in self._served.items():
+            served.listener.close()
+            if _identity(path) == served.identity:
                 os.unlink(path)
-        self._listeners.clear()
+        self._served.clear()
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "codexd is ending")
         self._emptied.clear()
@@ -171,12 +175,21 @@ class HubServer:
     def made(self, connection: Connection) -> bool:
         """Whether whoever connected may stay."""
         self._connections.add(connection)
+        self._mute[connection] = None
         transport = connection.transport
         assert transport is not None
         try:
             return peer_uid(transport.get_extra_info("socket")) == os.getuid()
         except OSError:
             return False
+
+    def may_stay(self, connection: Connection) -> bool:
+        """Whether a connection may become a client."""
+        transport = connection.transport
+        if transport is None or is_guest(transport.get_extra_info("socket")):
+            self._tell_full()
+            return False
+        return True
 
     def upgraded(self, connection: Connection) -> int:
         """A connection has become a client."""
@@ -186,6 +199,7 @@ class HubServer:
 
     def message(self, client: int, data: bytes) -> None:
         """A client's message."""
+        self._mute.pop(self._clients[client], None)
         self._adapter.message(client, data)
 
     def answer(self, request: HttpRequest) -> HttpResponse:
@@ -199,11 +213,29 @@ class HubServer:
     def gone(self, connection: Connection, client: int | None) -> None:
         """A connection is lost."""
         self._connections.discard(connection)
+        self._mute.pop(connection, None)
         if client is not None:
             del self._clients[client]
             self._adapter.closed(client)
         if not self._connections:
             self._emptied.set()
+
+    # -- for the listeners ---------------------------------------------------------------------
+
+    def _make_room(self) -> bool:
+        self._tell_full()
+        oldest = next(iter(self._mute), None)
+        if oldest is None:
+            return False
+        del self._mute[oldest]
+        oldest.abort()
+        return True
+
+    def _tell_full(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told_full_at >= _TELL_FULL_S:
+            self._told_full_at = now
+            self._on_full(len(self._connections))
 
 
 def _identity(path: str) -> tuple[int, int] | None:

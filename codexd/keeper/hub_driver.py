@@ -54,7 +54,9 @@ class Exchange:
             head_timeout_s=policy.hub_initialize_ms / 1000,
         )
         routes = Routes(lambda: memory.recorder.child.ready, self._status)
-        self._server = HubServer(self, routes, self._limits, on_cut=self._on_cut)
+        self._server = HubServer(
+            self, routes, self._limits, on_cut=self._on_cut, on_full=self._on_full
+        )
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
         self._paths = [config.runtime.hub_socket_path]
@@ -126,6 +128,13 @@ class Exchange:
         message = f"A client was cut off: it left {unread} bytes unread."
         detail = {"client": client, "unreadBytes": unread}
         self._memory.recorder.event("warn", "client.cut", message, detail)
+
+    def _on_full(self, connections: int) -> None:
+        message = (
+            f"{connections} connections use up the open files that codexd may have: "
+            "those that say nothing are ended, and no client more can stay."
+        )
+        self._memory.recorder.event("warn", "hub.full", message, {"connections": connections})
 
     # -- the child ---------------------------------------------------------------------------
 

@@ -248,6 +248,28 @@ def test_a_client_that_does_not_read_is_cut_off_and_slows_nobody(place: Path) ->
     serve(place, act, ServerLimits(backlog_bytes=limit))
 
 
+def test_a_client_that_pings_and_does_not_read_is_cut_off_as_well(place: Path) -> None:
+    limit = 1 << 20
+    ping = b"\x89\xfd\0\0\0\0" + b"x" * 125
+
+    async def act(echo: EchoServer) -> None:
+        _, writer = await asyncio.open_unix_connection(echo.path)
+        writer.write(UPGRADE)
+        sent = 0
+        while not echo.hub.cut:
+            with contextlib.suppress(OSError):
+                writer.write(ping * 500)
+                await writer.drain()
+            sent += 500 * len(ping)
+            assert sent < 8 * limit
+        _, unread = echo.hub.cut[0]
+        assert limit < unread < 2 * limit
+        await until(lambda: echo.hub.closed_clients == [1])
+        writer.close()
+
+    serve(place, act, ServerLimits(backlog_bytes=limit))
+
+
 def test_a_client_that_floods_leaves_the_others_their_turn(place: Path) -> None:
     frames = b"\x81\x82\0\0\0\0{}" * 100_000
 
