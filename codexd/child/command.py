@@ -5,12 +5,33 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from codexd.child.npm_shim import behind_shim
 from codexd.config import Server
 
 
 class CommandNotFound(FileNotFoundError):
     """The configured command is not there. The text is one line for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is executed: an absolute path, and the environment it is executed in."""
+
+    path: str
+    environ: dict[str, str]
+
+
+def find_program(server: Server, environ: Mapping[str, str]) -> Program:
+    """The child's program: where the command is npm's `codex`, the native one behind it.
+
+    Raises:
+        CommandNotFound: as :func:`find_executable`.
+    """
+    path = find_executable(server, environ)
+    native = behind_shim(path, environ)
+    return Program(path, dict(environ)) if native is None else Program(native.path, native.environ)
 
 
 def find_executable(server: Server, environ: Mapping[str, str]) -> str:

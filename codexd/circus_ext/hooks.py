@@ -13,7 +13,7 @@ from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
 from codexd.child import family
-from codexd.child.command import check_cwd, find_executable
+from codexd.child.command import Program, check_cwd, find_program
 from codexd.child.control import ChildControl
 from codexd.child.inheritance import child_environment, child_files
 from codexd.circus_ext import commands as commands  # registers them with circus
@@ -69,7 +69,8 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.__class__ = AppServerWatcher
     watcher.configured_cmd = configured_cmd
     watcher.configured_command = config.server.child_command
-    watcher.configured_argv = lambda: _argv(config, watcher.env)
+    watcher.configured_program = lambda: _program(config, watcher.env)
+    watcher.configured_args = child_arguments(config.server)
     watcher.stdin_is_null = config.server.mode == "exec"
     watcher.drains = config.server.mode == "app-server"
     watcher.working_dir = config.server.child_cwd
@@ -81,9 +82,9 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.control = ChildControl(config, watcher.notify_event, watcher.loop.call_later)
 
 
-def _argv(config: Config, environ: dict[str, str]) -> list[str]:
+def _program(config: Config, environ: dict[str, str]) -> Program:
     check_cwd(config.server)
-    return [find_executable(config.server, environ), *child_arguments(config.server)]
+    return find_program(config.server, environ)
 
 
 def _supervised(arbiter: Any) -> set[int]:

@@ -18,6 +18,7 @@ from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
 from circus.watcher import Watcher
 from tornado import gen
 
+from codexd.child.command import Program
 from codexd.child.control import ChildControl
 from codexd.child.family import Family
 from codexd.child.inheritance import become_child
@@ -39,11 +40,16 @@ class AppServerProcess(Process):  # type: ignore[misc]
             parts: list[str] = super().format_args(sockets_fds)
             if parts[:1] == [watcher.configured_cmd]:
                 # Only the arguments were set: the command is still the configured one.
-                parts[0] = watcher.configured_argv()[0]
+                parts[0] = self._take_configured_program()
         else:
-            parts = watcher.configured_argv()
+            parts = [self._take_configured_program(), *watcher.configured_args]
         self.argv = parts
         return parts
+
+    def _take_configured_program(self) -> str:
+        program: Program = self.watcher.configured_program()
+        self.env = program.environ
+        return program.path
 
     def spawn(self) -> None:
         """Start the process, and keep the reason where that fails.
@@ -84,7 +90,8 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
     control: ChildControl
     family: Family
     files: tuple[int, int]
-    configured_argv: Callable[[], list[str]]
+    configured_program: Callable[[], Program]
+    configured_args: list[str]
     configured_cmd: str
     configured_command: str
     stdin_is_null: bool

@@ -97,7 +97,7 @@ def test_who_speaks_stays_and_a_newcomer_is_told_why_it_cannot(
         "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
     )
-    clients = []
+    clients: list[RawClient] = []
     with contextlib.suppress(InvalidStatus):
         while len(clients) < FILES:
             clients.append(client(path, crowd))

@@ -17,6 +17,8 @@ from tests.conftest import MakeBox
 from tests.integration.test_stock_circusd import CIRCUSD
 from tests.support.daemon import CODEXD, DaemonBox
 from tests.support.faults import lives, runtime_dir
+from tests.support.npm import NpmPackage
+from tests.support.stub import STUB
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -136,4 +138,23 @@ def test_open_files_are_as_set_or_as_the_starter_has_them(
 ) -> None:
     box = make_box(*flags(f"--child-nofile={setting}"))
     assert start(box, *CODEXD, "start", *box.flags)["nofile"] == nofile
+    box.stop_cleanly()
+
+
+def test_behind_npms_codex_the_native_binary_is_started(make_box: MakeBox) -> None:
+    box = make_box()
+    binary = f'#!/bin/sh\nenv >environ\nexec "{sys.executable}" -IS "{STUB}" "$@"\n'
+    npm = NpmPackage(box.root / "npm", binary, platform=sys.platform, machine=os.uname().machine)
+    box.env["PATH"] = f"{npm.command.parent}:{box.env['PATH']}"
+    box.start()
+    environ = (box.root / "environ").read_text("utf-8").splitlines()
+    assert f"CODEX_MANAGED_PACKAGE_ROOT={npm.package}" in environ
+    assert "CODEX_MANAGED_BY_NPM=1" in environ
+    child = box.child()
+    assert child is not None
+    assert child["command"] == "codex"
+    # An upgrade of the package is seen, though the file on PATH is the same.
+    npm.binary.rename(npm.binary.with_suffix(".old"))
+    npm.write(npm.binary, binary)
+    assert f"{npm.binary} on disk is not the one that runs" in box.run("status").stdout
     box.stop_cleanly()
