@@ -298,6 +298,13 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     child_nofile: Annotated[
         int, _number(65_536, "Open files the child may have; 0: what its starter has.")
     ]
+    server_max_memory_mb: Annotated[
+        int,
+        _number(
+            0,
+            "Replace the server once it has more resident memory (MiB) and no turn runs; 0: never.",
+        ),
+    ]
     hub_backlog_bytes: Annotated[
         int, _number(67_108_864, "Unread bytes after which a client is cut off.")
     ]

@@ -150,6 +150,13 @@ class Exchange:
         self._send = send
         self._do(self._hub.child_ready(initialize_result, same_child=same_child, child_pid=pid))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for anything of the child. Unknown is not idle."""
+        counts = self._hub.snapshot()
+        waiting = ("runningTurns", "waitingApprovals", "waitingRequests")
+        return counts["server"] == "up" and not any(counts[name] for name in waiting)
+
     def drain(self) -> None:
         """The child is to end once its turns have."""
         self._hub.drain()

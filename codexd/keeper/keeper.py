@@ -15,6 +15,7 @@ from codexd.child import steps as supervision
 from codexd.child.steps import Step
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
+from codexd.keeper.appetite import LOOK_S, Appetite
 from codexd.keeper.circusd import WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Conversation
 from codexd.keeper.health import Health
@@ -57,6 +58,9 @@ class Keeper:
             on_stdout=self._conversation.feed if speaks_stdio else None,
             is_talk=lambda: speaks_stdio and self._conversation.is_ready,
         )
+        self._appetite = Appetite(
+            config.policy.server_max_memory_mb << 20, self._recorder.event, self._recycle
+        )
         self._health = Health(config, self._conversation, self._unhealthy, self._healthy)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,6 +77,8 @@ class Keeper:
         self._spawn(self._every(_RECONCILE_S, self.reconcile))
         self._spawn(self._every(_TICK_S, self._tick))
         self._spawn(self._health.run())
+        if self._config.server.child_strategy == "spawn":
+            self._spawn(self._every(LOOK_S, self._look_at_appetite))
 
     def _begin(self, daemon_pid: int) -> None:
         """Under a stock circusd nobody has recorded the daemon's start before."""
@@ -125,6 +131,14 @@ class Keeper:
         self._memory.events.tick()
         self._outputs.tick()
         self._exchange.tick()
+
+    def _look_at_appetite(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._appetite.look(self._recorder.child.pid, is_idle=self._exchange.is_idle, now=now)
+
+    def _recycle(self) -> None:
+        # A turn that begins in this moment may end first, as at any restart.
+        self._spawn(self._call("restart"))
 
     # -- what circus says --------------------------------------------------------------------
 

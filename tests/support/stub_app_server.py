@@ -76,6 +76,10 @@ class Stub:
             os.execv(sys.executable, [sys.executable, "-ISc", "import signal; signal.pause()"])
         os.write(2, f"grandchild {pid}\n".encode())
 
+    def do_eat(self, mebibytes: str) -> None:
+        """Have so much memory."""
+        self.eaten = b"x" * (int(mebibytes) << 20)
+
     def do_helper(self, _: str) -> None:
         """As codex does with an MCP server: one in a group of its own, which is hard to end."""
         pid = os.fork()
