@@ -34,7 +34,7 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
         if config is not None and not prepare(config):
             raise SystemExit(1)
         raise_own_limit()
-        signals.keep_ignored()
+        signals.settle()
         bind(arbiter)
         if config is not None and config.server.child_strategy == "external":
             arbiter.loop.add_callback(attend, arbiter, config, lambda: None)

@@ -21,10 +21,15 @@ ENDING: Final = (
 )
 
 
-def keep_ignored() -> None:
-    """Ignore again what was ignored at the start, whoever has put a handler in place since."""
+def settle() -> None:
+    """Hear what ends codexd, and that a child died, and nothing that was ignored at the start.
+
+    Whoever has put a handler in place for that since, or started this process with signals
+    blocked: one that is blocked would be heard never.
+    """
     for signum in IGNORED_AT_START:
         signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGCHLD})
 
 
 def reset_all() -> None:

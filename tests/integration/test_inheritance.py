@@ -45,9 +45,9 @@ signal.pause()
 # The starter: a shell with `nohup`, in the background of a script, with everything odd.
 STARTER = r"""
 import os, resource, signal, sys
-for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
-    signal.signal(signum, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGWINCH})
+for name in ("HUP", "INT", "QUIT", "USR1", "CHLD"):
+    signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGTERM, signal.SIGCHLD})
 os.umask(0o027)
 os.nice(3)
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, 4000))
