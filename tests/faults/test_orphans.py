@@ -19,8 +19,10 @@ from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.platform.process import ProcessId
 from tests.conftest import MakeBox
+from tests.support.client import AppClient
 from tests.support.daemon import DaemonBox
 from tests.support.faults import check_sound, freeze, lives, wait_gone, wait_stderr
+from tests.support.model import ModelServer, Reply
 from tests.support.stub import stub_flags
 from tests.support.waiting import eventually
 
@@ -214,3 +216,53 @@ def test_what_outlives_server_daemon_and_plugin_is_told_and_ended_by_the_next_st
     check_sound(box, other_than=pid)
     assert not lives(helper)
     assert f"ending what an earlier server left behind: {helper}" in box.errors()
+
+
+@linux_only
+@pytest.mark.real
+def test_what_a_turn_runs_ends_with_the_server_and_a_job_that_it_cast_off_does_not(
+    make_box: MakeBox,
+) -> None:
+    """How codex 0.163 starts commands: a session for each, that it ends with the command."""
+    box = make_box()
+    job, work = box.root / "job", box.root / "work"
+    cast_off = f"setsid sh -c 'echo $$ >{job}; exec sleep 600' >/dev/null 2>&1 </dev/null & echo ok"
+    # Two of them: codex itself ends the first, which leads the session.
+    stubborn = f"sh -c 'trap \"\" TERM HUP; echo $$ >{work}; sleep 600; echo late'; echo"
+    model = ModelServer()
+    try:
+        model.write_config(
+            box.codex_home, approval_policy='"never"', sandbox_mode='"danger-full-access"'
+        )
+        box.start()
+        client = AppClient(box.config.runtime.hub_socket_path)
+        thread = client.start_thread()
+        for command in (cast_off, stubborn):
+            model.queue.append(Reply(call=("exec_command", {"cmd": command})))
+        client.start_turn(thread)
+        pids = [
+            eventually(lambda file=file: _number_in(file), what=f"{file.name}")
+            for file in (job, work)
+        ]
+        path = family.path_of(box.config)
+        eventually(
+            lambda: [left.pid for left in family.survivors(path) if left.pid == pids[1]],
+            what="the command on record",
+        )
+        old = box.wait_ready()["pid"]
+        os.kill(old, signal.SIGKILL)
+        check_sound(box, other_than=old)
+        assert [lives(pid) for pid in pids] == [True, False]
+        box.note_processes()
+        assert box.stop() == 0
+        assert lives(pids[0])
+    finally:
+        model.close()
+        for pid in filter(None, map(_number_in, (job, work))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _number_in(file: Path) -> int | None:
+    text = file.read_text() if file.exists() else ""
+    return int(text) if text.endswith("\n") else None

@@ -124,6 +124,7 @@ def test_the_child_gets_what_its_starter_has_and_what_is_the_daemons_stays_there
         for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             process.send_signal(signum)
     assert plugin.cwd() == "/"
+    assert not Path(f"/proc/{plugin.pid}/fd/50").exists()
     assert box.run("ctl", "status").returncode == 0
     assert lives(daemon.pid)
     assert lives(plugin.pid)
