@@ -31,6 +31,8 @@ from codexd.platform.process import Glimpse, ProcessId, is_alive, look_at
 _GRACE_S: Final = 0.1
 _KILL_S: Final = 1.0
 _POLL_S: Final = 0.002
+# How long the shell of a command may take to notice that the server is dead.
+_LEADER_S: Final = 0.02
 # Whoever is ended may leave children of its own.
 _ROUNDS: Final = 5
 
@@ -77,12 +79,22 @@ class Family:
         self._supervised = supervised
         self._adopts = adopts
         self._members: dict[int, ProcessId] = {}
+        # Children whose family could not be looked at when they died, and who was in it.
+        self._owed: dict[int, dict[int, ProcessId]] = {}
         self._saved: list[ProcessId] | None = None
         # Who has nothing to do with the child, and so is not looked at again.
         self._others = set(psutil.pids())
 
     def look(self, child: int) -> None:
         """Note who descends from ``child`` now, if it lives."""
+        # Where nobody can look, for no file can be opened: a second later.
+        with contextlib.suppress(OSError):
+            for dead, members in list(self._owed.items()):
+                self._end_family(dead, members, late=True)
+                del self._owed[dead]
+            self._note(child)
+
+    def _note(self, child: int) -> None:
         seen = self._look_at_all()
         if look_at(child) is None:
             # It died, and its children are orphans already: what was seen before counts.
@@ -97,32 +109,54 @@ class Family:
 
     def end(self, child: int) -> None:
         """End whoever belonged to ``child``, which is dead and reaped."""
-        for _ in range(_ROUNDS):
-            left = self._left_by(child)
-            if not left:
-                break
-            end_all(left)
-        self._members = {}
-        self._save()
+        members, self._members = self._members, {}
+        try:
+            self._end_family(child, members, late=False)
+        except OSError:
+            self._owed[child] = members
+        else:
+            self._save()
 
-    def _left_by(self, child: int) -> list[ProcessId]:
+    def _end_family(self, child: int, members: dict[int, ProcessId], *, late: bool) -> None:
         seen = self._look_at_all()
+        deadline = time.monotonic() + _LEADER_S
+        while not late and self._new_leaders(seen) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            seen = self._look_at_all()
+        for _ in range(_ROUNDS):
+            own = self._own(seen, child, members, late=late)
+            if not own:
+                break
+            end_all(own)
+            seen = self._look_at_all()
+
+    def _own(
+        self, seen: dict[int, Glimpse], child: int, members: dict[int, ProcessId], *, late: bool
+    ) -> list[ProcessId]:
+        """Who among ``seen`` belonged to the dead ``child``, or descends from one that did."""
         own = {
             pid
             for pid, found in seen.items()
             if found.session == child
-            or self._members.get(pid) == found.id
-            or (self._is_orphan(found) and found.session != pid)
+            or members.get(pid) == found.id
+            # Later it may have to do with the next child.
+            or (not late and self._is_new_orphan(found) and found.session != pid)
         }
         return [seen[pid].id for pid in _descendants(own, seen) if pid in seen and pid != child]
 
-    def _is_orphan(self, found: Glimpse) -> bool:
-        """Whether it came to this process since the last look, most likely just now.
-
-        The leader of a session is no proof: one that the server itself had is ended by the end
-        of its terminal or its parent-death signal, another was cast off within the second.
-        """
+    def _is_new_orphan(self, found: Glimpse) -> bool:
+        """Whether it came to this process since the last look, most likely just now."""
         return self._adopts and found.parent == os.getpid()
+
+    def _new_leaders(self, seen: dict[int, Glimpse]) -> bool:
+        """Whether there are new orphans that lead a session.
+
+        Either the shell of a command that ran, which is about to be ended by its parent-death
+        signal and will leave orphans, or a job that was cast off within the second, which stays.
+        """
+        return any(
+            self._is_new_orphan(found) and found.session == pid for pid, found in seen.items()
+        )
 
     def _look_at_all(self) -> dict[int, Glimpse]:
         pids = set(psutil.pids())

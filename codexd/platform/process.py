@@ -37,18 +37,44 @@ class Glimpse(msgspec.Struct, frozen=True):
 
 
 def identify(pid: int) -> ProcessId | None:
-    """The process that ``pid`` stands for now, or None if there is none (or only a zombie)."""
-    glimpse = look_at(pid)
-    return None if glimpse is None else glimpse.id
+    """The process that ``pid`` stands for now, or None if there is none (or only a zombie).
+
+    None also where nobody can tell, for no file can be opened.
+    """
+    with contextlib.suppress(OSError):
+        glimpse = look_at(pid)
+        return None if glimpse is None else glimpse.id
+    return None
 
 
 def is_alive(process: ProcessId | None) -> bool:
     """Whether that very process still runs; a zombie does not."""
-    return process is not None and identify(process.pid) == process
+    if process is None:
+        return False
+    try:
+        glimpse = look_at(process.pid)
+    except OSError:
+        # Not to be able to look is no sign of death.
+        return _exists(process.pid)
+    return glimpse is not None and glimpse.id == process
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def look_at(pid: int) -> Glimpse | None:
-    """What the kernel says of ``pid``; None if there is no such process (or only a zombie)."""
+    """What the kernel says of ``pid``; None if there is no such process (or only a zombie).
+
+    Raises:
+        OSError: nobody can tell, for no file can be opened.
+    """
     return _linux_glimpse(pid) if sys.platform == "linux" else _darwin_glimpse(pid)
 
 
@@ -57,7 +83,7 @@ def _linux_glimpse(pid: int) -> Glimpse | None:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     if not fields or fields[0] in (b"Z", b"X"):
         return None

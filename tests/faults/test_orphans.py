@@ -240,10 +240,8 @@ def test_what_a_turn_runs_ends_with_the_server_and_a_job_that_it_cast_off_does_n
         for command in (cast_off, stubborn):
             model.queue.append(Reply(call=("exec_command", {"cmd": command})))
         client.start_turn(thread)
-        pids = [
-            eventually(lambda file=file: _number_in(file), what=f"{file.name}")
-            for file in (job, work)
-        ]
+        eventually(lambda: _number_in(job) and _number_in(work), what="both processes")
+        pids = [_number_in(job) or 0, _number_in(work) or 0]
         path = family.path_of(box.config)
         eventually(
             lambda: [left.pid for left in family.survivors(path) if left.pid == pids[1]],

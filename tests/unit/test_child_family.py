@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from codexd.child.family import Family, end_survivors, survivors
 from codexd.encoding import encode_json
 from codexd.platform.process import ProcessId, identify
 from tests.support.faults import lives, wait_gone
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux")
 
@@ -162,9 +164,11 @@ def test_without_its_supervisor_what_is_on_record_is_ended(record: Path) -> None
         scene.process.wait()
         wait_gone(scene.pids["server"])
         left = {"mcp", "mcp_helper", "command"}
-        assert {process.pid for process in survivors(str(record))} == {
-            scene.pids[name] for name in left
-        }
+        pids = {scene.pids[name] for name in left}
+        # The shell of the command has yet to end.
+        eventually(
+            lambda: {process.pid for process in survivors(str(record))} == pids, what="orphans"
+        )
         told: list[str] = []
         end_survivors(str(record), told.append)
         assert scene.living() & left == set()
@@ -219,3 +223,46 @@ def test_nobody_to_end_takes_no_time(record: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(time, "sleep", slept.append)
     its.end(server.pid)
     assert slept == []
+
+
+def test_whoever_could_not_be_looked_at_is_ended_later(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    its = Family(str(record), lambda: (), adopts=False)
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(); input()"
+    with (
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as next_server,
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"import subprocess, sys; subprocess.run({SELF} + [{stubborn!r}])",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        ) as server,
+    ):
+        assert server.stdout is not None
+        server.stdout.readline()
+        (child,) = psutil.Process(server.pid).children()
+        its.look(server.pid)
+        server.kill()
+        server.wait()
+        with monkeypatch.context() as short:
+            short.setattr(psutil, "pids", no_file)
+            its.end(server.pid)
+            its.look(next_server.pid)
+        assert lives(child.pid)
+        assert [left.pid for left in survivors(str(record))] == [child.pid]
+        its.look(next_server.pid)
+        wait_gone(child.pid)
+        assert survivors(str(record)) == []
+        next_server.communicate()
+
+
+SELF = [sys.executable, "-c"]
+
+
+def no_file() -> list[int]:
+    raise OSError(errno.EMFILE, "Too many open files")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
@@ -140,3 +141,16 @@ def test_the_rest_of_a_group_is_ended_only_if_it_bears_the_mark(group: Group) ->
     wait_gone(group.member.pid)
     # There is no such group any more.
     end_marked_group(group.id.pid, MARK)
+
+
+def test_not_to_be_able_to_look_is_no_sign_of_death(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file(_pid: int) -> Glimpse | None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(process, "look_at", no_file)
+    assert is_alive(group.id)
+    assert identify(group.id.pid) is None
+    group.kill_leader()
+    assert not is_alive(group.id)
