@@ -8,7 +8,7 @@ while nothing runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import psutil
@@ -38,6 +38,12 @@ def read_usage(pid: int) -> Usage | None:
         return Usage(process.memory_info().rss, times.user + times.system)
     except psutil.Error:
         return None
+
+
+def is_idle(counts: Mapping[str, Any]) -> bool:
+    """Whether the hub's counts say that nobody waits for the child. Unknown is not idle."""
+    waiting = ("runningTurns", "waitingApprovals", "waitingRequests")
+    return counts.get("server") == "up" and all(counts.get(name) == 0 for name in waiting)
 
 
 class Appetite:

@@ -24,6 +24,7 @@ from codexd.hub.hub import (
     ToClient,
 )
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
+from codexd.keeper.appetite import is_idle
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Memory
@@ -152,10 +153,8 @@ class Exchange:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits for anything of the child. Unknown is not idle."""
-        counts = self._hub.snapshot()
-        waiting = ("runningTurns", "waitingApprovals", "waitingRequests")
-        return counts["server"] == "up" and not any(counts[name] for name in waiting)
+        """Whether nobody waits for anything of the child."""
+        return is_idle(self._hub.snapshot())
 
     def drain(self) -> None:
         """The child is to end once its turns have."""

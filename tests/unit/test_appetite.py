@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from codexd.contracts import EventLevel
-from codexd.keeper.appetite import Appetite, Usage, read_usage
+from codexd.keeper.appetite import Appetite, Usage, is_idle, read_usage
 
 MIB = 1 << 20
 
@@ -92,6 +92,32 @@ def test_one_that_has_something_to_do_or_rests_is_not_told() -> None:
         busy(table, begin, begin + 590, share=1.0)
         table.look(begin + 595, is_idle=False)
     assert table.events == []
+
+
+IDLE = {
+    "server": "up",
+    "runningTurns": 0,
+    "waitingApprovals": 0,
+    "waitingRequests": 0,
+    "clients": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted"),
+    [
+        (IDLE, True),
+        ({**IDLE, "runningTurns": 1}, False),
+        ({**IDLE, "waitingApprovals": 1}, False),
+        ({**IDLE, "waitingRequests": 1}, False),
+        ({**IDLE, "runningTurns": None}, False),
+        ({**IDLE, "server": "away"}, False),
+        ({**IDLE, "server": "recovering"}, False),
+        ({}, False),
+    ],
+)
+def test_unknown_is_not_idle(counts: dict[str, Any], wanted: bool) -> None:
+    assert is_idle(counts) is wanted
 
 
 def test_what_the_kernel_says() -> None:

@@ -135,3 +135,8 @@ def test_unquote_reads_what_systemd_documents() -> None:
         unquote('"50%"')
     with pytest.raises(AssertionError):
         unquote('"a" b')
+
+
+def test_no_limit_of_open_files_is_set_where_the_starters_is_to_stay() -> None:
+    unit = parse(render_systemd(resolve({"child_nofile": "0"}, {}, cwd="/repo"), home="/home/u"))
+    assert "LimitNOFILE" not in unit
