@@ -38,7 +38,7 @@ def generations(runtime_dir: str) -> list[int]:
         names = os.listdir(io_dir(runtime_dir))
     except OSError:
         return []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def remove(runtime_dir: str, generation: int) -> None:

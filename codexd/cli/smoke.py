@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from codexd.cli.options import CliError, config_options, json_option
+from codexd.cli.options import CliError, config_options, json_option, run_once_ignored
 from codexd.cli.status import status_document, status_line
 from codexd.client.live import look
 from codexd.config import Config, resolve, setting_texts
@@ -32,6 +32,7 @@ print("codexd smoke done", flush=True)
 
 
 @click.command("smoke")
+@run_once_ignored
 @json_option
 @config_options
 def smoke(config: Config, as_json: bool) -> None:

@@ -11,6 +11,7 @@ import click
 
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
+from codexd.cli.streams import discard_stdout
 from codexd.config import Config, setting_texts
 from codexd.settings import SETTINGS
 
@@ -38,10 +39,14 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     from codexd.supervisor.readiness import Outcome
 
     def announce(outcome: Outcome) -> None:
-        if outcome.kind == "failed":
-            click.echo(f"codexd: the server is not ready yet: {outcome.reason}", err=True)
-        if not run_once:
-            print_status(config, as_json=as_json)
+        try:
+            if outcome.kind == "failed":
+                click.echo(f"codexd: the server is not ready yet: {outcome.reason}", err=True)
+            if not run_once:
+                print_status(config, as_json=as_json)
+        except OSError:
+            # The server is wanted more than the line about it.
+            discard_stdout()
 
     daemon = Daemon(config, announce)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from codexd.cli.options import config_options, json_option
+from codexd.cli.options import config_options, json_option, run_once_ignored
 from codexd.client.live import Live, look
 from codexd.config import Config
 from codexd.encoding import encode_json
@@ -17,6 +17,7 @@ from codexd.store.snapshot import Snapshot, read_snapshot
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
+@run_once_ignored
 @json_option
 @config_options
 def status(config: Config, check: bool, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from codexd.config import Config
 from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
+from codexd.eventlog.types import PROTOCOL
 
 Stream = Literal["stdout", "stderr"]
 Record = Callable[[EventLevel, str, str, dict[str, object]], None]
@@ -128,7 +129,7 @@ class StreamLog:
         level: EventLevel = "warn" if self.stream == "stderr" else "info"
         # What goes between server and clients (prompts, answers) is not for the event log.
         is_secret = self._on_data is not None and (self._is_talk() or "{" in burst.preview)
-        message = f"{self.stream}: {'(protocol messages)' if is_secret else burst.preview}"
+        message = f"{self.stream}: {PROTOCOL if is_secret else burst.preview}"
         self._record(level, f"child.{self.stream}", message, burst.detail(self.stream))
 
     def _tell_lost(self, count: int) -> None:
