@@ -9,6 +9,7 @@ import click
 
 from codexd.cli.drain import running_daemon
 from codexd.cli.options import config_options
+from codexd.client.owner import check_owner
 from codexd.config import Config
 
 
@@ -24,6 +25,7 @@ def ctl(config: Config, arguments: tuple[str, ...]) -> None:
     runtime = config.runtime
     endpoint = runtime.circus_pubsub_endpoint if "listen" in arguments else runtime.circus_endpoint
     if arguments and "--help" not in arguments:
+        check_owner(config)
         running_daemon(config)
     code = "from circus.circusctl import main; main()"
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, "--endpoint", endpoint, *arguments])

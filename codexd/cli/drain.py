@@ -10,6 +10,7 @@ import click
 from codexd.cli.options import CliError
 from codexd.client.circus import set_grace
 from codexd.client.http import ask_hub
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
 from codexd.platform.process import ProcessId
@@ -38,6 +39,7 @@ def drain_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def running_daemon(config: Config) -> ProcessId:
+    check_owner(config, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         raise CliError(f"No codexd runs on {config.paths.state_dir}: start it with `codexd start`.")

@@ -11,6 +11,7 @@ import msgspec
 
 from codexd.cli.options import BadValue, Count, config_options, json_option
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.contracts import Event, EventLevel
 from codexd.eventlog.reader import events_with, follow_events, read_events
@@ -51,6 +52,7 @@ def events(
     Events that only tell that server and clients have talked (child.stdout on a stdio endpoint)
     are left out unless --all, --type or --json asks for them.
     """
+    check_owner(config, root_may=True)
     path = config.paths.structured_event_log_path
     _check_types(path, types)
     without = None if everything or as_json or types else is_protocol

@@ -8,6 +8,7 @@ import click
 
 from codexd.cli.options import Count, config_options
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.eventlog.bytes_reader import read_bytes
 
@@ -19,6 +20,7 @@ from codexd.eventlog.bytes_reader import read_bytes
 @config_options
 def logs(config: Config, stream: str, lines: int | None, follow: bool) -> None:
     """Print what the server wrote, byte for byte, over rotated logs."""
+    check_owner(config, root_may=True)
     paths = config.paths
     path = paths.stdout_log_path if stream == "stdout" else paths.stderr_log_path
     if follow:

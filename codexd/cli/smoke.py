@@ -158,7 +158,7 @@ def _report(config: Config, snapshot: Snapshot, checks: list[SmokeCheck], as_jso
     if as_json:
         document: dict[str, Any] = {
             "checks": checks,
-            "snapshot": status_document(config, snapshot, live),
+            "snapshot": status_document(snapshot, live),
         }
         click.echo(msgspec.json.format(encode_json(document)))
         return
@@ -166,4 +166,4 @@ def _report(config: Config, snapshot: Snapshot, checks: list[SmokeCheck], as_jso
     click.echo(f"smoke daemon={identity.daemon_id if identity else 'none'}")
     for check in checks:
         click.echo(f"- {check.status} {check.name}: {check.detail}")
-    click.echo(status_line(config, snapshot, live))
+    click.echo(status_line(snapshot, live))

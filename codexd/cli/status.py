@@ -10,6 +10,7 @@ import msgspec
 
 from codexd.cli.options import config_options, json_option, run_once_ignored
 from codexd.client.live import Live, look
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.encoding import encode_json
 from codexd.store.snapshot import Snapshot, read_snapshot
@@ -29,20 +30,21 @@ def status(config: Config, check: bool, as_json: bool) -> None:
 
 def print_status(config: Config, *, as_json: bool) -> Live:
     """Print the status; returns what was found."""
+    check_owner(config, root_may=True)
     snapshot = read_snapshot(config)
     live = look(config, snapshot.daemon)
     if as_json:
-        text = msgspec.json.format(encode_json(status_document(config, snapshot, live)))
+        text = msgspec.json.format(encode_json(status_document(snapshot, live)))
         click.echo(text)
     else:
-        click.echo(status_line(config, snapshot, live))
+        click.echo(status_line(snapshot, live))
     return live
 
 
-def status_document(config: Config, snapshot: Snapshot, live: Live) -> dict[str, Any]:
+def status_document(snapshot: Snapshot, live: Live) -> dict[str, Any]:
     """`status --json`."""
     return {
-        "config": config,
+        "config": live.config,
         "identity": snapshot.identity,
         "daemon": live.daemon,
         "sessionRegistry": snapshot.sessions,
@@ -51,9 +53,9 @@ def status_document(config: Config, snapshot: Snapshot, live: Live) -> dict[str,
     }
 
 
-def status_line(config: Config, snapshot: Snapshot, live: Live) -> str:
+def status_line(snapshot: Snapshot, live: Live) -> str:
     """`status`."""
-    identity = snapshot.identity
+    config, identity = live.config, snapshot.identity
     pairs = {
         "identity": identity.daemon_id if identity else "none",
         "node": identity.node_id if identity else config.node_id,
@@ -62,7 +64,7 @@ def status_line(config: Config, snapshot: Snapshot, live: Live) -> str:
         "strategy": config.server.child_strategy,
         "mode": config.server.mode,
         "endpoint": config.server.endpoint,
-        "sessions": len(snapshot.sessions.sessions),
+        "sessions": sum(entry.status == "active" for entry in snapshot.sessions.sessions),
         "recent_events": len(snapshot.recent.events),
         "logs_dir": config.paths.logs_dir,
         "state_dir": config.paths.state_dir,

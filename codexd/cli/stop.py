@@ -10,6 +10,7 @@ import click
 
 from codexd.cli.drain import MARGIN_S, drain_options, prepare_drain, wait_for
 from codexd.cli.options import config_options
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
 from codexd.platform.process import is_alive
@@ -23,6 +24,7 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
 
     Running turns may end first: the server gets SIGTERM and finishes them.
     """
+    check_owner(config, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         click.echo("codexd is not running")

@@ -10,15 +10,21 @@ from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.child.command import executable_identity
 from codexd.client.http import ask_hub
+from codexd.client.owner import belongs_to, foreign_owner
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
 from codexd.platform import lock
 from codexd.platform.process import is_alive
+from codexd.settings_ini import read_ini
 
 
 class Live(msgspec.Struct, kw_only=True):
-    """``daemon`` is the record with every claim taken back that no process bears out."""
+    """``daemon`` is the record with every claim taken back that no process bears out.
 
+    ``config`` is that of the daemon that runs, whatever this process was told.
+    """
+
+    config: Config
     daemon: DaemonState
     details: dict[str, Any]
     remarks: list[str]
@@ -50,6 +56,9 @@ def look(config: Config, recorded: DaemonState) -> Live:
             f"codexd: what an earlier server started lives without it (pid {pids}); "
             "the next `codexd start` ends it."
         )
+    owner = foreign_owner(config) if holder else None
+    if owner is not None:
+        remarks.append(f"codexd: {belongs_to(config, owner)}")
     details = {
         "daemonAlive": holder is not None,
         "daemonPid": holder.pid if holder else None,
@@ -62,7 +71,30 @@ def look(config: Config, recorded: DaemonState) -> Live:
     up = daemon.started and (
         daemon.child.ready or (daemon.child.mode == "exec" and daemon.child.status == "running")
     )
-    return Live(daemon=daemon, details=details, remarks=remarks, up=up)
+    if holder is not None:
+        config = running_config(config, recorded, holder.pid)
+    return Live(config=config, daemon=daemon, details=details, remarks=remarks, up=up)
+
+
+def running_config(config: Config, recorded: DaemonState, pid: int) -> Config:
+    """The configuration of the daemon ``pid`` that ``config`` led to.
+
+    What this process was told beyond that (its environment, its flags) says nothing of a daemon
+    that was started elsewhere.
+    """
+    found = read_ini(config.runtime.circus_ini_path)
+    if found is not None and found.paths.state_dir == config.paths.state_dir:
+        config = found
+    if recorded.pid != pid:
+        return config
+    # Under a stock circusd the ini may lie anywhere, and an older one here.
+    child = recorded.child
+    told = {
+        "mode": child.mode,
+        "endpoint": child.endpoint,
+        "child_strategy": child.strategy,
+    }
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **told))
 
 
 def _believe(
