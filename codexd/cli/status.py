@@ -36,9 +36,33 @@ def print_status(config: Config, *, as_json: bool) -> Live:
     if as_json:
         text = msgspec.json.format(encode_json(status_document(snapshot, live)))
         click.echo(text)
-    else:
-        click.echo(status_line(snapshot, live))
+        return live
+    click.echo(status_line(snapshot, live))
+    if sys.stdout.isatty():
+        for note in notes(live):
+            click.echo(f"codexd: {note}")
     return live
+
+
+def notes(live: Live) -> list[str]:
+    """What people want to know beside the line, a sentence each."""
+    child, found = live.daemon.child, []
+    if child.last_error and not child.ready:
+        found.append(child.last_error)
+    if child.status == "running" and child.mode == "app-server" and not child.ready:
+        found.append(f"the server has not answered yet on {live.config.server.endpoint}")
+    health = live.details["health"]
+    if health is not None and health["misses"]:
+        found.append(
+            f"the server has missed {health['misses']} health checks; "
+            f"it last answered at {health['lastAnswerAt']}"
+        )
+    account = live.details["account"]
+    if account is not None and account["required"] and not account["loggedIn"]:
+        found.append(
+            "the server is not logged in: run `codex login`, then `codexd restart --when-idle`"
+        )
+    return found
 
 
 def status_document(snapshot: Snapshot, live: Live) -> dict[str, Any]:

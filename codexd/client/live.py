@@ -59,6 +59,7 @@ def look(config: Config, recorded: DaemonState) -> Live:
     owner = foreign_owner(config) if holder else None
     if owner is not None:
         remarks.append(f"codexd: {belongs_to(config, owner)}")
+    hub = ask_hub(config) if holder else None
     details = {
         "daemonAlive": holder is not None,
         "daemonPid": holder.pid if holder else None,
@@ -66,7 +67,9 @@ def look(config: Config, recorded: DaemonState) -> Live:
         "childPid": supervised.child.pid if child_alive and supervised.child else None,
         "leftPids": [process.pid for process in left],
         "binaryChanged": changed,
-        "hub": ask_hub(config) if holder else None,
+        "hub": hub,
+        "health": _part(hub, "health"),
+        "account": _part(hub, "account"),
     }
     up = daemon.started and (
         daemon.child.ready or (daemon.child.mode == "exec" and daemon.child.status == "running")
@@ -74,6 +77,11 @@ def look(config: Config, recorded: DaemonState) -> Live:
     if holder is not None:
         config = running_config(config, recorded, holder.pid)
     return Live(config=config, daemon=daemon, details=details, remarks=remarks, up=up)
+
+
+def _part(hub: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
+    part = hub.get(name) if hub is not None else None
+    return part if isinstance(part, dict) else None
 
 
 def running_config(config: Config, recorded: DaemonState, pid: int) -> Config:

@@ -20,6 +20,7 @@ TYPES: Final = (
     "child.stdout",
     "child.stopped",
     "child.unhealthy",
+    "child.waiting",
     "client.connected",
     "client.cut",
     "client.disconnected",

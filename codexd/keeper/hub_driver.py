@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -37,7 +38,10 @@ _HEAL_S = 1.0
 class Exchange:
     """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`."""
 
-    def __init__(self, config: Config, memory: Memory) -> None:
+    def __init__(
+        self, config: Config, memory: Memory, more_status: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._more_status = more_status
         self._config = config
         self._memory = memory
         policy = config.policy
@@ -200,5 +204,6 @@ class Exchange:
 
     def _status(self) -> bytes:
         child = self._memory.recorder.child
-        document = {"ready": child.ready, "childPid": child.pid, **self._hub.snapshot()}
+        told = {**self._hub.snapshot(), **self._more_status()}
+        document = {"ready": child.ready, "childPid": child.pid, **told}
         return msgspec.json.encode(document) + b"\n"

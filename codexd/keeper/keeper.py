@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+import time
 from typing import Any
 
 import msgspec
@@ -13,9 +14,11 @@ import msgspec
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.child.steps import Step
+from codexd.clock import from_epoch
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
 from codexd.keeper.appetite import LOOK_S, Appetite
+from codexd.keeper.account import Account
 from codexd.keeper.circusd import WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Conversation
 from codexd.keeper.health import Health
@@ -29,6 +32,8 @@ logger = logging.getLogger("codexd")
 _RECONCILE_S = 1.0
 _TICK_S = 0.1
 _CALL_S = 5.0
+# A server boots in a tenth of this; one that takes longer may be waiting for something itself.
+_TELL_AFTER_S = 1.0
 _ENDING_POLL_S = 0.02
 
 
@@ -48,10 +53,16 @@ class Keeper:
         speaks_stdio = config.server.mode == "app-server" and config.server.endpoint.startswith(
             "stdio:"
         )
-        self._exchange = Exchange(config, memory)
+        self._exchange = Exchange(config, memory, self._status)
         self._conversation = Conversation(
-            config, self._exchange, self._became_ready, self._became_lost
+            config,
+            self._exchange,
+            self._became_ready,
+            self._became_lost,
+            on_message=lambda data: self._account.heard(data),
         )
+        self._account = Account(self._conversation.ask, self._spawn)
+        self._waits = _Waits(self._conversation)
         self._outputs = Outputs(
             config,
             self._recorder.event,
@@ -131,6 +142,11 @@ class Keeper:
         self._memory.events.tick()
         self._outputs.tick()
         self._exchange.tick()
+        awaited = self._waits.look(asyncio.get_running_loop().time())
+        if awaited is not None:
+            detail = {"pid": self._recorder.child.pid, "endpoint": awaited}
+            message = f"Waiting for the server to answer on {awaited}."
+            self._recorder.event("info", "child.waiting", message, detail)
 
     def _look_at_appetite(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -179,6 +195,8 @@ class Keeper:
             self._outputs.ended(step.generation)
             self._running = None
             self._last_end = _reason(step)
+            if step.kind == "ended":
+                step.error = self._outputs.take_last_words(step.generation)
         self._recorder.step(step)
 
     def _follow(self) -> None:
@@ -196,6 +214,7 @@ class Keeper:
     def _became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
         self._recorder.ready(detail)
         self._health.child_ready()
+        self._account.child_ready()
         if pid is not None:
             self._spawn(self._call("codexd-ready", pid=pid))
 
@@ -206,6 +225,7 @@ class Keeper:
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
             self._recorder.ready({"pid": self._recorder.child.pid})
+        self._account.tick()
 
     def _unhealthy(self, reason: str) -> None:
         self._recorder.not_ready(reason, unhealthy=True)
@@ -219,6 +239,16 @@ class Keeper:
             await self._circus.call(command, timeout_s=_CALL_S, name=WATCHER, **properties)
         except CircusError as error:
             logger.warning("%s", error)
+
+    def _status(self) -> dict[str, Any]:
+        """What `GET /v1/status` tells beside what the hub does."""
+        conversation = self._conversation
+        heard_ago = asyncio.get_running_loop().time() - conversation.last_heard
+        last_answer_at = from_epoch(time.time() - heard_ago) if conversation.last_heard else None
+        return {
+            "health": {"lastAnswerAt": last_answer_at, "misses": self._health.misses},
+            "account": self._account.status() if conversation.is_ready else None,
+        }
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -271,6 +301,24 @@ class Keeper:
         await self._conversation.close()
         await self._exchange.stop()
         self._outputs.close()
+
+
+class _Waits:
+    """Tells once of each wait for the child that has taken a while."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._told_of: float | None = None
+
+    def look(self, now: float) -> str | None:
+        """The endpoint that is waited for, where nobody was told yet."""
+        since, endpoint = self._conversation.waiting_since, self._conversation.endpoint
+        if since is None or endpoint is None or since == self._told_of:
+            return None
+        if now - since < _TELL_AFTER_S:
+            return None
+        self._told_of = since
+        return f"unix://{endpoint.path}" if endpoint.kind == "unix" else endpoint.url
 
 
 def _reason(step: Step) -> str:

@@ -22,12 +22,16 @@ from codexd.wire.lines import LineSplitter, as_line
 
 
 class StdioTransport:
-    """A transport over the pipe at ``stdin_path``; see :class:`.transport.Transport`."""
+    """A transport over the pipe at ``stdin_path``; see :class:`.transport.Transport`.
+
+    ``is_first`` says that nobody has written to the pipe before.
+    """
 
     max_message_bytes = None
 
-    def __init__(self, stdin_path: str) -> None:
+    def __init__(self, stdin_path: str, *, is_first: bool) -> None:
         self._path = stdin_path
+        self._is_first = is_first
         self._descriptor: int | None = None
         self._unsent: deque[memoryview] = deque()
         self._on_lost: OnLost = ignore_loss
@@ -48,8 +52,11 @@ class StdioTransport:
         """Open the pipe. Raises OSError if it is not there."""
         # Read-write: opening it for writing only fails while the child has not opened it.
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        # An earlier plugin may have died in the middle of a line: end it.
-        self._write(b"\n")
+        if not self._is_first:
+            # An earlier plugin may have died in the middle of a line: end it. codex notes an
+            # empty line as an error.
+            self._write(b"\n")
+        self._is_first = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the child's stdout."""

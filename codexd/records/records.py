@@ -7,13 +7,14 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from codexd.child import steps as supervision
 from codexd.clock import now_iso
 from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
-from codexd.eventlog.reader import last_number
+from codexd.eventlog.reader import events_with, last_number
 from codexd.platform.process import end_group
 from codexd.records.recorder import Recorder
 from codexd.session_id import new_session_id
@@ -69,16 +70,15 @@ class Memory:
         )
         self.recorder.session(record)
         detail = {"sessionId": record.session_id, "threadId": None}
-        self.recorder.event(
-            "info", "session.registered", f"Registered a {purpose} session.", detail
-        )
+        message = f"Registered {purpose} session {record.session_id}."
+        self.recorder.event("info", "session.registered", message, detail)
         return record.session_id
 
     def close_session(self, session_id: str) -> None:
         """Close a session."""
         self.state.close_session(session_id)
         self.recorder.event(
-            "info", "session.closed", "Closed a session.", {"sessionId": session_id}
+            "info", "session.closed", f"Closed session {session_id}.", {"sessionId": session_id}
         )
 
 
@@ -143,12 +143,22 @@ def _open(config: Config) -> Memory:
     )
     state = StateStore.open(config, recent=events.recent_record)
     events.subscribe(state.event_recorded)
-    recorder = Recorder(state, events, recorded=_newest_recorded_step(config))
+    recorder = Recorder(
+        state, events, recorded=_newest_recorded_step(config), last_end=_last_end(config)
+    )
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
     flusher.start()
     return Memory(config, state, events, recorder, flusher)
+
+
+def _last_end(config: Config) -> dict[str, Any]:
+    """The detail of the newest ``child.exited``: why that child ended is written nowhere else."""
+    for event in events_with(config.paths.structured_event_log_path, "child.exited"):
+        if event.type == "child.exited":
+            return event.detail or {}
+    return {}
 
 
 def _newest_recorded_step(config: Config) -> int:

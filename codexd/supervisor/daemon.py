@@ -22,7 +22,7 @@ from codexd.platform.notify import ServiceManager
 from codexd.records.records import Memory, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.supervisor.errors import CannotStart
-from codexd.supervisor.readiness import Outcome, wait_until_up
+from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
 
 logger = logging.getLogger("circus")
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("circus")
 class Daemon:
     """One run of the daemon in this process.
 
-    ``announce(outcome)`` is called once, when the child is up or cannot be.
+    ``announce(outcome)`` is called when the child runs, and once more when it is up or cannot be.
     """
 
     def __init__(self, config: Config, announce: Callable[[Outcome], None] | None) -> None:
@@ -127,11 +127,11 @@ class Daemon:
             await asyncio.sleep(interval_s)
 
     async def _watch(self, arbiter: Arbiter, lifetime_s: float | None) -> None:
-        outcome = await wait_until_up(self.config, os.getpid())
+        tell = self._announce or ignore
+        outcome = await wait_until_up(self.config, os.getpid(), tell)
         # Up, even if the server is not: the daemon keeps trying, and to end it would help nobody.
         self._manager.ready(outcome.reason or "ready")
-        if self._announce is not None:
-            self._announce(outcome)
+        tell(outcome)
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
             hooks.stop(arbiter)

@@ -95,7 +95,7 @@ def test_a_server_that_cannot_start_does_not_keep_the_daemon_from_being_up(
 ) -> None:
     box = make_box(*stub_flags("exit=3"), *backoff(60_000, 60_000), env=manager.variables)
     box.start(wait=False)
-    assert manager.next() == "READY=1\nSTATUS=The child ended with code 3."
+    assert manager.next() == "READY=1\nSTATUS=Child exited with code 3."
     assert box.stop() == 0
 
 

@@ -156,7 +156,7 @@ class StdioChild:
 
     def connect(self) -> tuple[Heard, StdioTransport]:
         """A new link, as a new plugin makes it."""
-        transport = StdioTransport(self.stdin_path)
+        transport = StdioTransport(self.stdin_path, is_first=True)
         loop = asyncio.get_running_loop()
         loop.add_reader(self.stdout, lambda: transport.feed(os.read(self.stdout, 1 << 16)))
         return Heard(transport), transport
