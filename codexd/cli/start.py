@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -44,15 +45,18 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     def announce(outcome: Outcome) -> None:
         nonlocal is_line_printed
         try:
-            _say(outcome, config)
+            if outcome.kind == "failed" or not run_once:
+                _say(outcome, config)
             # Who reads JSON has no ear for the word that follows: it comes once all is known.
             is_early = as_json and outcome.kind in ("running", "waiting")
             if not is_line_printed and not (is_early and expects_protocol(config)):
                 is_line_printed = True
                 print_status(config, as_json=as_json)
-        except OSError:
+        except OSError as error:
             # The server is wanted more than the line about it.
             discard_stdout()
+            with contextlib.suppress(OSError):
+                click.echo(f"codexd: the status cannot be written: {error.strerror}", err=True)
 
     daemon = Daemon(config, announce)
     try:

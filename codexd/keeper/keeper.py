@@ -17,8 +17,8 @@ from codexd.child.steps import Step
 from codexd.clock import from_epoch
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
-from codexd.keeper.appetite import LOOK_S, Appetite
 from codexd.keeper.account import Account
+from codexd.keeper.appetite import LOOK_S, Appetite
 from codexd.keeper.circusd import WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Conversation
 from codexd.keeper.health import Health
@@ -166,6 +166,9 @@ class Keeper:
             self._take(msgspec.convert(msgspec.json.decode(message), Step))
         elif action == "draining":
             self._exchange.drain()
+        elif action == "session":
+            wanted = msgspec.json.decode(message)
+            self._memory.open_session(wanted["session_id"], wanted["purpose"], wanted["metadata"])
         else:
             self.reconcile()
 

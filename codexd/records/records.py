@@ -17,7 +17,6 @@ from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
 from codexd.platform.process import end_group
 from codexd.records.recorder import Recorder
-from codexd.session_id import new_session_id
 from codexd.store.state import Flusher, StateStore
 from codexd.store.writer_lock import WriterLock
 
@@ -56,11 +55,15 @@ class Memory:
         if self.recorder.child.pid is not None:
             self.recorder.lost_with_daemon(record.last_number if until is None else until)
 
-    def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
-        """Register a session without a thread; returns its id."""
+    def open_session(
+        self, session_id: str, purpose: SessionPurpose, metadata: dict[str, str]
+    ) -> None:
+        """Register a session without a thread, unless it is there."""
+        if session_id in self.state.sessions:
+            return
         now = now_iso()
         record = SessionRecord(
-            session_id=new_session_id(),
+            session_id=session_id,
             purpose=purpose,
             endpoint=self.config.server.endpoint,
             child_pid=self.recorder.child.pid,
@@ -72,10 +75,11 @@ class Memory:
         detail = {"sessionId": record.session_id, "threadId": None}
         message = f"Registered {purpose} session {record.session_id}."
         self.recorder.event("info", "session.registered", message, detail)
-        return record.session_id
 
     def close_session(self, session_id: str) -> None:
-        """Close a session."""
+        """Close a session, if there is one."""
+        if session_id not in self.state.sessions:
+            return
         self.state.close_session(session_id)
         self.recorder.event(
             "info", "session.closed", f"Closed session {session_id}.", {"sessionId": session_id}

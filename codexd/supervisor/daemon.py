@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from circus.arbiter import Arbiter
 from circus.util import configure_logger
@@ -15,7 +16,7 @@ from codexd import runtime
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
 from codexd.circus_ext import hooks
 from codexd.config import Config
-from codexd.contracts import SessionPurpose
+from codexd.keeper.circusd import WATCHER
 from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
@@ -23,6 +24,7 @@ from codexd.records.records import Memory, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
+from codexd.supervisor.session import NewSession, register
 
 logger = logging.getLogger("circus")
 
@@ -37,6 +39,7 @@ class Daemon:
         self.config = config
         self._announce = announce
         self._manager = ServiceManager(os.environ)
+        self._session: NewSession | None = None
 
     def prepare(self) -> None:
         """Everything that can be wrong is found here, before anything runs.
@@ -101,8 +104,12 @@ class Daemon:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(render_circus_ini(self.config))
 
-    def run(self, *, lifetime_s: float | None = None) -> None:
-        """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``."""
+    def run(self, *, lifetime_s: float | None = None, session: NewSession | None = None) -> None:
+        """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``.
+
+        ``session`` is registered once the child runs.
+        """
+        self._session = session
         again = True
         while again:
             again = self._run_arbiter(lifetime_s)
@@ -114,8 +121,14 @@ class Daemon:
         arbiter = Arbiter.load_from_config(path)
         configure_logger(logging.getLogger(), "WARNING", "-")
         hooks.stop_on_signals(arbiter)
+
+        def publish(topic: str, message: dict[str, Any]) -> None:
+            arbiter.get_watcher(WATCHER).notify_event(topic, message)
+
         arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
         arbiter.loop.add_callback(self._beat)
+        if self._session is not None:
+            arbiter.loop.add_callback(register, self.config, self._session, publish)
         arbiter.start().result()
         return bool(arbiter._restarting)
 
@@ -135,11 +148,6 @@ class Daemon:
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
             hooks.stop(arbiter)
-
-    def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
-        """Register a session before circus runs; returns its id."""
-        with open_as_daemon(self.config) as memory:
-            return memory.open_session(purpose, metadata)
 
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
