@@ -15,6 +15,9 @@ from codexd.config import Config
 from codexd.encoding import encode_json
 from codexd.store.snapshot import Snapshot, read_snapshot
 
+# How long `--check` waits for a server that has just become ready.
+_CHECK_S = 1.0
+
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
@@ -23,16 +26,16 @@ from codexd.store.snapshot import Snapshot, read_snapshot
 @config_options
 def status(config: Config, check: bool, as_json: bool) -> None:
     """Tell what the daemon and its server are doing."""
-    live = print_status(config, as_json=as_json)
+    live = print_status(config, as_json=as_json, patience_s=_CHECK_S if check else 0.0)
     if check and not live.up:
         sys.exit(3)
 
 
-def print_status(config: Config, *, as_json: bool) -> Live:
+def print_status(config: Config, *, as_json: bool, patience_s: float = 0.0) -> Live:
     """Print the status; returns what was found."""
     check_owner(config, root_may=True)
     snapshot = read_snapshot(config)
-    live = look(config, snapshot.daemon)
+    live = look(config, snapshot.daemon, patience_s=patience_s)
     if as_json:
         text = msgspec.json.format(encode_json(status_document(snapshot, live)))
         click.echo(text)

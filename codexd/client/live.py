@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ from codexd.platform import lock
 from codexd.platform.process import is_alive
 from codexd.settings_ini import read_ini
 
+_POLL_S = 0.02
+
 
 class Live(msgspec.Struct, kw_only=True):
     """``daemon`` is the record with every claim taken back that no process bears out.
@@ -31,18 +34,27 @@ class Live(msgspec.Struct, kw_only=True):
     up: bool
 
 
-def look(config: Config, recorded: DaemonState) -> Live:
-    """Compare ``recorded`` with the processes there are. Changes nothing."""
+def look(config: Config, recorded: DaemonState, *, patience_s: float = 0.0) -> Live:
+    """Compare ``recorded`` with the processes there are, and ask the hub. Changes nothing.
+
+    A hub that is about to let requests through may take ``patience_s`` seconds to.
+    """
     holder = lock.living_holder(config.runtime.lock_path)
     supervised = supervision.load(supervision.path_of(config))
     child_alive = is_alive(supervised.child)
     daemon = _believe(recorded, holder is not None, supervised)
     changed = child_alive and _binary_changed(supervised)
+    hub = _ask(config, patience_s) if holder else None
     remarks = []
     if changed and supervised.executable:
         remarks.append(
             f"codexd: {supervised.executable[0]} on disk is not the one that runs: "
             "`codexd restart --when-idle` takes the new one."
+        )
+    if holder is not None and hub is None and daemon.child.status in ("running", "external"):
+        remarks.append(
+            "codexd: the hub does not answer, so no client gets in; the daemon replaces a plugin "
+            "that hangs. Its log is codexd.log."
         )
     if holder is None and child_alive and supervised.child:
         remarks.append(
@@ -71,8 +83,13 @@ def look(config: Config, recorded: DaemonState) -> Live:
         "health": _part(hub, "health"),
         "account": _part(hub, "account"),
     }
-    up = daemon.started and (
-        daemon.child.ready or (daemon.child.mode == "exec" and daemon.child.status == "running")
+    up = (
+        daemon.started
+        and hub is not None
+        and (
+            bool(hub.get("ready"))
+            or (daemon.child.mode == "exec" and daemon.child.status == "running")
+        )
     )
     if holder is not None:
         config = running_config(config, recorded, holder.pid)
@@ -103,6 +120,16 @@ def running_config(config: Config, recorded: DaemonState, pid: int) -> Config:
         "child_strategy": child.strategy,
     }
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **told))
+
+
+def _ask(config: Config, patience_s: float) -> dict[str, Any] | None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        hub = ask_hub(config)
+        is_coming = hub is not None and hub.get("server") == "recovering"
+        if not is_coming or time.monotonic() > deadline:
+            return hub
+        time.sleep(_POLL_S)
 
 
 def _believe(

@@ -22,7 +22,7 @@ from codexd.hub.actions import (
     ToClient,
 )
 from codexd.hub.clients import Client, Handles
-from codexd.hub.core import Core, HubLimits
+from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
@@ -169,6 +169,8 @@ class Hub:
         self._core.book.child_pid = child_pid
         self._away_since = None
         if not same_child:
+            # What held turns back was the end of the child before.
+            self._requests.holds_turns = False
             self._recovery.end_what_the_old_child_began()
         self._greeting.child_ready(initialize_result)
         self._recovery.begin(same_child=same_child)
@@ -177,6 +179,34 @@ class Hub:
     def drain(self) -> None:
         """The child is to end: turns that run go on, new ones wait for the next child."""
         self._requests.holds_turns = True
+
+    def undrain(self, now: float) -> list[Action]:
+        """The child is not to end after all: the turns that were held back begin."""
+        self._requests.holds_turns = False
+        if self._core.state == "up":
+            self._requests.release(now)
+        return self._core.take_actions()
+
+    @property
+    def holds_turns(self) -> bool:
+        """Whether new turns are held back."""
+        return self._requests.holds_turns
+
+    @property
+    def server(self) -> ServerState:
+        """How the child stands; see :data:`.core.ServerState`."""
+        return self._core.state
+
+    @property
+    def turns(self) -> int:
+        """How many turns run, or were sent to the child to be started."""
+        threads = self._core.threads
+
+        def is_busy(thread_id: str) -> bool:
+            thread = threads.find(thread_id)
+            return thread is not None and thread.is_busy
+
+        return threads.running_turns + self._requests.starting_turns(is_busy)
 
     def child_message(self, data: bytes, now: float) -> list[Action]:
         """The child sent a message."""

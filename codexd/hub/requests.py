@@ -59,8 +59,7 @@ class Requests:
 
     def submit(self, entry: Pending) -> None:
         """Send a client's request, now or once the child is there."""
-        is_held = self.holds_turns and entry.message.method in methods.TURN_STARTING
-        if self._core.state == "up" and not is_held:
+        if self._core.state == "up" and not self._is_held(entry):
             self._send(entry)
         else:
             self._wait(entry)
@@ -103,12 +102,24 @@ class Requests:
         return entry
 
     def release(self, now: float) -> None:
-        """The child is up: what waited is sent, in order."""
-        self.holds_turns = False
+        """The child is up: what waited is sent, in order. Turns that are held back stay so."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
         for entry in waiting:
-            entry.since = now
-            self._send(entry)
+            if self._is_held(entry):
+                self._wait(entry)
+            else:
+                entry.since = now
+                self._send(entry)
+
+    def _is_held(self, entry: Pending) -> bool:
+        return self.holds_turns and entry.message.method in methods.TURN_STARTING
+
+    def starting_turns(self, is_busy: Callable[[str], bool]) -> int:
+        """How many turns the child was asked to start on threads where none runs yet."""
+        asked = [
+            e.message for e in self._sent.values() if e.message.method in methods.TURN_STARTING
+        ]
+        return sum(not is_busy(message.params(ThreadRef).thread_id or "") for message in asked)
 
     def child_lost(self, reason: str) -> None:
         """What the child has not answered fails, or waits to be sent again."""

@@ -14,6 +14,7 @@ import msgspec
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.child.steps import Step
+from codexd.child.told import Report
 from codexd.clock import from_epoch
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
@@ -24,6 +25,7 @@ from codexd.keeper.connector import Conversation
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import Exchange
 from codexd.keeper.outputs import Outputs
+from codexd.keeper.reporter import Reporter
 from codexd.records.records import Memory
 
 logger = logging.getLogger("codexd")
@@ -35,6 +37,13 @@ _CALL_S = 5.0
 # A server boots in a tenth of this; one that takes longer may be waiting for something itself.
 _TELL_AFTER_S = 1.0
 _ENDING_POLL_S = 0.02
+
+
+class _Draining(msgspec.Struct):
+    """circusd's order: hold new turns, or let go of what is held. An older circusd says nothing."""
+
+    order: int = 0
+    holds: bool = True
 
 
 class Keeper:
@@ -53,7 +62,8 @@ class Keeper:
         speaks_stdio = config.server.mode == "app-server" and config.server.endpoint.startswith(
             "stdio:"
         )
-        self._exchange = Exchange(config, memory, self._status)
+        self._reporter = Reporter(circus, self._report, self._recorder.event)
+        self._exchange = Exchange(config, memory, self._reporter.changed, self._status)
         self._conversation = Conversation(
             config,
             self._exchange,
@@ -85,6 +95,7 @@ class Keeper:
         self.reconcile()
         if self._config.server.child_strategy == "external":
             self._conversation.child_started(0, None)
+        self._spawn(self._reporter.run())
         self._spawn(self._every(_RECONCILE_S, self.reconcile))
         self._spawn(self._every(_TICK_S, self._tick))
         self._spawn(self._health.run())
@@ -165,7 +176,8 @@ class Keeper:
         if action == "step":
             self._take(msgspec.convert(msgspec.json.decode(message), Step))
         elif action == "draining":
-            self._exchange.drain()
+            order = msgspec.json.decode(message, type=_Draining)
+            self._exchange.drain(order.order, holds=order.holds)
         elif action == "session":
             wanted = msgspec.json.decode(message)
             self._memory.open_session(wanted["session_id"], wanted["purpose"], wanted["metadata"])
@@ -211,6 +223,10 @@ class Keeper:
         if self._running is not None:
             self._conversation.child_started(*self._running)
         self._talking_to = self._running
+        self._reporter.changed()
+
+    def _report(self) -> Report:
+        return self._exchange.report(None if self._talking_to is None else self._talking_to[1])
 
     # -- what the conversation says ----------------------------------------------------------
 
@@ -225,6 +241,7 @@ class Keeper:
         self._recorder.not_ready(reason)
 
     def _healthy(self) -> None:
+        self._exchange.answered()
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
             self._recorder.ready({"pid": self._recorder.child.pid})
@@ -303,6 +320,8 @@ class Keeper:
         self.reconcile()
         await self._conversation.close()
         await self._exchange.stop()
+        # No client is left, so no turn begins any more.
+        await self._reporter.leave()
         self._outputs.close()
 
 

@@ -33,6 +33,15 @@ class ServiceManager:
         """The daemon is up; ``status`` is one line for people."""
         self._send(f"READY=1\nSTATUS={status}")
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is a manager to tell."""
+        return bool(self._address)
+
+    def status(self, status: str) -> None:
+        """How the daemon does now, in one line for people."""
+        self._send(f"STATUS={status}")
+
     def stopping(self) -> None:
         """The daemon ends."""
         self._send("STOPPING=1")

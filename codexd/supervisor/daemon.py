@@ -22,11 +22,16 @@ from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
 from codexd.records.records import Memory, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
+from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
 from codexd.supervisor.session import NewSession, register
+from codexd.supervisor.status_text import status_text
 
 logger = logging.getLogger("circus")
+
+# How often the service manager may be told something new.
+_STATUS_S = 2.0
 
 
 class Daemon:
@@ -144,12 +149,24 @@ class Daemon:
         outcome = await wait_until_up(self.config, os.getpid(), tell)
         # Up, even if the server is not: the daemon keeps trying, and to end it would help nobody.
         self._manager.ready(outcome.reason or "ready")
+        if self._manager.listens:
+            arbiter.loop.add_callback(self._tell_status, arbiter, outcome.reason or "ready")
         tell(outcome)
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
             hooks.stop(arbiter)
 
+    async def _tell_status(self, arbiter: Arbiter, told: str) -> None:
+        """Keep what the service manager shows true; ``told`` is what it shows."""
+        while not arbiter.codexd.is_over:
+            status = status_text(read_daemon(self.config.paths), arbiter.codexd.told, os.getpid())
+            if status != told:
+                told = status
+                self._manager.status(status)
+            await asyncio.sleep(_STATUS_S)
+
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
         record_end(self.config, close_session=close_session)
         runtime.leave(self.config)
+        hooks.ignore_signals()
