@@ -31,6 +31,8 @@ TYPES: Final = (
     "events.dropped",
     "hub.full",
     "hub.socket.failed",
+    "plugin.restarted",
+    "plugin.unhealthy",
     "session.closed",
     "session.lost",
     "session.recovered",

@@ -165,7 +165,7 @@ class Keeper:
 
     def _recycle(self) -> None:
         # A turn that begins in this moment may end first, as at any restart.
-        self._spawn(self._call("restart"))
+        self._spawn(self._call("codexd-restart"))
 
     # -- what circus says --------------------------------------------------------------------
 
