@@ -34,7 +34,8 @@ ServerState = Literal["away", "recovering", "up"]
 class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     """What the plugin with the pid ``plugin`` tells of the child with the pid ``child``.
 
-    ``server`` is the hub's view of the child; ``turns`` run or are being started. ``drain`` is the
+    ``server`` is the hub's view of the child; ``turns`` run or are being started, None where the
+    hub has not yet heard of all from a child that was there before it. ``drain`` is the
     number of the order that the hub follows, ``holds`` whether it keeps new turns back.
     ``acknowledged`` is the number of the last trouble with a plugin that is on record.
     ``is_leaving`` says that nothing more will be told.
@@ -43,7 +44,7 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     plugin: int
     child: int | None = None
     server: ServerState = "away"
-    turns: int = 0
+    turns: int | None = 0
     drain: int = 0
     holds: bool = False
     acknowledged: int = 0
@@ -120,7 +121,7 @@ class Told:
     def _has_left_idle(self, child: int | None) -> bool:
         last = self._report
         is_last_word = last is not None and last.is_leaving and last.child == child
-        return last is not None and is_last_word and last.server == "up" and not last.turns
+        return last is not None and is_last_word and last.server == "up" and last.turns == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,13 @@ class Hub:
         return self._core.state
 
     @property
-    def turns(self) -> int:
-        """How many turns run, or were sent to the child to be started."""
+    def turns(self) -> int | None:
+        """How many turns run, or were sent to the child to be started; None until that is known.
+
+        A child that was there before this hub may run some that it has not been asked about yet.
+        """
+        if self._core.state != "up":
+            return None
         threads = self._core.threads
 
         def is_busy(thread_id: str) -> bool:

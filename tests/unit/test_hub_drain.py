@@ -124,3 +124,14 @@ def test_one_that_is_refused_does_not(rig: HubRig) -> None:
     rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("turn/start", error={"code": -32600, "message": "no"})
     assert rig.hub.turns == 0
+
+
+def test_how_many_run_is_unknown_until_a_child_that_lived_on_has_told(rig: HubRig) -> None:
+    rig.lose()
+    assert rig.hub.turns is None
+    rig.ready(same_child=True)
+    assert rig.hub.turns is None
+    running = {"id": "u1", "items": [], "status": "inProgress"}
+    thread = {"id": "t1", "status": {"type": "active"}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": {"data": [running]}})
+    assert rig.hub.turns == 1

@@ -46,8 +46,18 @@ def test_a_fresh_report_counts(told: Told, turns: int) -> None:
         ({"server": "recovering"}, 10.0, 0),
         ({"server": "away"}, 10.0, 0),
         ({"drain": 1}, 10.0, 2),
+        ({"turns": None}, 10.0, 0),
     ],
-    ids=["late", "dead", "of another", "of none", "recovering", "away", "of an older order"],
+    ids=[
+        "late",
+        "dead",
+        "of another",
+        "of none",
+        "recovering",
+        "away",
+        "of an older order",
+        "unasked",
+    ],
 )
 def test_what_says_nothing_of_now_is_unknown(
     told: Told, facts: dict[str, Any], now: float, drain: int
