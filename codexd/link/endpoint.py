@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from codexd.codex_home import codex_home
 from codexd.config import Config, Server
 from codexd.settings import quoted
 
@@ -35,10 +36,8 @@ class Endpoint:
 
 def default_control_socket(environ: Mapping[str, str]) -> str:
     """The vendor's control socket: where a plain `codex` looks for a server (codex 0.163)."""
-    home = environ.get("CODEX_HOME") or os.path.join(
-        environ.get("HOME") or os.path.expanduser("~"), ".codex"
-    )
-    return os.path.join(home, "app-server-control", "app-server-control.sock")
+    home = codex_home(environ, cwd=os.curdir)
+    return os.path.normpath(os.path.join(home, "app-server-control", "app-server-control.sock"))
 
 
 def parse_endpoint(url: str, environ: Mapping[str, str], *, cwd: str) -> Endpoint:
