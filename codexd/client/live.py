@@ -17,6 +17,7 @@ from codexd.contracts import ChildState, DaemonState
 from codexd.platform import lock
 from codexd.platform.process import is_alive
 from codexd.settings_ini import read_ini
+from codexd.store.scaffold import NOBODY, describe_scaffold, find_scaffold
 
 _POLL_S = 0.02
 
@@ -41,24 +42,31 @@ def look(config: Config, recorded: DaemonState, *, patience_s: float = 0.0) -> L
     """
     holder = lock.living_holder(config.runtime.lock_path)
     supervised = supervision.load(supervision.path_of(config))
-    child_alive = is_alive(supervised.child)
-    daemon = _believe(recorded, holder is not None, supervised)
-    changed = child_alive and _binary_changed(supervised)
+    ours = supervised.child.pid if supervised.child else None
+    scaffold = find_scaffold(config.paths, ours=ours) if holder is None else NOBODY
     hub = _ask(config, patience_s) if holder else None
+    is_mute = holder is not None and hub is None
+    holder = holder or scaffold.daemon
+    child = scaffold.child or supervised.child
+    child_alive = is_alive(child)
+    daemon = _believe(recorded, holder is not None, child_alive, supervised)
+    changed = is_alive(supervised.child) and _binary_changed(supervised)
     remarks = []
+    if scaffold.daemon is not None:
+        remarks.append(f"codexd: {describe_scaffold(config.paths, scaffold.daemon)}")
     if changed and supervised.executable:
         remarks.append(
             f"codexd: {supervised.executable[0]} on disk is not the one that runs: "
             "`codexd restart --when-idle` takes the new one."
         )
-    if holder is not None and hub is None and daemon.child.status in ("running", "external"):
+    if is_mute and daemon.child.status in ("running", "external"):
         remarks.append(
             "codexd: the hub does not answer, so no client gets in; the daemon replaces a plugin "
             "that hangs. Its log is codexd.log."
         )
-    if holder is None and child_alive and supervised.child:
+    if holder is None and child_alive and child:
         remarks.append(
-            f"codexd: the server (pid {supervised.child.pid}) lives without its daemon; "
+            f"codexd: the server (pid {child.pid}) lives without its daemon; "
             "the next `codexd start` ends it."
         )
     left = [] if holder or child_alive else family.survivors(family.path_of(config))
@@ -76,7 +84,7 @@ def look(config: Config, recorded: DaemonState, *, patience_s: float = 0.0) -> L
         "daemonAlive": holder is not None,
         "daemonPid": holder.pid if holder else None,
         "childAlive": child_alive,
-        "childPid": supervised.child.pid if child_alive and supervised.child else None,
+        "childPid": child.pid if child_alive and child else None,
         "leftPids": [process.pid for process in left],
         "binaryChanged": changed,
         "hub": hub,
@@ -133,10 +141,12 @@ def _ask(config: Config, patience_s: float) -> dict[str, Any] | None:
 
 
 def _believe(
-    recorded: DaemonState, daemon_alive: bool, supervised: supervision.Supervision
+    recorded: DaemonState,
+    daemon_alive: bool,
+    child_alive: bool,
+    supervised: supervision.Supervision,
 ) -> DaemonState:
     child = msgspec.structs.replace(recorded.child)
-    child_alive = is_alive(supervised.child)
     if child.status == "external" and not daemon_alive:
         child.status = "idle"
     if not child_alive and (child.status == "running" or not daemon_alive):

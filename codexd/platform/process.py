@@ -160,6 +160,18 @@ def end_group(process: ProcessId, *, grace_s: float, report: Callable[[str], Non
     return True
 
 
+def end_tree(process: ProcessId, *, grace_s: float, report: Callable[[str], None]) -> None:
+    """As :func:`end_group`, and also what ``process`` has started, in whatever group it is."""
+    below: list[ProcessId | None] = []
+    with contextlib.suppress(psutil.Error):
+        below = [identify(p.pid) for p in psutil.Process(process.pid).children(recursive=True)]
+    end_group(process, grace_s=grace_s, report=report)
+    for child in below:
+        if child is not None and is_alive(child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+
+
 def _process_group(pid: int) -> int | None:
     try:
         return os.getpgid(pid)

@@ -44,6 +44,8 @@ class DaemonBox:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(SETTINGS_PREFIXES)}
         # codex runs the user's login shell, and whatever that has in its start-up files.
         ours = {"HOME": str(root), "CODEX_HOME": str(self.codex_home)}
+        # The list of running daemons is not that of whoever runs this suite.
+        ours["XDG_STATE_HOME"] = str(root / "xdg-state")
         self.env = {**clean, **ours, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.started: list[psutil.Process] = []
