@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import math
 import os
 import socket
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -23,6 +21,7 @@ from websockets.frames import CloseCode
 from codexd.api.connection import Connection
 from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
 from codexd.api.listener import Listener, is_guest
+from codexd.api.stale import clear_path
 from codexd.platform.files import PRIVATE_FILE, make_private_directory
 from codexd.platform.peer import peer_uid
 
@@ -30,11 +29,6 @@ MAX_MESSAGE_BYTES: Final = 100 << 20
 
 _FAREWELL_S = 1.0
 _TELL_FULL_S = 60.0
-_STALE_CHECK_S = 1.0
-
-
-class SocketInUse(OSError):
-    """Another process serves the socket path. The text is one line for the user."""
 
 
 class HubAdapter(Protocol):
@@ -99,11 +93,11 @@ class HubServer:
         """Serve ``path``; a socket that nobody serves any more is replaced.
 
         Raises:
-            SocketInUse: somebody serves it, or it is no socket.
+            codexd.api.stale.SocketInUse: somebody serves it, or it is no socket.
             OSError: it cannot be made.
         """
         make_private_directory(os.path.dirname(path))
-        _remove_stale(path)
+        await asyncio.to_thread(clear_path, path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listening.bind(path)
@@ -244,24 +238,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino)
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise SocketInUse(errno.EADDRINUSE, f'"{path}" is in the way: it is no socket.')
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_STALE_CHECK_S)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        except OSError:
-            # Full, or slow: somebody is there.
-            pass
-    raise SocketInUse(errno.EADDRINUSE, f'Another process serves "{path}".')

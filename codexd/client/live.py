@@ -76,10 +76,11 @@ def look(config: Config, recorded: DaemonState, *, patience_s: float = 0.0) -> L
             f"codexd: what an earlier server started lives without it (pid {pids}); "
             "the next `codexd start` ends it."
         )
-    owner = foreign_owner(config) if holder else None
+    owner = foreign_owner(config) if holder and not scaffold.daemon else None
     if owner is not None:
         remarks.append(f"codexd: {belongs_to(config, owner)}")
-    hub = ask_hub(config) if holder else None
+    unserved = _unserved(hub)
+    remarks += [f"codexd: the hub is not on a socket that it was told: {why}" for why in unserved]
     details = {
         "daemonAlive": holder is not None,
         "daemonPid": holder.pid if holder else None,
@@ -94,6 +95,7 @@ def look(config: Config, recorded: DaemonState, *, patience_s: float = 0.0) -> L
     up = (
         daemon.started
         and hub is not None
+        and not unserved
         and (
             bool(hub.get("ready"))
             or (daemon.child.mode == "exec" and daemon.child.status == "running")
@@ -138,6 +140,14 @@ def _ask(config: Config, patience_s: float) -> dict[str, Any] | None:
         if not is_coming or time.monotonic() > deadline:
             return hub
         time.sleep(_POLL_S)
+
+
+def _unserved(hub: dict[str, Any] | None) -> list[str]:
+    """Why sockets that the daemon was told to serve are not served, one line each."""
+    found = hub.get("unservedSockets") if hub else None
+    if not isinstance(found, list):
+        return []
+    return [str(entry.get("reason")) for entry in found if isinstance(entry, dict)]
 
 
 def _believe(

@@ -86,7 +86,8 @@ class Exchange:
         if policy.hub_default_socket:
             self._paths.append(default_control_socket(os.environ))
         self._unserved = list(self._paths)
-        self._complained: set[str] = set()
+        # Why, for those that somebody else serves, say.
+        self._refusals: dict[str, str] = {}
         self._healing: asyncio.Task[None] | None = None
         self._heal_at = 0.0
 
@@ -124,14 +125,15 @@ class Exchange:
             try:
                 await self._server.listen(path)
                 self._unserved.remove(path)
-                self._complained.discard(path)
+                self._refusals.pop(path, None)
             except OSError as error:
                 self._complain(path, error)
 
     def _complain(self, path: str, error: OSError) -> None:
         """Once for each trouble: the path is tried again every second."""
-        if path not in self._complained:
-            self._complained.add(path)
+        is_new = path not in self._refusals
+        self._refusals[path] = str(error)
+        if is_new:
             message = f"The socket {path} cannot be served: {error}"
             self._memory.recorder.event("error", "hub.socket.failed", message, {"path": path})
 
@@ -262,9 +264,11 @@ class Exchange:
         )
 
     def _status(self) -> bytes:
+        unserved = [{"path": path, "reason": why} for path, why in self._refusals.items()]
         document = {
             "ready": self.is_usable,
             "childPid": self._memory.recorder.child.pid,
+            "unservedSockets": unserved,
             **self._hub.snapshot(),
             **self._more_status(),
         }

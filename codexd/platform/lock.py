@@ -88,7 +88,7 @@ def living_holder(path: str) -> ProcessId | None:
 
 
 def flock_holder(path: str) -> int | None:
-    """The pid of whoever holds an flock on ``path``; None where the system does not tell (macOS)."""
+    """The pid of whoever holds an flock on ``path``; None where nobody tells (macOS)."""
     try:
         inode = os.stat(path).st_ino
         with open("/proc/locks", encoding="ascii") as file:

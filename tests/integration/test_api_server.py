@@ -15,7 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from codexd.api import connection, server
-from codexd.api.server import ServerLimits, SocketInUse
+from codexd.api.server import ServerLimits
+from codexd.api.stale import SocketInUse
 from tests.support.codex import short_directory
 from tests.support.echo import EchoServer, echo_server, round_trip
 

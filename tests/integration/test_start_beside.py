@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import MakeBox
+from tests.support.codex import RawClient, short_directory
 from tests.support.daemon import DaemonBox
 from tests.support.scaffold import DAEMON_ID, ScaffoldBox
 from tests.support.stub import stub_flags
@@ -86,3 +90,28 @@ def test_a_second_daemon_on_a_codex_home_is_refused_until_the_first_ends(
     second.start()
     second.stop_cleanly()
     first.wait_for_nobody()
+
+
+def test_who_serves_the_vendors_socket_is_told_until_they_go(make_box: MakeBox) -> None:
+    with short_directory() as home:
+        box = make_box(*stub_flags(), "--hub-default-socket", "true", env={"CODEX_HOME": str(home)})
+        control = home / "app-server-control/app-server-control.sock"
+        control.parent.mkdir()
+        # As the vendor's daemon leaves it: a link, to a socket elsewhere.
+        control.symlink_to(home / "elsewhere.sock")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(home / "elsewhere.sock"))
+            other.listen()
+            box.start()
+            said = f"pid {os.getpid()}"
+            eventually(lambda: said in box.output(), what="a word of the start")
+            assert "Stop it with" in box.output()
+            assert said in box.run("status").stdout
+            assert box.run("status", "--check").returncode == 3
+            assert said in box.events("hub.socket.failed")[0]["message"]
+        # Now it is dead, and codexd's.
+        eventually(lambda: box.run("status", "--check").returncode == 0, what="a served socket")
+        with contextlib.closing(RawClient(str(control))) as client:
+            client.initialize()
+        assert said not in box.run("status").stdout
+        box.stop_cleanly()
