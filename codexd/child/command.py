@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codexd.child.npm_shim import behind_shim
+from codexd.child.shim import candidates, leads_back
 from codexd.config import Server
 
 
@@ -35,27 +35,46 @@ def find_program(server: Server, environ: Mapping[str, str]) -> Program:
 
 
 def find_executable(server: Server, environ: Mapping[str, str]) -> str:
-    """The absolute path of the child's program.
-
-    A command without a slash is looked up in the PATH of ``environ``, one with a slash below
-    the child's working directory. Where `codex` is not on PATH, the binary of the `codex` extra
-    serves.
+    """The absolute path of the child's program; see :func:`locate`.
 
     Raises:
         CommandNotFound: there is no such program.
     """
-    command = server.child_command
+    return locate(server.child_command, cwd=server.child_cwd, environ=environ)
+
+
+def locate(command: str, *, cwd: str, environ: Mapping[str, str]) -> str:
+    """The absolute path of a program that is not codexd itself.
+
+    A command without a slash is looked up in the PATH of ``environ``, one with a slash below
+    ``cwd``. Where `codex` is not on PATH, the binary of the `codex` extra serves.
+
+    Raises:
+        CommandNotFound: there is no such program.
+    """
     if "/" in command:
-        path = os.path.join(server.child_cwd, command)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-        raise CommandNotFound(f'The server command "{command}" is not an executable file.')
-    found = shutil.which(command, path=environ.get("PATH", os.defpath))
-    if found is None and command == "codex":
-        found = _bundled_codex()
+        path = os.path.join(cwd, command)
+        if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+            raise CommandNotFound(f'The server command "{command}" is not an executable file.')
+        if leads_back(path):
+            raise CommandNotFound(_circle(command))
+        return path
+    shims = []
+    for path in candidates(command, environ.get("PATH", os.defpath)):
+        if not leads_back(path):
+            return os.path.abspath(path)
+        shims.append(path)
+    found = _bundled_codex() if command == "codex" else None
     if found is None:
-        raise CommandNotFound(_advice(command))
+        raise CommandNotFound(_circle(shims[0]) if shims else _advice(command))
     return os.path.abspath(found)
+
+
+def _circle(command: str) -> str:
+    return (
+        f'The server command "{command}" leads back to codexd, which would wait for itself: '
+        "name the real codex with --server-command."
+    )
 
 
 def _bundled_codex() -> str | None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable
 
 import click
 
+from codexd.cli.codex_options import APP_SERVER_COMMANDS
 from codexd.cli.options import BadValue, CliError, config_options
 from codexd.client.owner import check_owner
 from codexd.config import Config
 
+# Everything that a daemon starts has it.
+_DAEMON_ID_VARIABLE = "BAA_CODEXD_DAEMON_ID"
 _STDIN_FD = 0
 _STDOUT_FD = 1
 # A daemon whose plugin is being restarted has its socket back within about a second.
 _RETRY_S = 10.0
 _RETRY_DELAY_S = 0.02
-
-# What `codex app-server` calls its subcommands (0.163): there is nothing to join them to.
-_SUBCOMMANDS = {"daemon", "proxy", "generate-ts", "generate-json-schema", "help"}
 
 
 @click.command("attach")
@@ -50,7 +51,7 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
             f'Unsupported --listen "{listen}": `codexd app-server` speaks on stdin and stdout; '
             f"the daemon's socket is {config.runtime.hub_socket_path}."
         )
-    if arguments and arguments[0] in _SUBCOMMANDS:
+    if arguments and arguments[0] in APP_SERVER_COMMANDS:
         raise BadValue(
             f'"{arguments[0]}" is for codex itself: run `codex app-server {arguments[0]}`.'
         )
@@ -62,6 +63,8 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
 
 def _attach(config: Config) -> None:
     check_owner(config)
+    if _DAEMON_ID_VARIABLE in os.environ:
+        _refuse_to_be_the_server(config)
 
     def daemon_runs() -> bool:
         from codexd.platform import lock
@@ -69,6 +72,18 @@ def _attach(config: Config) -> None:
         return lock.living_holder(config.runtime.lock_path) is not None
 
     attach_to(config.runtime.hub_socket_path, _STDIN_FD, _STDOUT_FD, daemon_runs)
+
+
+def _refuse_to_be_the_server(config: Config) -> None:
+    """Where the daemon has started this very process, by way of a shim not known for one."""
+    from codexd.child import steps
+
+    child = steps.load(steps.path_of(config)).child
+    if child is not None and child.pid == os.getpid():
+        raise CliError(
+            "The daemon has started codexd as its own server, which would wait for itself: name "
+            "the real codex with --server-command."
+        )
 
 
 def attach_to(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from codexd import __version__
+from codexd.cli.codex_options import TAKES_VALUE as CODEX_TAKES_VALUE
 from codexd.cli.options import BadValue, CliError
 from codexd.cli.streams import discard_stderr, discard_stdout, open_what_is_closed
 from codexd.client.errors import DaemonError
@@ -35,8 +35,7 @@ COMMANDS = {
 }
 
 # Tools that start `codex app-server` put codex's own options before the subcommand.
-_CODEX_TAKES_VALUE = {"-c", "--config", "--enable", "--disable"}
-_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | _CODEX_TAKES_VALUE
+_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | CODEX_TAKES_VALUE
 # What follows these is not for codexd, or is said by someone else.
 _OWN_HELP = {"ctl", "app-server"}
 
@@ -103,11 +102,26 @@ def _is_no_value(following: list[str]) -> bool:
     return not following or following[0].startswith("-") or following[0] in {*COMMANDS, "help"}
 
 
+def _show_version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from codexd.cli.codex import version_text
+
+        click.echo(version_text())
+        context.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, message="codexd %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of codex and codexd and exit.",
+)
 def cli() -> None:
     """Keep one `codex app-server` running, remember what it does, and share it.
 
