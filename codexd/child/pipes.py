@@ -19,8 +19,13 @@ from codexd.platform.pipes import set_pipe_capacity
 
 STREAMS = ("stdin", "stdout", "stderr")
 # What a child can write while the plugin is away: as much as Linux lets a user have in one pipe.
+# On macOS it stays at 8 KiB.
 _CAPACITY = 1 << 20
 _MARK = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+# How soon their names are back after they were taken away; see ChildPipes.name_again. On macOS
+# they never are.
+NAMED_AGAIN_S = 5.0 if sys.platform == "linux" else 0.0
 
 
 def io_dir(runtime_dir: str) -> Path:

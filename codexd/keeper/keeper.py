@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from codexd import runtime
+from codexd.child import pipes as child_io
 from codexd.child import steps as supervision
 from codexd.child.steps import Step, Supervision
 from codexd.child.told import Report
@@ -60,6 +61,7 @@ class Keeper:
         self._running: tuple[int, int] | None = None
         self._talking_to: tuple[int, int] | None = None
         self._last_end = ""
+        self._deaf_since: float | None = None
         speaks_stdio = config.server.mode == "app-server" and config.server.endpoint.startswith(
             "stdio:"
         )
@@ -202,6 +204,27 @@ class Keeper:
             if step.number > self._seen:
                 self._apply(step)
         self._follow()
+        self._mind_the_pipes()
+
+    def _mind_the_pipes(self) -> None:
+        """Have a child replaced that nobody can hear any more.
+
+        The runtime directory went, and then the plugin that held its pipes open. Such a child
+        gets no new turn, and stops at a full pipe.
+        """
+        now = asyncio.get_event_loop().time()
+        generation = None if self._running is None else self._running[0]
+        if generation is None or not self._outputs.is_lost(generation):
+            self._deaf_since = None
+            return
+        self._deaf_since = now if self._deaf_since is None else self._deaf_since
+        if now - self._deaf_since >= child_io.NAMED_AGAIN_S:
+            # Not again before circusd has had its time to do it.
+            self._deaf_since = now + _CALL_S
+            self._unhealthy(
+                "The child's pipes are gone with the runtime directory, "
+                "and with the plugin that held them."
+            )
 
     def _supervision(self) -> Supervision:
         """What circusd wrote down, or told because it could not."""

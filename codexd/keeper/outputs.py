@@ -18,6 +18,7 @@ from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.last_words import TAIL_BYTES, last_words
 from codexd.eventlog.types import PROTOCOL
+from codexd.platform.pipe_watch import PipeWatch, watch_pipe
 
 Stream = Literal["stdout", "stderr"]
 Record = Callable[[EventLevel, str, str, dict[str, object]], None]
@@ -94,6 +95,7 @@ class StreamLog:
         self._talks = False
         self._last_words = _LastWords()
         self._said: dict[int, str | None] = {}
+        self._watch: PipeWatch | None = None
 
     def add(self, generation: int) -> None:
         """Read a new child's pipe, once those before it are empty.
@@ -135,7 +137,7 @@ class StreamLog:
 
     def _listen(self) -> None:
         self._last_words.begin_anew(self._capture.written)
-        self._loop.add_reader(self._sources[0].descriptor, self._pump)
+        self._watch = watch_pipe(self._loop, self._sources[0].descriptor, self._pump)
 
     def _pump(self) -> int:
         source = self._sources[0]
@@ -163,7 +165,9 @@ class StreamLog:
         while self._pump():
             pass
         source = self._sources.popleft()
-        self._loop.remove_reader(source.descriptor)
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         os.close(source.descriptor)
         self._tell_burst()
         if source.ended:
@@ -243,6 +247,11 @@ class Outputs:
             for stream in self._streams:
                 stream.add(generation)
                 self._open[generation] = self._open.get(generation, 0) + 1
+
+    def is_lost(self, generation: int) -> bool:
+        """Whether the pipes of one generation are neither read nor there to be."""
+        is_read = generation in self._open
+        return not is_read and generation not in child_io.generations(self._runtime_dir)
 
     def ended(self, generation: int) -> None:
         """The child of ``generation`` is dead."""

@@ -43,7 +43,8 @@ def set_pipe_capacity(pipe_fd: int, wanted: int) -> int:
     """Let the pipe hold ``wanted`` bytes where the system allows it.
 
     Returns:
-        How many bytes it holds now; 0 where nobody can tell (macOS grows pipes by itself).
+        How many bytes it holds now; 0 where nobody can tell. A named pipe of macOS holds 8 KiB,
+        always; only its unnamed ones grow.
     """
     if sys.platform != "linux":
         return 0
