@@ -108,6 +108,23 @@ def served_home(config: Config, environ: Mapping[str, str]) -> str | None:
     return os.path.realpath(codex_home(environ, cwd=server.child_cwd))
 
 
+def who_serves(home: str, environ: Mapping[str, str]) -> ListedDaemon | None:
+    """The daemon of the list, other than this process, that serves a CODEX_HOME."""
+    others = [d for d in running(environ) if d.codex_home == home and d.daemon.pid != os.getpid()]
+    return others[0] if others else None
+
+
+def describe_other(other: ListedDaemon) -> str:
+    """One line for who would serve the same CODEX_HOME."""
+    # `codexd/` is added to what --state-dir names.
+    root = os.path.dirname(other.state_dir)
+    return (
+        f"codexd (pid {other.daemon.pid}, on {other.state_dir}) serves CODEX_HOME "
+        f'"{other.codex_home}" already: use it with `codexd attach --state-dir {root}`, stop it '
+        f"with `codexd stop --state-dir {root}`, or give this one a CODEX_HOME of its own."
+    )
+
+
 # -- one daemon a CODEX_HOME -------------------------------------------------------------------
 
 
@@ -171,15 +188,9 @@ def _await_listed(home: str, environ: Mapping[str, str]) -> None:
 
 
 def _refuse_if_listed(home: str, environ: Mapping[str, str]) -> None:
-    for other in running(environ):
-        if other.codex_home == home and other.daemon.pid != os.getpid():
-            # `codexd/` is added to what --state-dir names.
-            root = os.path.dirname(other.state_dir)
-            raise HomeServed(
-                f'codexd (pid {other.daemon.pid}, on {other.state_dir}) serves CODEX_HOME "{home}" '
-                f"already: use it with `codexd attach --state-dir {root}`, stop it with "
-                f"`codexd stop --state-dir {root}`, or give this one a CODEX_HOME of its own."
-            )
+    other = who_serves(home, environ)
+    if other is not None:
+        raise HomeServed(describe_other(other))
 
 
 # -- the files ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ TEXT
 }
 
 read_options "$@"
-no_label
+no_launchd_options
 no_more_options
 
 unit=${XDG_CONFIG_HOME:-$home/.config}/systemd/user/codexd.service

@@ -109,6 +109,29 @@ def test_without_a_python_that_will_do_it_says_so(tmp_path: Path) -> None:
     assert done.stderr == "codexd: Python 3.11 or newer is needed, and none is on PATH\n"
 
 
+def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "repo", tmp_path / "home")
+    python = checkout.root / ".venv/bin/python"
+    working = python.read_text()
+    # As Homebrew leaves it: the link is there, what it leads to is not.
+    python.unlink()
+    python.symlink_to("/opt/homebrew/opt/python@3.12/bin/python3.12-is-gone")
+    (tmp_path / "working").write_text(working)
+    make = f'rm "{python}"; cp "{tmp_path}/working" "{python}"; chmod 755 "{python}"'
+    checkout.fake("python3", f'case "$1" in *make_venv.py) {make} ;; esac')
+    done = checkout.run("codexd", "config")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("node_id: ")
+    assert [call.split()[1] for call in checkout.taken_calls() if "make_venv" in call] != []
+
+    # Where it cannot be made, there is nothing to go on with.
+    python.unlink()
+    checkout.fake("python3", 'case "$1" in *make_venv.py) exit 1 ;; esac')
+    done = checkout.run("codexd", "config")
+    assert done.returncode == 1
+    assert "going on" not in done.stderr
+
+
 def test_an_update_that_fails_does_not_keep_codexd_from_running(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path / "repo", tmp_path / "home")
     (checkout.root / "pyproject.toml").open("a").write("\n")

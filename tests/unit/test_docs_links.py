@@ -20,6 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 FOREIGN_FLAGS = {
     "--disable-linger",
     "--endpoint",
+    "--force",
     "--listen",
     "--out",
     "--remote",
