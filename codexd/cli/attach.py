@@ -65,6 +65,8 @@ def _attach(config: Config) -> None:
     check_owner(config)
     if _DAEMON_ID_VARIABLE in os.environ:
         _refuse_to_be_the_server(config)
+    if os.environ.get("CODEX_HOME", "").strip():
+        _tell_of_another_home(config)
 
     def daemon_runs() -> bool:
         from codexd.platform import lock
@@ -84,6 +86,20 @@ def _refuse_to_be_the_server(config: Config) -> None:
             "The daemon has started codexd as its own server, which would wait for itself: name "
             "the real codex with --server-command."
         )
+
+
+def _tell_of_another_home(config: Config) -> None:
+    """A client may believe that the server has its own login and threads."""
+    from codexd import daemons
+    from codexd.codex_home import codex_home
+
+    wanted = os.path.realpath(codex_home(os.environ, cwd=os.getcwd()))
+    for daemon in daemons.running(os.environ):
+        is_it = daemon.state_dir == config.paths.state_dir
+        if is_it and daemon.codex_home is not None and daemon.codex_home != wanted:
+            click.echo(
+                f"codexd: the server's CODEX_HOME is {daemon.codex_home}, not {wanted}", err=True
+            )
 
 
 def attach_to(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_app_server_is_the_daemons_whatever_stands_before_it(box: DaemonBox) -> 
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         assert [answer for answer in answers if answer.get("id") == 1 and "result" in answer]
         assert done.returncode == 0
+    box.stop_cleanly()
+
+
+def test_a_client_with_another_codex_home_is_told(box: DaemonBox, tmp_path: Path) -> None:
+    box.start()
+    assert run(box, "app-server").stderr == b""
+    box.env["CODEX_HOME"] = str(tmp_path)
+    line = (
+        f"codexd: the server's CODEX_HOME is {os.path.realpath(box.codex_home)}, not {tmp_path}\n"
+    )
+    assert run(box, "app-server").stderr == line.encode()
     box.stop_cleanly()
 
 

@@ -31,18 +31,20 @@ def fresh(tmp_path: Path) -> Path:
     return place
 
 
-def environ() -> dict[str, str]:
+def environ(place: Path) -> dict[str, str]:
     """A login's environment: nothing of the one that runs this suite but the index and cache."""
     kept = {name: os.environ[name] for name in os.environ if name.startswith("PIP_")}
     system = f"{Path(sys.base_prefix, 'bin')}:/usr/bin:/bin"
-    return {**kept, "HOME": os.path.expanduser("~"), "PATH": system, "LANG": "C.UTF-8"}
+    # The home is that of whoever runs this suite, for pip's cache; the list of daemons is not.
+    ours = {"XDG_STATE_HOME": str(place.parent / "state")}
+    return {**kept, **ours, "HOME": os.path.expanduser("~"), "PATH": system, "LANG": "C.UTF-8"}
 
 
 def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> None:
     command = [str(fresh / "ops/codexd"), "config", "--json"]
     runs = [
         subprocess.Popen(
-            command, cwd=fresh, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=fresh, env=environ(fresh), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for _ in range(2)
     ]
@@ -58,13 +60,15 @@ def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> 
 
     # What is there is used as it is: not a word, and no pip.
     (fresh / ".venv/bin/pip").write_text("")
-    again = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=60)
+    again = subprocess.run(command, cwd=fresh, env=environ(fresh), capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, b"")
     assert_smoke_is_well(fresh)
 
     with (fresh / "pyproject.toml").open("a") as file:
         file.write("# changed\n")
-    changed = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=110)
+    changed = subprocess.run(
+        command, cwd=fresh, env=environ(fresh), capture_output=True, timeout=110
+    )
     assert (changed.returncode, changed.stderr) == (0, "codexd: updating .venv …\n".encode())
     assert_wheel_has_templates(fresh)
 
@@ -75,7 +79,7 @@ def assert_smoke_is_well(fresh: Path) -> None:
     smoke = subprocess.run(
         [str(fresh / "ops/codexd"), "smoke"],
         cwd=fresh,
-        env=environ(),
+        env=environ(fresh),
         capture_output=True,
         text=True,
         timeout=60,
@@ -89,7 +93,7 @@ def assert_wheel_has_templates(fresh: Path) -> None:
     subprocess.run(
         [*pip, "wheel", "--quiet", "--no-deps", "-w", "dist", "."],
         cwd=fresh,
-        env=environ(),
+        env=environ(fresh),
         check=True,
         timeout=110,
     )
