@@ -52,7 +52,7 @@ def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> C
     @functools.wraps(command)
     def with_config(*args: Any, **kwargs: Any) -> Any:
         given = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
-        return command(*args, config=_resolve(given, kwargs.pop(_FILE, None)), **kwargs)
+        return command(*args, config=_resolve(given, kwargs.pop(SETTINGS_FILE, None)), **kwargs)
 
     decorated: Callable[..., Any] = with_config
     if takes_file:
@@ -68,10 +68,10 @@ run_once_ignored = click.option("--run-once", is_flag=True, hidden=True, expose_
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-_FILE = "settings_file"
+SETTINGS_FILE = "settings_file"
 _file_option = click.option(
     CONFIG_FLAG,
-    _FILE,
+    SETTINGS_FILE,
     metavar="FILE",
     help=f"Settings file.  [env: {CONFIG_VARIABLE}; default: ~/.config/codexd/codexd.toml]",
 )

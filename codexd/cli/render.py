@@ -9,9 +9,11 @@ from typing import Any, get_args
 import click
 
 from codexd import rendering
-from codexd.cli.options import BadValue, config_options
-from codexd.config import Config
+from codexd.cli.options import SETTINGS_FILE, BadValue, config_options, setting_values
+from codexd.config import Config, setting_texts
 from codexd.rendering import CannotRender
+from codexd.settings import BY_NAME, DEFAULT
+from codexd.settings_file import CONFIG_VARIABLE
 
 
 def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,7 +63,7 @@ def render_plist(
             home=_home(home),
             label=label,
             program=_words(program),
-            kept=rendering.kept_variables(os.environ, cwd=os.getcwd()),
+            kept=_kept(config),
             umask=_umask(),
             process_type=process_type,
         )
@@ -79,7 +81,7 @@ def render_systemd(config: Config, home: str | None, program: str | None) -> Non
             config,
             home=_home(home),
             program=_words(program),
-            kept=rendering.kept_variables(os.environ, cwd=os.getcwd()),
+            kept=_kept(config),
             umask=_umask(),
         )
     )
@@ -102,6 +104,19 @@ def _home(given: str | None) -> str:
 
 def _words(program: str | None) -> list[str] | None:
     return [os.path.abspath(program)] if program else None
+
+
+def _kept(config: Config) -> dict[str, str]:
+    """What the service gets besides: of the shell, the settings file that was named, and what was
+    given at its default, which the user's own settings file may have otherwise.
+    """
+    kept = rendering.kept_variables(os.environ, cwd=os.getcwd())
+    named = click.get_current_context().params.get(SETTINGS_FILE) or os.environ.get(CONFIG_VARIABLE)
+    if named and named.strip():
+        kept[CONFIG_VARIABLE] = os.path.abspath(named)
+    texts = setting_texts(config)
+    given = [name for name, value in setting_values().items() if value.origin != DEFAULT]
+    return {**kept, **{BY_NAME[name].env[-1]: texts[name] for name in given}}
 
 
 def _umask() -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from codexd.client.service import closed_directories, find_obstacle, wait_for_service
 from codexd.config import Config, resolve
+from codexd.settings_file import read_settings_file
 
 # launchd starts a job that has just ended only after its ThrottleInterval.
 PATIENCE_S = 20.0
@@ -35,7 +36,8 @@ class Service:
             self.error_log = plist["StandardErrorPath"]
         else:
             self.environ = {"HOME": os.path.expanduser("~"), **unit_environment(text)}
-        self.config: Config = resolve({}, self.environ, cwd="/")
+        file = read_settings_file(None, self.environ)
+        self.config: Config = resolve({}, self.environ, cwd="/", file=file)
 
 
 def unit_environment(text: str) -> dict[str, str]:

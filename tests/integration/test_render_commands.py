@@ -62,6 +62,18 @@ def test_what_the_shell_sets_for_the_server_goes_with_it(tmp_path: Path) -> None
         assert done.stderr == b""
 
 
+def test_the_settings_file_and_what_was_given_over_it_go_with_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('log_backups = 9\nrestart_limit = 3\nnode_id = "x"\n')
+    done = codexd("render-plist", "--config", "mine.toml", "--log-backups", "5", cwd=tmp_path)
+    environment = plistlib.loads(done.stdout)["EnvironmentVariables"]
+    assert environment["BAA_CODEXD_CONFIG"] == f"{tmp_path}/mine.toml"
+    # 5 is the default, and not what the file says.
+    assert environment["BAA_CODEXD_LOG_BACKUPS"] == "5"
+    assert environment["BAA_CODEXD_RESTART_LIMIT"] == "3"
+    done = codexd("render-systemd", cwd=tmp_path, BAA_CODEXD_CONFIG="mine.toml")
+    assert f"BAA_CODEXD_CONFIG={tmp_path}/mine.toml" in done.stdout.decode()
+
+
 def test_a_secret_is_named_and_never_written(tmp_path: Path) -> None:
     shell = {"OPENAI_API_KEY": "sk-hush", "ALL_PROXY": "socks5://me:hush@proxy"}
     for command in ("render-plist", "render-systemd"):
