@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
+import psutil
 
 from codexd.clock import now_iso
 from codexd.codex_home import codex_home
@@ -29,6 +30,8 @@ from codexd.platform.process import ProcessId, identify, is_alive
 
 _PATIENCE_S: Final = 0.5
 _POLL_S: Final = 0.01
+# What every daemon holds open in its state directory.
+_LOCK_NAME: Final = "daemon.lock"
 _BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 # The flocks of this process, by state directory: see codexd.platform.lock.
@@ -116,12 +119,33 @@ def who_serves(home: str, environ: Mapping[str, str]) -> ListedDaemon | None:
 
 def describe_other(other: ListedDaemon) -> str:
     """One line for who would serve the same CODEX_HOME."""
+    return _describe(other.daemon.pid, other.state_dir, other.codex_home)
+
+
+def _describe(pid: int, state_dir: str, home: str | None) -> str:
     # `codexd/` is added to what --state-dir names.
-    root = os.path.dirname(other.state_dir)
+    root = os.path.dirname(state_dir)
     return (
-        f"codexd (pid {other.daemon.pid}, on {other.state_dir}) serves CODEX_HOME "
-        f'"{other.codex_home}" already: use it with `codexd attach --state-dir {root}`, stop it '
-        f"with `codexd stop --state-dir {root}`, or give this one a CODEX_HOME of its own."
+        f'codexd (pid {pid}, on {state_dir}) serves CODEX_HOME "{home}" already: use it with '
+        f"`codexd attach --state-dir {root}`, stop it with `codexd stop --state-dir {root}`, or "
+        "give this one a CODEX_HOME of its own."
+    )
+
+
+def _describe_unlisted(home: str, pid: int | None) -> str:
+    """The same for one that is on another list: of another HOME, say, or another user's."""
+    if pid is None:
+        return (
+            f'Another daemon serves CODEX_HOME "{home}" already: stop it with `codexd stop` where '
+            "it was started, or give this one a CODEX_HOME of its own."
+        )
+    with contextlib.suppress(psutil.Error):
+        for file in psutil.Process(pid).open_files():
+            if os.path.basename(file.path) == _LOCK_NAME:
+                return _describe(pid, os.path.dirname(file.path), home)
+    return (
+        f'Another process (pid {pid}) has CODEX_HOME "{home}" locked: stop it with `kill {pid}`, '
+        "or give this one a CODEX_HOME of its own."
     )
 
 
@@ -145,12 +169,7 @@ def _take(home: str, config: Config, environ: Mapping[str, str]) -> None:
         os.close(descriptor)
         # Who has just taken it may not be on the list yet.
         _await_listed(home, environ)
-        holder = flock_holder(home)
-        pid, stop = (f" (pid {holder})", f"`kill {holder}`") if holder else ("", "`codexd stop`")
-        raise HomeServed(
-            f'Another daemon{pid} serves CODEX_HOME "{home}" already: stop it with {stop}, '
-            "or give this one a CODEX_HOME of its own."
-        )
+        raise HomeServed(_describe_unlisted(home, flock_holder(home)))
     _held[config.paths.state_dir] = descriptor
 
 

@@ -28,6 +28,7 @@ TEXT
 }
 
 read_options "$@"
+refuse_sudo
 label=${label:-so.makefile.baa-codexd}
 eval "set -- $rest"
 

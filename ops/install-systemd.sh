@@ -23,6 +23,7 @@ TEXT
 }
 
 read_options "$@"
+refuse_sudo
 no_launchd_options
 eval "set -- $rest"
 
@@ -55,7 +56,8 @@ refuse_edited "$unit"
 if ! is_same "$sealed" "$unit"; then
     write_file "$sealed" "$unit"
 fi
-run systemctl --user daemon-reload
+run systemctl --user daemon-reload ||
+    fail "systemctl reaches no manager of this user: log in as the user (not with su or sudo)"
 run systemctl --user enable codexd.service
 # Starts it, too, if it does not run. Why it does not come up, codexd itself says best.
 run systemctl --user restart codexd.service || true

@@ -15,6 +15,7 @@ TEXT
 }
 
 read_options "$@"
+refuse_sudo
 label=${label:-so.makefile.baa-codexd}
 no_more_options
 

@@ -14,6 +14,7 @@ TEXT
 }
 
 read_options "$@"
+refuse_sudo
 no_launchd_options
 no_more_options
 

@@ -92,6 +92,12 @@ ask_about_service() {
     printf '%s\n' "$text" | "$root/.venv/bin/python" "$root/ops/lib/service_file.py" "$@"
 }
 
+# Under sudo the service would be root's, and so would its files.
+refuse_sudo() {
+    [ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ] ||
+        fail "run this as $SUDO_USER, without sudo: it installs a service of the user who runs it"
+}
+
 # is_same TEXT FILE: whether the file holds just that text.
 is_same() {
     [ -f "$2" ] && printf '%s\n' "$1" | cmp -s - "$2"

@@ -292,6 +292,7 @@ class TestSystemd:
         done = checkout.run("install-systemd.sh")
         assert done.returncode != 0
         assert "Failed to connect to bus" in done.stderr
+        assert "log in as the user" in done.stderr
 
     def test_uninstall_undoes_it_and_may_be_run_again(self, checkout: Checkout) -> None:
         checkout.run("install-systemd.sh")
@@ -334,6 +335,16 @@ class TestBefore:
         assert '"my-codex" is not on PATH' in done.stderr
         assert "PATH of the service" in done.stderr
         assert changes(checkout.taken_calls()) == []
+        assert list(checkout.home.iterdir()) == []
+
+    @pytest.mark.parametrize("kind", ["launchd", "systemd"])
+    def test_sudo_would_make_it_roots(self, checkout: Checkout, kind: str) -> None:
+        checkout.fake("id", "echo 0")
+        checkout.more_environ["SUDO_USER"] = "me"
+        for script in (f"install-{kind}.sh", f"uninstall-{kind}.sh"):
+            done = checkout.run(script)
+            assert done.returncode == 1
+            assert "as me, without sudo" in done.stderr
         assert list(checkout.home.iterdir()) == []
 
     @pytest.mark.parametrize("kind", ["launchd", "systemd"])

@@ -22,6 +22,7 @@ class Checkout:
         self.home = home
         self.fakes = home.parent / "fakes"
         self.calls = home.parent / "calls.log"
+        self.more_environ: dict[str, str] = {}
         self.fakes.mkdir()
         self.home.mkdir()
         shutil.copytree(ROOT / "ops", root / "ops")
@@ -49,6 +50,7 @@ class Checkout:
             "CALLS": str(self.calls),
             "PYTHONPATH": str(ROOT),
             "LANG": "C.UTF-8",
+            **self.more_environ,
         }
 
     @contextlib.contextmanager

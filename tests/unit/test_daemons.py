@@ -119,6 +119,16 @@ def test_one_that_is_on_no_list_of_ours_is_refused_too(
         assert str(tmp_path / "codex") in line
         if sys.platform == "linux":
             assert f"kill {process.pid}" in line
+    # A whole daemon has its lock open, which says where it is.
+    lock = tmp_path / "c/state/codexd/daemon.lock"
+    lock.parent.mkdir(parents=True)
+    held = os.open(tmp_path / "codex", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with lock.open("w"):
+        line = refusal(tmp_path / "b", environ)
+        if sys.platform == "linux":
+            assert f"codexd (pid {os.getpid()}, on {lock.parent})" in line
+    os.close(held)
 
 
 def test_of_many_at_once_one_gets_in(tmp_path: Path, environ: dict[str, str]) -> None:
@@ -165,7 +175,7 @@ def test_a_list_that_cannot_be_written_keeps_nobody_from_starting(
     with daemon(tmp_path / "a", environ) as process:
         assert entered(process)
         # The CODEX_HOME is held all the same.
-        assert "serves CODEX_HOME" in refusal(tmp_path / "b", environ)
+        assert f'CODEX_HOME "{tmp_path}/codex"' in refusal(tmp_path / "b", environ)
 
 
 def test_a_codex_home_that_is_not_there_is_for_codex_to_tell(
