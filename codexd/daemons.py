@@ -32,7 +32,7 @@ _PATIENCE_S: Final = 0.5
 _POLL_S: Final = 0.01
 # What every daemon holds open in its state directory.
 _LOCK_NAME: Final = "daemon.lock"
-_BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 # The flocks of this process, by state directory: see codexd.platform.lock.
 _held: dict[str, int] = {}

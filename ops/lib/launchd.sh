@@ -37,7 +37,8 @@ stop_agent() {
 
 # Load the agent of $plist.
 start_agent() {
-    run launchctl enable "$service"
+    # Where this does not go, bootstrap says why.
+    run launchctl enable "$service" || true
     tries=0
     while :; do
         answer=0
@@ -59,5 +60,6 @@ start_agent() {
             ;;
         *) fail "launchctl bootstrap $domain $plist answered $answer" ;;
     esac
-    run launchctl kickstart "$service"
+    # RunAtLoad has done it, but for an agent that launchd holds back for a while.
+    run launchctl kickstart "$service" || true
 }

@@ -31,6 +31,7 @@ case $1 in
         pid=$(cat "$loaded")
         ! kill -0 "$pid" 2>/dev/null || printf '\\tpid = %s\\n' "$pid"
         ;;
+    enable) [ ! -e "$HOME/no-screen" ] || exit 125 ;;
     bootstrap)
         [ ! -e "$HOME/no-screen" ] || exit 125
         [ ! -e "$loaded" ] || exit 5
