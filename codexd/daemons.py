@@ -31,7 +31,7 @@ from codexd.platform.process import ProcessId, identify, is_alive
 _PATIENCE_S: Final = 0.5
 _POLL_S: Final = 0.01
 # What every daemon holds open in its state directory.
-_LOCK_NAME: Final = "daemon.lock"
+_LOCK_NAME: Final = "/codexd/daemon.lock"
 _BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 # The flocks of this process, by state directory: see codexd.platform.lock.
@@ -141,7 +141,7 @@ def _describe_unlisted(home: str, pid: int | None) -> str:
         )
     with contextlib.suppress(psutil.Error):
         for file in psutil.Process(pid).open_files():
-            if os.path.basename(file.path) == _LOCK_NAME:
+            if file.path.endswith(_LOCK_NAME):
                 return _describe(pid, os.path.dirname(file.path), home)
     return (
         f'Another process (pid {pid}) has CODEX_HOME "{home}" locked: stop it with `kill {pid}`, '

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import stat
@@ -52,12 +53,13 @@ def clear_path(path: str, *, doubt_s: float = _DOUBT_S) -> None:
         raise SocketInUse(f'"{path}" is in the way: it is no socket.')
     server = _who_answers(target, doubt_s)
     if server is not None:
-        raise SocketInUse(f'{server.name} serves "{path}".{server.advice}')
+        then = f" Stop it with {server.stop}; codexd then takes its place." if server.stop else ""
+        raise SocketInUse(f'{server.name} serves "{path}".{then}')
     _unlink(path)
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
     """Who serves a socket; ``pid`` is None where the system does not tell."""
 
     pid: int | None = None
@@ -65,22 +67,31 @@ class _Server:
 
     @property
     def name(self) -> str:
+        """As the subject of a sentence."""
         facts = [f"pid {self.pid}" if self.pid else "", self.command]
         shown = ", ".join(fact for fact in facts if fact)
         return f"Another process ({shown})" if shown else "Another process"
 
     @property
-    def advice(self) -> str:
+    def stop(self) -> str | None:
+        """How to end it; None where the system does not tell."""
         if self.pid is None:
-            return ""
+            return None
         stop = f"`kill {self.pid}`"
-        if "app-server" in self.command:
-            # The vendor's own daemon.
-            stop = f"`codex app-server daemon stop`, or {stop}"
-        return f" Stop it with {stop}; codexd then takes its place."
+        # The vendor's own daemon.
+        is_vendors = "app-server" in self.command
+        return f"`codex app-server daemon stop`, or {stop}" if is_vendors else stop
 
 
-def _who_answers(path: str, doubt_s: float) -> _Server | None:
+def find_server(path: str) -> Server | None:
+    """Who answers on a Unix socket, or at the end of a link to one; changes nothing, may block."""
+    try:
+        return _who_answers(os.path.realpath(path), 0.0)
+    except OSError:
+        return None
+
+
+def _who_answers(path: str, doubt_s: float) -> Server | None:
     deadline = time.monotonic() + doubt_s
     while True:
         try:
@@ -93,27 +104,32 @@ def _who_answers(path: str, doubt_s: float) -> _Server | None:
         time.sleep(_RETRY_S)
 
 
-def _connect(path: str) -> _Server:
+def _connect(path: str) -> Server:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_ANSWER_S)
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
             raise
-        except OSError:
+        except OSError as error:
+            if error.errno is None:
+                # The path is too long for a socket: nobody can tell.
+                raise
             # Full, or slow: somebody is there.
-            return _Server()
+            return Server()
         try:
             pid = peer_pid(probe)
         except OSError:
-            return _Server()
-    return _Server(pid, _command(pid))
+            return Server()
+    return Server(pid, _command(pid))
 
 
 def _command(pid: int) -> str:
     with contextlib.suppress(psutil.Error, IndexError):
         program, *words = psutil.Process(pid).cmdline()
-        text = " ".join([os.path.basename(program), *words])
+        # Options may hold a secret.
+        names = itertools.takewhile(lambda word: not word.startswith("-"), words)
+        text = " ".join([os.path.basename(program), *names])
         if text.isprintable():
             return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
     return ""

@@ -60,6 +60,7 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
                 click.echo(f"codexd: the status cannot be written: {error.strerror}", err=True)
 
     daemon = Daemon(config, announce)
+    _tell_of_the_vendors_daemon(config)
     try:
         daemon.prepare()
     except CannotStart as error:
@@ -95,6 +96,29 @@ def _word_of(outcome: Outcome, config: Config) -> str | None:
         is_ready = child is not None and child.child.ready
         return "the server is ready" if is_ready else f"nothing answers on {endpoint} so far"
     return None
+
+
+def _tell_of_the_vendors_daemon(config: Config) -> None:
+    """Where another server is on the vendor's socket: the hub's, or of the same CODEX_HOME."""
+    from codexd import daemons
+    from codexd.api.stale import find_server
+    from codexd.link.endpoint import default_control_socket
+
+    # That the child cannot listen there, it says itself.
+    is_the_childs = config.server.endpoint == "unix://"
+    if is_the_childs or daemons.served_home(config, os.environ) is None:
+        return
+    path = default_control_socket(os.environ)
+    server = find_server(path)
+    if server is None:
+        return
+    stop = f" Stop it with {server.stop}." if server.stop else ""
+    what = (
+        f'serves "{path}", where the hub is to be; it takes its place once that is free'
+        if config.policy.hub_default_socket
+        else "serves the same CODEX_HOME: a thread that it has open cannot be resumed here"
+    )
+    click.echo(f"codexd: {server.name} {what}.{stop}", err=True)
 
 
 def start_detached(config: Config, *, as_json: bool) -> None:

@@ -104,8 +104,8 @@ def test_who_serves_the_vendors_socket_is_told_until_they_go(make_box: MakeBox) 
             other.listen()
             box.start()
             said = f"pid {os.getpid()}"
-            eventually(lambda: said in box.output(), what="a word of the start")
-            assert "Stop it with" in box.output()
+            assert said in box.errors()
+            assert "Stop it with" in box.errors()
             assert said in box.run("status").stdout
             assert box.run("status", "--check").returncode == 3
             assert said in box.events("hub.socket.failed")[0]["message"]
@@ -114,4 +114,20 @@ def test_who_serves_the_vendors_socket_is_told_until_they_go(make_box: MakeBox) 
         with contextlib.closing(RawClient(str(control))) as client:
             client.initialize()
         assert said not in box.run("status").stdout
+        box.stop_cleanly()
+
+
+def test_the_vendors_daemon_on_the_same_codex_home_is_told(make_box: MakeBox) -> None:
+    with short_directory() as home:
+        box = make_box(*stub_flags(), env={"CODEX_HOME": str(home)})
+        control = home / "app-server-control/app-server-control.sock"
+        control.parent.mkdir()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(control))
+            other.listen()
+            box.start()
+        assert f"(pid {os.getpid()}" in box.errors()
+        assert "serves the same CODEX_HOME" in box.errors()
+        # It is told, and does not keep anybody from anything.
+        assert box.run("status", "--check").returncode == 0
         box.stop_cleanly()

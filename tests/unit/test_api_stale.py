@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,8 +69,23 @@ def test_who_lives_is_named_and_left_alone(place: Path, by_link: bool) -> None:
 
 
 def test_how_to_stop_the_vendors_own_daemon_is_said() -> None:
-    server = stale._Server(7, "codex app-server --listen unix://")
-    assert "codex app-server daemon stop" in server.advice
+    assert "codex app-server daemon stop" in (stale.Server(7, "codex app-server").stop or "")
+
+
+def test_who_answers_is_told_without_what_its_options_hold(place: Path) -> None:
+    assert stale.find_server(str(place / "s")) is None
+    code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[2]); s.listen();"
+    words = ["codex", "-c", f"{code} print(flush=True); input()", "app-server", str(place / "s")]
+    with subprocess.Popen(
+        words, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        server = stale.find_server(str(place / "s"))
+        process.kill()
+    assert server == stale.Server(process.pid, "codex")
+    assert stale.find_server(str(place / "s")) is None
+    assert (place / "s").exists()
 
 
 @pytest.mark.parametrize("is_link", [False, True])
@@ -121,3 +138,14 @@ def test_one_that_takes_no_more_is_somebody(place: Path) -> None:
             clear_path(str(place / "s"))
         for client in waiting:
             client.close()
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_nobodys(place: Path) -> None:
+    path = place / ("x" * 120)
+    assert stale.find_server(str(path)) is None
+    clear_path(str(path))
+    (place / "s").symlink_to(path)
+    dead(place / "dead")
+    (place / "dead").rename(path)
+    with pytest.raises(OSError, match="too long"):
+        clear_path(str(place / "s"))
