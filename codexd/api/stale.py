@@ -125,7 +125,7 @@ def _connect(path: str) -> Server:
 
 
 def _command(pid: int) -> str:
-    with contextlib.suppress(psutil.Error, IndexError):
+    with contextlib.suppress(psutil.Error, ValueError):
         program, *words = psutil.Process(pid).cmdline()
         # Options may hold a secret.
         names = itertools.takewhile(lambda word: not word.startswith("-"), words)

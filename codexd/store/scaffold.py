@@ -74,7 +74,7 @@ def _is(pid: int | None, paths: Paths) -> bool:
 
 
 def _looks_like_daemon(pid: int) -> ProcessId | None:
-    with contextlib.suppress(psutil.Error, OSError, IndexError):
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
         process = psutil.Process(pid)
         program, *words = process.cmdline()
         if _RUNTIMES.fullmatch(os.path.basename(program)) is None:

@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from tests.support.waiting import eventually
+
 DAEMON_ID = "5f0c8f6a-3f0f-4c43-9c7b-1b2f6d1a0001"
 _NOW = "2026-03-22T13:16:04.123Z"
 _SLEEP = "import time; time.sleep(600)"
@@ -44,6 +48,8 @@ class ScaffoldBox:
             words, executable=sys.executable, cwd=cwd, env={**environ, **more}
         )
         self.processes.append(process)
+        # In the middle of exec(2) a process has no command line.
+        eventually(lambda: psutil.Process(process.pid).cmdline() == words, what="a command line")
         return process
 
     def record(self, daemon: int | None, child: int | None, **changes: Any) -> None:

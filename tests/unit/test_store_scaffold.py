@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from codexd.config import resolve
@@ -40,7 +41,7 @@ def test_where_nothing_is_recorded_nobody_is(box: ScaffoldBox) -> None:
     [
         (("node", "dist/index.js", "start"), "apps/codexd"),
         (("/opt/homebrew/bin/node", "apps/codexd/dist/index.js"), "."),
-        (("node", "--enable-source-maps", "dist/index.js", "start"), "apps/codexd"),
+        (("node", "-B", "dist/index.js", "start"), "apps/codexd"),
     ],
 )
 def test_a_daemon_that_lives_is_found(box: ScaffoldBox, words: tuple[str, ...], cwd: str) -> None:
@@ -115,4 +116,13 @@ def test_the_child_of_a_daemon_of_ours_is_left_to_it(box: ScaffoldBox) -> None:
 @pytest.mark.parametrize("pid", [0, 1, -1, os.getpid(), 2**30])
 def test_odd_pids_are_nobody(box: ScaffoldBox, pid: int) -> None:
     box.record(pid, pid)
+    assert find(box) == NOBODY
+
+
+def test_a_process_without_a_command_line_is_not_believed(
+    box: ScaffoldBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, child = box.run_daemon(), box.run_child()
+    box.record(process.pid, child.pid)
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _: [])
     assert find(box) == NOBODY
