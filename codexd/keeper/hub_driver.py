@@ -70,7 +70,8 @@ class Exchange:
 
     async def start(self) -> None:
         """Take over the sessions there are, and let clients in."""
-        self._hub.restore(list(self._memory.state.sessions.values()))
+        sessions = list(self._memory.state.sessions.values())
+        self._do(self._hub.restore(sessions, self._loop.time()))
         await self._heal()
 
     async def stop(self) -> None:
@@ -123,7 +124,7 @@ class Exchange:
 
     def closed(self, client: int) -> None:
         """A client is gone."""
-        self._do(self._hub.client_closed(client))
+        self._do(self._hub.client_closed(client, self._loop.time()))
 
     def _on_cut(self, client: int, unread: int) -> None:
         message = f"A client was cut off: it left {unread} bytes unread."
@@ -149,7 +150,10 @@ class Exchange:
     ) -> None:
         """The handshake with a child is done."""
         self._send = send
-        self._do(self._hub.child_ready(initialize_result, same_child=same_child, child_pid=pid))
+        now = self._loop.time()
+        self._do(
+            self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
+        )
 
     @property
     def is_idle(self) -> bool:

@@ -146,7 +146,7 @@ class HubMachine(RuleBasedStateMachine):
     def leave(self, client: int) -> None:
         number = self.numbers.pop(client, None)
         if number is not None:
-            self.rig.do(self.rig.hub.client_closed(number))
+            self.rig.leave(number)
 
     @precondition(lambda self: self.is_up)
     @rule(index=st.integers(0, 5))

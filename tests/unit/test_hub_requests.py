@@ -103,7 +103,7 @@ def test_an_answer_to_an_earlier_hub_is_dropped(rig: HubRig) -> None:
 
 def test_nothing_comes_for_a_client_that_left(rig: HubRig) -> None:
     rig.ask(1, "model/list")
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     rig.answer("model/list")
     assert rig.hub.snapshot()["clients"] == 1
     assert rig.event_types()[-1] == "client.disconnected"
@@ -167,7 +167,7 @@ def test_a_client_that_leaves_lets_go_of_its_handles(rig: HubRig) -> None:
     process = rig.asked("command/exec")["params"]["processId"]
     rig.ask(1, "command/exec", {"processId": "done", "command": ["true"]})
     rig.answer("command/exec", {"exitCode": 0})
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     assert rig.asked("fs/unwatch")["params"] == {"watchId": watch}
     ended = [entry for entry in rig.to_child if entry["method"] == "command/exec/terminate"]
     assert [entry["params"]["processId"] for entry in ended] == [process]
@@ -184,7 +184,7 @@ def test_a_command_without_a_name_ends_with_its_client_too(
 ) -> None:
     for _ in range(2):
         rig.ask(1, "command/exec", {"command": ["sleep"], **params})
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     started, ended = (
         {entry["params"]["processId"] for entry in rig.to_child if entry["method"] == method}
         for method in ("command/exec", "command/exec/terminate")
