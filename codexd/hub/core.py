@@ -88,7 +88,7 @@ class Core:
 
     def forget_if_nothing(self, thread: Thread) -> None:
         """Whoever asked for a thread was refused: nothing else is known of it."""
-        is_known = thread.hearing != "unasked" or self.book.session_of(thread.id) is not None
+        is_known = thread.hearing == "joined" or self.book.session_of(thread.id) is not None
         if not is_known and not thread.subscribers and not thread.is_busy:
             self.threads.forget(thread.id)
 

@@ -331,12 +331,14 @@ class Requests:
     def undo_subscription(self, entry: Pending) -> None:
         """The thread's notifications were for the answer's sake, and there is none."""
         thread = self._core.threads.find(entry.subscribed) if entry.subscribed else None
+        entry.subscribed = None
         if thread is not None and entry.client is not None:
             thread.subscribers.discard(entry.client)
             self._core.forget_if_nothing(thread)
 
     def _is_to_repeat(self, entry: Pending, reason: str, *, is_unread: bool) -> bool:
         client = self._core.clients.get(entry.client) if entry.client is not None else None
+        self.undo_subscription(entry)
         if client is None:
             return False
         if is_unread:
@@ -349,7 +351,6 @@ class Requests:
             entry.is_repeated = True
             entry.since = self._core.now
             return True
-        self.undo_subscription(entry)
         self._core.handles.answered(client, entry.message, ok=False)
         text = f"The app-server was restarted before it answered ({reason})."
         if entry.message.method in methods.TURN_STARTING:
