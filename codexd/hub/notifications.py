@@ -121,7 +121,7 @@ class Notifications:
         """No thread is being opened any more: what came early was of other threads."""
         early = self._take_early()
         for thread_id, message in early:
-            self._tell_subscribers(thread_id, message)
+            self._tell_listeners(thread_id, message)
 
     def listeners(self, thread_id: str) -> Iterable[int]:
         """Whom the server would tell what happens on a thread.
@@ -154,6 +154,10 @@ class Notifications:
                 # Too much to be the beginning of a thread.
                 self.nothing_opens()
             return
+        self._tell_listeners(thread_id, message)
+
+    def _tell_listeners(self, thread_id: str, message: Message) -> None:
+        thread = self._core.threads.get(thread_id)
         if thread.is_active and thread.turn is None:
             # A turn that was running before this hub was there: its id is all that is known.
             turn_id = message.params(_TurnRef).turn_id
