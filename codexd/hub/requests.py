@@ -353,8 +353,8 @@ class Requests:
             return True
         self._core.handles.answered(client, entry.message, ok=False)
         text = f"The app-server was restarted before it answered ({reason})."
-        if entry.message.method in methods.TURN_STARTING:
-            text += " The turn may have begun."
+        began = entry.message.method in methods.TURN_STARTING
+        text += " The turn may have begun." if began else " It may have been done."
         self._refuse(entry, jsonrpc.SERVER_RESTARTED, text, "server_restarted")
         return False
 

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable
 
 import msgspec
+from websockets.frames import CloseCode
 
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
@@ -87,7 +88,13 @@ class Exchange:
         self._do(self._hub.tick(now))
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
-            self._healing = self._loop.create_task(self._heal())
+            self._healing = self._loop.create_task(self._heal_again())
+
+    async def _heal_again(self) -> None:
+        try:
+            await self._heal()
+        except Exception:
+            logger.exception("the sockets of the hub could not be looked after")
 
     async def _heal(self) -> None:
         """Serve every path, also one whose socket was taken away."""
@@ -120,7 +127,12 @@ class Exchange:
 
     def message(self, client: int, data: bytes) -> None:
         """A client has sent a message."""
-        self._do(self._hub.client_message(client, data, self._loop.time()))
+        try:
+            self._do(self._hub.client_message(client, data, self._loop.time()))
+        except Exception:
+            # Nobody shall wait for what will not be answered.
+            logger.exception("a message of client %d could not be handled", client)
+            self._server.close_client(client, CloseCode.INTERNAL_ERROR, "codexd failed on it")
 
     def closed(self, client: int) -> None:
         """A client is gone."""
@@ -165,13 +177,16 @@ class Exchange:
         self._hub.drain()
 
     def child_message(self, data: bytes) -> None:
-        """The child has sent a message."""
-        self._do(self._hub.child_message(data, self._loop.time()))
+        """The child has sent a message; one that cannot be handled takes nothing with it."""
+        try:
+            self._do(self._hub.child_message(data, self._loop.time()))
+        except Exception:
+            logger.exception("a message of the server could not be handled")
 
-    def child_lost(self, reason: str) -> None:
-        """The child is gone."""
+    def child_lost(self, reason: str, unread: list[bytes]) -> None:
+        """The child is gone; it has certainly not read ``unread``."""
         self._send = None
-        self._do(self._hub.child_lost(reason, self._loop.time()))
+        self._do(self._hub.child_lost(reason, self._loop.time(), unread))
 
     # -- carrying out ------------------------------------------------------------------------
 

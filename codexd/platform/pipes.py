@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 import sys
+import termios
 
 
 class CannotSplice(Exception):
@@ -52,3 +54,9 @@ def set_pipe_capacity(pipe_fd: int, wanted: int) -> int:
     except PermissionError:
         # Past /proc/sys/fs/pipe-user-pages-soft a user's pipes stay as they are.
         return fcntl.fcntl(pipe_fd, fcntl.F_GETPIPE_SZ)
+
+
+def unread_bytes(pipe_fd: int) -> int:
+    """How many bytes the pipe holds (FIONREAD; Linux: pipe(7), macOS: fifo_ioctl)."""
+    answer = fcntl.ioctl(pipe_fd, termios.FIONREAD, struct.pack("i", 0))
+    return int(struct.unpack("i", answer)[0])

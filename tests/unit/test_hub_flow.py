@@ -139,7 +139,7 @@ def test_a_turn_whose_client_has_left_is_followed_without_its_text() -> None:
     assert rig.hub.snapshot()["runningTurns"] == 1
 
 
-@pytest.mark.parametrize("depth, passes", [(126, True), (127, False)])
+@pytest.mark.parametrize(("depth", "passes"), [(126, True), (127, False)])
 def test_what_the_server_would_never_answer_is_refused(depth: int, passes: bool) -> None:
     rig = _rig()
     nested = b'{"a":' * depth + b'"{[{["' + b"}" * depth
