@@ -68,6 +68,7 @@ class _Try:
     last_at: float = 0.0
     failed: int = 0
     is_under_way: bool = False
+    asks_for_turns: bool = True
     reason: str = ""
 
 
@@ -258,7 +259,7 @@ class Recovery:
         # A thread that is loaded still has what it was opened with.
         if not self._same_child and attempt.failed < _TRIES_WITH_CONFIG:
             params |= thread.to_give_again()
-        if self._same_child:
+        if self._same_child and attempt.asks_for_turns:
             params["initialTurnsPage"] = LAST_TURNS
         on_answer = functools.partial(self._resumed, thread, attempt)
         self._requests.own("thread/resume", params, on_answer)
@@ -288,6 +289,10 @@ class Recovery:
             self.came(thread)
         elif _is_gone(reason):
             self._lose(thread, reason)
+        elif self._same_child and attempt.asks_for_turns:
+            # Of a thread without a turn it cannot tell them (codex 0.163).
+            attempt.asks_for_turns = False
+            self._resume(thread, attempt)
         else:
             self._failed(thread, attempt, reason)
 
