@@ -22,7 +22,7 @@ from codexd.hub.jsonrpc import Message
 from codexd.hub.methods import REOPENED
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, error_text
-from codexd.hub.requests import Requests
+from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.threads import Thread
 from codexd.hub.turns import LAST_TURNS, Turns, TurnsPage
 
@@ -41,6 +41,8 @@ _TRIES_WITH_CONFIG = 3
 # Answers of codex 0.163 to a resume of what is gone or put away.
 _GONE = ("no rollout found", "invalid session id")
 _ARCHIVED = " is archived."
+# And of a thread that is loaded and has not had a turn.
+_UNSUPPORTED = "is not supported yet"
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -68,7 +70,6 @@ class _Try:
     last_at: float = 0.0
     failed: int = 0
     is_under_way: bool = False
-    asks_for_turns: bool = True
     reason: str = ""
 
 
@@ -142,11 +143,16 @@ class Recovery:
 
     def _open(self) -> None:
         self._core.state = "up"
+        self._reopen(None)
+        self._requests.release()
+
+    def _reopen(self, thread_id: str | None) -> None:
+        """Open again the watches of clients, and the like, of one thread or of none."""
         for client in self._core.clients.values():
             for opened_by in client.handles.values():
-                if opened_by.method in REOPENED:
+                is_of_it = opened_by.params(ThreadRef).thread_id == thread_id
+                if opened_by.method in REOPENED and is_of_it:
                     self._requests.own(opened_by.method, opened_by.params(dict[str, Any]))
-        self._requests.release()
 
     def _end_processes(self) -> None:
         """Processes of clients end with the server; watches and the like are opened again."""
@@ -259,7 +265,7 @@ class Recovery:
         # A thread that is loaded still has what it was opened with.
         if not self._same_child and attempt.failed < _TRIES_WITH_CONFIG:
             params |= thread.to_give_again()
-        if self._same_child and attempt.asks_for_turns:
+        if self._same_child:
             params["initialTurnsPage"] = LAST_TURNS
         on_answer = functools.partial(self._resumed, thread, attempt)
         self._requests.own("thread/resume", params, on_answer)
@@ -281,18 +287,15 @@ class Recovery:
                 self._set_again(thread)
             thread.hearing = "joined"
             self.came(thread)
+            self._reopen(thread.id)
             return
         reason = error_text(answer)
-        if thread.id in self._loaded and _is_gone(reason):
+        if thread.id in self._loaded and (_is_gone(reason) or _UNSUPPORTED in reason):
             # It never had a turn, so there is nothing to resume; it is alive all the same.
             thread.hearing = "left"
             self.came(thread)
         elif _is_gone(reason):
             self._lose(thread, reason)
-        elif self._same_child and attempt.asks_for_turns:
-            # Of a thread without a turn it cannot tell them (codex 0.163).
-            attempt.asks_for_turns = False
-            self._resume(thread, attempt)
         else:
             self._failed(thread, attempt, reason)
 
