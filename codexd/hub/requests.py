@@ -338,7 +338,10 @@ class Requests:
 
     def _is_to_repeat(self, entry: Pending, reason: str, *, is_unread: bool) -> bool:
         client = self._core.clients.get(entry.client) if entry.client is not None else None
-        self.undo_subscription(entry)
+        thread = self._core.threads.find(entry.subscribed) if entry.subscribed else None
+        if thread is not None and not thread.is_busy:
+            # Asked for again, it hears again; until then there may be no such thread.
+            self.undo_subscription(entry)
         if client is None:
             return False
         if is_unread:
@@ -351,6 +354,7 @@ class Requests:
             entry.is_repeated = True
             entry.since = self._core.now
             return True
+        self.undo_subscription(entry)
         self._core.handles.answered(client, entry.message, ok=False)
         text = f"The app-server was restarted before it answered ({reason})."
         began = entry.message.method in methods.TURN_STARTING

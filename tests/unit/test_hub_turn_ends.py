@@ -14,6 +14,7 @@ from tests.support.schema import Schemas
 def rig() -> HubRig:
     rig = HubRig()
     rig.connect(1)
+    rig.connect(2)
     rig.open_thread(1)
     rig.run_turn(1)
     return rig
@@ -174,3 +175,13 @@ def test_a_turn_that_began_while_no_plugin_was_there_is_told_on_record(rig: HubR
     later.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
     later.end_turn(turn_id="u2")
     assert later.event_types() == ["turn.started", "turn.completed"]
+
+
+def test_who_was_about_to_join_hears_the_end_of_the_turn_it_began(rig: HubRig) -> None:
+    rig.end_turn()
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", {"turn": {"id": "u2", "items": [], "status": "inProgress"}})
+    rig.lose()
+    rig.ready()
+    assert [entry["params"]["turn"]["id"] for entry in rig.got(2, "turn/completed")] == ["u2"]
