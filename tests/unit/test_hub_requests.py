@@ -234,3 +234,24 @@ def test_bytes_that_are_no_text_harm_nobody(rig: HubRig, data: bytes) -> None:
     rig.to_child.clear()
     rig.ask(2, "model/list")
     assert rig.asked("model/list")
+
+
+def test_searches_and_event_streams_go_on_in_the_next_server(rig: HubRig) -> None:
+    rig.open_thread(1)
+    rig.ask(1, "fuzzyFileSearch/sessionStart", {"sessionId": "s", "roots": ["/a"]})
+    rig.answer("fuzzyFileSearch/sessionStart")
+    stream = {"threadId": "t1", "subscriptionId": "x", "server": "m", "name": "n", "arguments": {}}
+    rig.ask(1, "mcpServer/event/stream/start", stream)
+    rig.answer("mcpServer/event/stream/start")
+    before = [rig.asked("fuzzyFileSearch/sessionStart"), rig.asked("mcpServer/event/stream/start")]
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    search = rig.asked("fuzzyFileSearch/sessionStart")
+    assert search["params"] == before[0]["params"]
+    # The stream needs its thread.
+    assert "mcpServer/event/stream/start" not in [entry["method"] for entry in rig.to_child]
+    rig.answer("thread/resume", {"thread": {"id": "t1"}})
+    assert rig.asked("mcpServer/event/stream/start")["params"] == before[1]["params"]
+    rig.tell("fuzzyFileSearch/sessionUpdated", sessionId=search["params"]["sessionId"], files=[])
+    assert rig.got(1, "fuzzyFileSearch/sessionUpdated")[0]["params"]["sessionId"] == "s"
