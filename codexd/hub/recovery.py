@@ -176,10 +176,11 @@ class Recovery:
         self._listing_at = None
         self._loaded = frozenset(loaded)
         for thread_id in self._loaded:
-            # Also those that the child has from others.
-            self._core.threads.get(thread_id)
-            self._core.threads.away.add(thread_id)
-            self._core.book.used(thread_id)
+            if self._core.threads.find(thread_id) is None:
+                # The child has it from others.
+                self._core.threads.get(thread_id)
+                self._core.threads.away.add(thread_id)
+                self._core.book.used(thread_id)
         wanted = self._requests.wanted_threads
         threads = [
             thread
@@ -210,7 +211,7 @@ class Recovery:
             return
         if self._listing_at is not None and self._core.now - self._listing_at > _LIST_S:
             self._list(())
-        for thread_id, attempt in self._tries.items():
+        for thread_id, attempt in list(self._tries.items()):
             if attempt.failed and not attempt.is_under_way:
                 self._requests.refuse_for_thread(
                     thread_id, attempt.reason, older_than_s=self._core.limits.thread_wait_s
@@ -303,8 +304,8 @@ class Recovery:
         """The child has loaded a thread for this connection."""
         self._tries.pop(thread.id, None)
         self._core.threads.away.discard(thread.id)
-        self._requests.thread_came(thread.id)
-        self._notifications.leave_if_idle(thread)
+        if not self._requests.thread_came(thread.id):
+            self._notifications.leave_if_idle(thread)
 
     def _set_again(self, thread: Thread) -> None:
         if thread.settings:

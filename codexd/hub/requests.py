@@ -211,11 +211,17 @@ class Requests:
             self._place(entry)
         self._send_ready()
 
-    def thread_came(self, thread_id: str) -> None:
-        """A thread is loaded, or gone for good: its requests go, and the server answers."""
-        for entry in self._for_thread.pop(thread_id, ()):
+    def thread_came(self, thread_id: str) -> bool:
+        """A thread is loaded, or gone for good: its requests go, and the server answers.
+
+        Returns:
+            Whether one of them is to begin a turn.
+        """
+        waiting = self._for_thread.pop(thread_id, deque())
+        for entry in waiting:
             self._place(entry)
         self._send_ready()
+        return any(entry.message.method in methods.TURN_STARTING for entry in waiting)
 
     # -- trouble -----------------------------------------------------------------------------
 
@@ -297,7 +303,7 @@ class Requests:
         self._checked_at = now
         for entry in self._keep(lambda entry: now - entry.since <= wait_s):
             self._refuse_unsent(
-                entry, "The app-server is away and did not come back in time.", "away"
+                entry, "The app-server, or the thread, did not come back in time.", "away"
             )
 
     def refuse_for_thread(self, thread_id: str, reason: str, *, older_than_s: float) -> None:

@@ -57,6 +57,10 @@ def set_pipe_capacity(pipe_fd: int, wanted: int) -> int:
 
 
 def unread_bytes(pipe_fd: int) -> int:
-    """How many bytes the pipe holds (FIONREAD; Linux: pipe(7), macOS: fifo_ioctl)."""
+    """How many bytes the pipe holds (FIONREAD).
+
+    The descriptor is to be open for reading only: of one that is open for both, macOS would tell
+    of the other direction (xnu, fifo_ioctl).
+    """
     answer = fcntl.ioctl(pipe_fd, termios.FIONREAD, struct.pack("i", 0))
     return int(struct.unpack("i", answer)[0])

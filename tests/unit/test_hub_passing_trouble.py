@@ -196,6 +196,11 @@ def test_what_nobody_uses_is_left_until_somebody_asks(rig: HubRig) -> None:
     rig.answer("turn/start", {"turn": {"id": "u2"}})
     assert rig.answers(2, request)
     assert rig.event_types().count("session.recovered") == 1
+    # Nobody listens, but the hub stays to learn how the turn ends.
+    assert "thread/unsubscribe" not in [entry["method"] for entry in rig.to_child]
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u2"}
+    rig.end_turn("t1", "u2")
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
 
 
 def test_the_half_hour_of_who_was_left_goes_on_over_crashes(rig: HubRig) -> None:
@@ -254,3 +259,13 @@ def test_who_leaves_a_thread_that_is_away_need_not_wait_for_it(rig: HubRig) -> N
     assert not [entry for entry in rig.to_child if entry["method"] == "thread/unsubscribe"]
     _answer(rig, "t1")
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_a_thread_that_is_opened_before_the_list_comes_is_not_resumed(rig: HubRig) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    rig.do(rig.hub.child_ready(b"{}", rig.now, same_child=False, child_pid=1))
+    listing = rig.asked("thread/loaded/list")
+    rig.open_thread(2, "t3")
+    rig.child({"id": listing["id"], "result": {"data": ["t3"], "nextCursor": None}})
+    assert sorted(_resumes(rig)) == ["t1", "t2"]
