@@ -314,12 +314,13 @@ class Hub:
         return thread_id
 
     def _opened(self, thread: Thread, entry: Pending, opened: _OpenedThread) -> None:
-        is_new = entry.message.method == "thread/start"
+        method = entry.message.method
+        is_new = method in methods.OPENING
         thread.opened_with(entry.message.params(dict[str, Any]), is_new=is_new)
         if opened.ephemeral:
             thread.is_ephemeral = True
             self._core.book.is_ephemeral(thread.id)
-        elif is_new:
+        elif method == "thread/start":
             # The server keeps a new thread in its memory only until it has a turn. Asked for its
             # turns it writes it down, and nobody is told anything (measured on codex 0.163).
             self._requests.own("thread/read", {"threadId": thread.id, "includeTurns": True})

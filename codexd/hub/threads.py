@@ -61,7 +61,7 @@ class Thread:
         return is_new
 
     def opened_with(self, params: dict[str, Any], *, is_new: bool) -> None:
-        """A client opened the thread with these params; ``is_new``: it has no history."""
+        """A client opened the thread with these params; ``is_new``: it had no turn yet."""
         config = params.get("config")
         if isinstance(config, dict):
             kept = {key: value for key, value in config.items() if key not in SETTINGS_IN_CONFIG}

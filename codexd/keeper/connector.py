@@ -151,11 +151,17 @@ class Conversation:
             except Exception:
                 # Whatever it is, the next try may go well, and nobody else would make one.
                 logger.exception("the talk with the server broke off")
-                self._lost("codexd could not go on with this connection")
+                self._break_off()
             if self._loop.time() - begun > _RETRY_MAX_S:
                 retry_s = _RETRY_FIRST_S
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
+
+    def _break_off(self) -> None:
+        try:
+            self._lost("codexd could not go on with this connection")
+        except Exception:
+            logger.exception("the loss of the connection could not be told")
 
     async def _talk_once(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
         """One connection, from its first byte to its last.

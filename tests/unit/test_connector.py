@@ -61,6 +61,8 @@ class FakeExchange:
     def child_lost(self, reason: str, unread: list[bytes]) -> None:
         del reason
         self.lost.append(unread)
+        if len(self.lost) <= self.failures:
+            raise KeyError("turn")
 
 
 def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], Any]) -> list[int]:

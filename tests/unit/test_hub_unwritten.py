@@ -102,3 +102,14 @@ def test_the_next_plugin_knows_what_is_ephemeral(rig: HubRig) -> None:
     later.do(later.hub.restore([rig.sessions["t1"]], 0.0))
     later.ready()
     assert later.event_types() == ["session.closed"]
+
+
+def test_a_fork_without_a_turn_keeps_what_it_was_forked_with(rig: HubRig) -> None:
+    _open(rig)
+    rig.run_turn(1)
+    rig.end_turn()
+    rig.ask(1, "thread/fork", {"threadId": "t1", "model": "other", "lastTurnId": "u1"})
+    rig.answer("thread/fork", {"thread": {"id": "t2", "ephemeral": False}})
+    _restart(rig)
+    (resume,) = [entry for entry in rig.to_child if entry["params"].get("threadId") == "t2"]
+    assert resume["params"] == {"threadId": "t2", "excludeTurns": True, "model": "other"}
