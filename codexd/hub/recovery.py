@@ -36,11 +36,11 @@ _PAUSE_MAX_S = 60.0
 _PAUSE_ASKED_S = 0.25
 # How long the child may take to say which threads it has.
 _LIST_S = 5.0
-# A config that is refused so often is to blame; the thread matters more.
-_TRIES_WITH_CONFIG = 3
 # Answers of codex 0.163 to a resume of what is gone or put away.
 _GONE = ("no rollout found", "invalid session id")
 _ARCHIVED = " is archived."
+# And to a config that it does not take. If its own file is to blame, the path follows.
+_BAD_CONFIG = "failed to load configuration: "
 # And of a thread that is loaded and has not had a turn.
 _UNSUPPORTED = "is not supported yet"
 
@@ -70,6 +70,7 @@ class _Try:
     last_at: float = 0.0
     failed: int = 0
     is_under_way: bool = False
+    without_config: bool = False
     reason: str = ""
 
 
@@ -264,8 +265,10 @@ class Recovery:
         attempt.is_under_way, attempt.last_at = True, self._core.now
         params: dict[str, Any] = {"threadId": thread.id, "excludeTurns": True}
         # A thread that is loaded still has what it was opened with.
-        if not self._same_child and attempt.failed < _TRIES_WITH_CONFIG:
+        if not self._same_child:
             params |= thread.to_give_again()
+        if attempt.without_config:
+            params.pop("config", None)
         if self._same_child:
             params["initialTurnsPage"] = LAST_TURNS
         on_answer = functools.partial(self._resumed, thread, attempt)
@@ -297,8 +300,18 @@ class Recovery:
             self.came(thread)
         elif _is_gone(reason):
             self._lose(thread, reason)
+        elif not attempt.without_config and _blames_config(reason):
+            self._resume_without_config(thread, attempt, reason)
         else:
             self._failed(thread, attempt, reason)
+
+    def _resume_without_config(self, thread: Thread, attempt: _Try, reason: str) -> None:
+        """The server does not take any more what it took at first; the thread matters more."""
+        attempt.without_config = True
+        text = f"The thread was resumed without the config it was opened with: {reason}"
+        data = jsonrpc.notification("warning", {"message": text, "threadId": thread.id})
+        self._core.tell(tuple(thread.subscribers), Message(data, {}, "warning"))
+        self._resume(thread, attempt)
 
     def came(self, thread: Thread) -> None:
         """The child has loaded a thread for this connection."""
@@ -358,6 +371,10 @@ def _urgency(thread: Thread, wanted: Iterable[str]) -> tuple[bool, bool, bool]:
 
 def _is_gone(reason: str) -> bool:
     return reason.startswith(_GONE) or _ARCHIVED in reason
+
+
+def _blames_config(reason: str) -> bool:
+    return reason.startswith(_BAD_CONFIG) and not reason.startswith(f"{_BAD_CONFIG}/")
 
 
 def _process_exited(handle: str) -> bytes:

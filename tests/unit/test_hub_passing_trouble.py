@@ -9,7 +9,7 @@ import pytest
 from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
-BROKEN = {"code": -32600, "message": "failed to load configuration: config.toml:10:6: unclosed"}
+BROKEN = {"code": -32600, "message": "failed to load configuration: /h/config.toml:10:6: unclosed"}
 
 
 @pytest.fixture

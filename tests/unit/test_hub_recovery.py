@@ -137,18 +137,41 @@ def test_active_threads_are_resumed_for_those_who_listened(rig: HubRig) -> None:
     assert rig.got(2, "item/agentMessage/delta")
 
 
-def test_a_resume_refused_for_its_config_is_tried_without_it(rig: HubRig) -> None:
+def _refuse_resume(rig: HubRig, message: str) -> None:
+    rig.answer("thread/resume", error={"code": -32600, "message": message})
+
+
+def test_a_resume_refused_for_its_config_is_tried_without_it_and_that_is_told(rig: HubRig) -> None:
+    _resume_with_config(rig)
+    for number in (1, 2):
+        _restart(rig)
+        assert "config" in rig.asked("thread/resume")["params"]
+        _refuse_resume(rig, "failed to load configuration: unknown variant `x`\nin `y`\n")
+        assert "config" not in rig.asked("thread/resume")["params"]
+        _answer_resumes(rig)
+        assert rig.hub.snapshot()["resumingThreads"] == 0
+        assert rig.event_types().count("session.recovered") == number
+        for client in (1, 2):
+            warnings = rig.got(client, "warning")
+            assert len(warnings) == number
+            assert "unknown variant" in warnings[0]["params"]["message"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "failed to load configuration: /home/u/.codex/config.toml:10:6: unclosed table",
+        "error resuming thread: required MCP servers failed to initialize: x",
+    ],
+)
+def test_the_config_is_not_given_up_for_what_is_not_its_fault(rig: HubRig, message: str) -> None:
     _resume_with_config(rig)
     _restart(rig)
-    # It may be a passing trouble, so it is given up only after a few tries.
-    for pause_s in (0.5, 1.0, 2.0):
+    for _ in range(6):
         assert "config" in rig.asked("thread/resume")["params"]
-        rig.answer("thread/resume", error={"code": -32600, "message": "bad config"})
-        rig.tick(pause_s)
-    assert rig.asked("thread/resume")["params"] == {"threadId": "t1", "excludeTurns": True}
-    _answer_resumes(rig)
-    assert rig.hub.snapshot()["resumingThreads"] == 0
-    assert "session.recovered" in rig.event_types()
+        _refuse_resume(rig, message)
+        rig.tick(60)
+    assert not rig.got(1, "warning")
 
 
 def test_a_thread_that_is_gone_is_closed_and_its_session_lost(rig: HubRig) -> None:
