@@ -191,13 +191,16 @@ class Hub:
         self._core.now = now
         self._core.book.child_pid = child_pid
         self._away_since = None
+        if not same_child:
+            # What held turns back was the end of the child before.
+            self._requests.holds_turns = False
         self._recovery.begin(same_child=same_child)
         self._greeting.child_ready(initialize_result)
         return self._core.take_actions()
 
     def drain(self) -> None:
         """The child is to end: turns that run go on, new ones wait for the next child."""
-        self._requests.holds_turns = True
+        self._requests.hold_turns()
 
     def child_message(self, data: bytes, now: float) -> list[Action]:
         """The child sent a message."""

@@ -144,8 +144,7 @@ class Requests:
             self._send_ready()
 
     def _place(self, entry: Pending) -> None:
-        is_held = self.holds_turns and entry.message.method in methods.TURN_STARTING
-        if self._core.state != "up" or is_held:
+        if self._core.state != "up" or self._is_held(entry):
             self._for_server.append(entry)
             return
         thread_id = entry.thread_id if self._core.threads.away else None
@@ -154,6 +153,18 @@ class Requests:
             self.on_thread_wanted(thread_id)
         else:
             self._ready.put(entry.client or _OWN, entry)
+
+    def hold_turns(self) -> None:
+        """The child is to end: a turn that has not been sent to it waits for the next one."""
+        self.holds_turns = True
+        for entry in self._ready.clear():
+            if self._is_held(entry):
+                self._for_server.append(entry)
+            else:
+                self._ready.put(entry.client or _OWN, entry)
+
+    def _is_held(self, entry: Pending) -> bool:
+        return self.holds_turns and entry.message.method in methods.TURN_STARTING
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -204,8 +215,7 @@ class Requests:
         self._send_ready()
 
     def release(self) -> None:
-        """The child is up: what waited is sent, in order."""
-        self.holds_turns = False
+        """The child is up: what waited is sent, in order. Turns that are held back stay so."""
         waiting, self._for_server = self._for_server, deque()
         for entry in waiting:
             self._place(entry)
