@@ -319,6 +319,7 @@ class Hub:
     def _opened(self, thread: Thread, entry: Pending, opened: _OpenedThread) -> None:
         method = entry.message.method
         is_new = method in methods.OPENING
+        thread.took_s = self._core.now - entry.since
         thread.opened_with(entry.message.params(dict[str, Any]), is_new=is_new)
         if opened.ephemeral:
             thread.is_ephemeral = True

@@ -228,20 +228,38 @@ class Recovery:
             attempt.is_under_way and now - attempt.last_at < _SLOW_S
             for attempt in self._tries.values()
         )
-        due = (
-            (thread_id, attempt)
-            for thread_id, attempt in list(self._tries.items())
-            if not attempt.is_under_way and attempt.next_at <= now
-        )
-        for thread_id, attempt in due:
-            if under_way >= _RESUMES_AT_ONCE:
+        for thread, attempt in self._due():
+            if under_way >= _RESUMES_AT_ONCE or (thread.is_slow and self._quick_ones_are_under_way):
                 return
+            under_way += 1
+            self._resume(thread, attempt)
+
+    def _due(self) -> list[tuple[Thread, _Try]]:
+        """What may be resumed now, the quick ones first.
+
+        codex 0.163 resumes one thread after the other, whoever asks: behind one that waits for
+        its MCP servers all others would wait.
+        """
+        found: list[tuple[Thread, _Try]] = []
+        for thread_id, attempt in list(self._tries.items()):
+            if attempt.is_under_way or attempt.next_at > self._core.now:
+                continue
             thread = self._core.threads.find(thread_id)
             if thread is None or not self._is_still_wanted(thread, attempt):
                 del self._tries[thread_id]
-                continue
-            under_way += 1
-            self._resume(thread, attempt)
+            else:
+                found.append((thread, attempt))
+        return sorted(found, key=lambda entry: entry[0].is_slow)
+
+    @property
+    def _quick_ones_are_under_way(self) -> bool:
+        now = self._core.now
+        for thread_id, attempt in self._tries.items():
+            thread = self._core.threads.find(thread_id)
+            is_young = attempt.is_under_way and now - attempt.last_at < _SLOW_S
+            if is_young and thread is not None and not thread.is_slow:
+                return True
+        return False
 
     def _is_still_wanted(self, thread: Thread, attempt: _Try) -> bool:
         """Of what failed: whether anybody would miss it."""
@@ -283,6 +301,7 @@ class Recovery:
             # It was closed or deleted meanwhile.
             self._tries.pop(thread.id, None)
             return
+        thread.took_s = self._core.now - attempt.last_at
         if "result" in answer.fields:
             if self._same_child:
                 self._catch_up(thread, answer.result(_Resumed))

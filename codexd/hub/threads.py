@@ -13,6 +13,8 @@ from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
 # more.
 Hearing = Literal["unasked", "joined", "left"]
 
+_SLOW_S = 1.0
+
 
 @dataclass(slots=True)
 class Thread:
@@ -21,7 +23,8 @@ class Thread:
     ``config`` are the overrides that a resume must give the server again. ``opening`` is what
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
     to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
-    the server said that nothing goes on while a turn had not ended yet.
+    the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
+    took to be opened or resumed.
     """
 
     id: str
@@ -36,6 +39,12 @@ class Thread:
     settings: dict[str, Any] | None = None
     left_at: float | None = None
     idle_at: float | None = None
+    took_s: float = 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it is likely to take long to resume: it starts programs, or did take long."""
+        return "mcp_servers" in self.config or self.took_s > _SLOW_S
 
     @property
     def is_busy(self) -> bool:

@@ -269,3 +269,39 @@ def test_a_thread_that_is_opened_before_the_list_comes_is_not_resumed(rig: HubRi
     rig.open_thread(2, "t3")
     rig.child({"id": listing["id"], "result": {"data": ["t3"], "nextCursor": None}})
     assert sorted(_resumes(rig)) == ["t1", "t2"]
+
+
+@pytest.mark.parametrize("known_by", ["its config", "its opening", "its last resume"])
+def test_those_that_take_long_come_after_the_quick_ones(rig: HubRig, known_by: str) -> None:
+    """The server resumes one after the other: behind a slow one all would wait."""
+    config = {"mcp_servers": {"slow": {"command": "x"}}} if known_by == "its config" else None
+    rig.ask(1, "thread/start", {"config": config})
+    if known_by == "its opening":
+        rig.tick(3)
+    rig.answer("thread/start", {"thread": {"id": "slow"}})
+    rig.open_thread(1, "t3")
+    if known_by == "its last resume":
+        _restart(rig)
+        for thread_id in ("t1", "t2", "t3"):
+            _answer(rig, thread_id)
+        rig.tick(3)
+        _answer(rig, "slow")
+    rig.lose()
+    rig.to_child.clear()
+    # Also where it is waited for.
+    rig.ask(1, "turn/start", {"threadId": "slow", "input": []})
+    rig.ready()
+    assert sorted(_resumes(rig)) == ["t1", "t2", "t3"]
+    for thread_id in ("t1", "t2"):
+        _answer(rig, thread_id)
+    assert "slow" not in _resumes(rig)
+    _answer(rig, "t3")
+    assert _resumes(rig)[-1] == "slow"
+
+
+def test_a_slow_one_is_resumed_also_where_a_quick_one_is_not_answered(rig: HubRig) -> None:
+    rig.ask(1, "thread/start", {"config": {"mcp_servers": {}}})
+    rig.answer("thread/start", {"thread": {"id": "slow"}})
+    _restart(rig)
+    rig.tick(1.1)
+    assert _resumes(rig)[-1] == "slow"
