@@ -129,10 +129,6 @@ class ChildControl:
         """Whether the child is being replaced because it is unhealthy."""
         return pid == self._condemned
 
-    def draining(self) -> None:
-        """The child is to end once its turns have: no new ones are to begin."""
-        self._publish("draining", {})
-
     def became_ready(self, pid: int) -> None:
         """The plugin says that the child answers."""
         if self._record.child is not None and self._record.child.pid == pid:

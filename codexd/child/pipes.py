@@ -20,6 +20,7 @@ from codexd.platform.pipes import set_pipe_capacity
 STREAMS = ("stdin", "stdout", "stderr")
 # What a child can write while the plugin is away: as much as Linux lets a user have in one pipe.
 _CAPACITY = 1 << 20
+_MARK = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def io_dir(runtime_dir: str) -> Path:
@@ -38,7 +39,19 @@ def generations(runtime_dir: str) -> list[int]:
         names = os.listdir(io_dir(runtime_dir))
     except OSError:
         return []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def speaks_first(runtime_dir: str, generation: int) -> bool:
+    """Whether nobody has written to the stdin of this generation before; says so only once.
+
+    Whoever wrote and died may have left half a line there.
+    """
+    try:
+        os.close(os.open(pipe_path(runtime_dir, generation, "spoken"), _MARK, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def remove(runtime_dir: str, generation: int) -> None:
@@ -93,6 +106,7 @@ class ChildPipes:
         make_private_directory(str(directory))
         for stream in STREAMS:
             os.symlink(f"/proc/{os.getpid()}/fd/{getattr(self, stream)}", directory / stream)
+        speaks_first(runtime_dir, self.generation)
 
     def close(self) -> None:
         """Let go of the pipes."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,8 @@ from codexd.child.command import Program, check_cwd, find_program
 from codexd.child.control import ChildControl
 from codexd.child.inheritance import child_environment, child_files
 from codexd.circus_ext import commands as commands  # registers them with circus
-from codexd.circus_ext.arbiter import prepare, read_settings, wrap
+from codexd.circus_ext.arbiter import manage, prepare, read_settings, wrap
+from codexd.circus_ext.channel import Channel, say
 from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config
@@ -40,7 +43,7 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     if config is None or not prepare(config):
         return False
     try:
-        adopt(watcher, config)
+        adopt(watcher, config, arbiter.codexd)
     except OSError as error:
         logger.error("%s", error)
         return False
@@ -53,12 +56,13 @@ def attend(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
     keep_runtime(arbiter, config, look_after)
+    arbiter.codexd.begin()
 
 
 wrap(attend)
 
 
-def adopt(watcher: Watcher, config: Config) -> None:
+def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
     """Turn circus's watcher into ours, set up for ``config``.
 
     Raises:
@@ -73,6 +77,7 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.configured_args = child_arguments(config.server)
     watcher.stdin_is_null = config.server.mode == "exec"
     watcher.drains = config.server.mode == "app-server"
+    watcher.channel = channel
     watcher.working_dir = config.server.child_cwd
     watcher.env = child_environment(os.environ, identity.daemon_id, config.server.endpoint)
     watcher.files = child_files(config)
@@ -94,12 +99,21 @@ def _supervised(arbiter: Any) -> set[int]:
 
 def wake_on_child_death(arbiter: Any) -> None:
     """Have circus look at its children the moment one dies, not at its next check."""
+    is_set = False
 
-    def manage() -> None:
+    def later(seconds: float) -> None:
+        nonlocal is_set
+        if not is_set:
+            is_set = True
+            arbiter.loop.call_later(seconds, look)
+
+    def look() -> None:
+        nonlocal is_set
+        is_set = False
         try:
-            future = arbiter.manage_watchers()
+            future = manage(arbiter)
         except ConflictError:
-            arbiter.loop.call_later(_CONFLICT_RETRY_S, manage)
+            later(_CONFLICT_RETRY_S)
         else:
             arbiter.loop.add_future(future, looked)
 
@@ -109,57 +123,87 @@ def wake_on_child_death(arbiter: Any) -> None:
         except OSError as error:
             # No file descriptor is left, say: that passes.
             logger.error("circus could not look at its children: %s", error)
-            arbiter.loop.call_later(_TROUBLE_RETRY_S, manage)
+            later(_TROUBLE_RETRY_S)
 
-    arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, manage)
+    arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, look)
 
 
 # The signal that ended the daemon; None while it runs or when a command ended it.
 stopped_by: signal.Signals | None = None
 
+# What a person or a manager sends a second time, to say that it shall not wait.
+_CUTTING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# A manager may signal a process and its group: so soon after the first it is no second word.
+_SAME_WORD_S = 0.3
+
+_arbiter: Any = None
+_noted_at = 0.0
+
 
 def hold_signals() -> None:
-    """From now on only note a signal that would end this process, for :func:`stop_on_signals`."""
+    """From now on a signal that would end this process ends the arbiter there is, or will be.
+
+    The handlers stay for as long as the process does: it ends in its own way, not by a signal.
+    """
     # Circus would put its own handlers in place, which lose a signal while watchers start.
     SysHandler.SIGNALS = []
     for signum in signals.ENDING:
-        signal.signal(signum, lambda got, _frame: _note(signal.Signals(got)))
+        signal.signal(signum, lambda got, _frame: _received(signal.Signals(got)))
 
 
-def _note(signum: signal.Signals) -> None:
-    global stopped_by
-    stopped_by = stopped_by or signum
+def ignore_signals() -> None:
+    """Everything is done: until the process is gone, no signal changes how it ends."""
+    for signum in signals.ENDING:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _received(signum: signal.Signals) -> None:
+    # Python runs this between two instructions of whatever runs: only the loop may act on it.
+    if _arbiter is None:
+        _note(signum)
+        return
+    with contextlib.suppress(RuntimeError):
+        # The loop is closed: all that is left to do is being done.
+        _arbiter.loop.asyncio_loop.call_soon_threadsafe(_act_on, _arbiter, signum)
+
+
+def _note(signum: signal.Signals) -> bool:
+    """Whether it is the first one."""
+    global stopped_by, _noted_at
+    if stopped_by is not None:
+        return False
+    stopped_by, _noted_at = signum, time.monotonic()
+    return True
+
+
+def _act_on(arbiter: Any, signum: signal.Signals) -> None:
+    was_ending = arbiter.codexd.is_over
+    is_first = _note(signum)
+    if is_first and not was_ending:
+        stop(arbiter)
+    elif signum in _CUTTING and _is_second_word(signum, is_first=is_first):
+        say(f"{signum.name}: what still runs is cut")
+        arbiter.codexd.hurry()
+
+
+def _is_second_word(signum: signal.Signals, *, is_first: bool) -> bool:
+    # After `codexd stop` a person at the terminal, who was told so, cuts with the first Ctrl-C.
+    if is_first:
+        return signum is signal.SIGINT
+    return time.monotonic() - _noted_at > _SAME_WORD_S
 
 
 def stop_on_signals(arbiter: Any) -> None:
     """End on SIGTERM, SIGINT, SIGQUIT and SIGHUP, whatever circus is doing at the time."""
-
-    def on_signal(signum: signal.Signals) -> None:
-        _note(signum)
-        stop(arbiter)
-
-    for signum in signals.ENDING:
-        arbiter.loop.asyncio_loop.add_signal_handler(signum, on_signal, signum)
+    global _arbiter
+    _arbiter = arbiter
+    hold_signals()
+    # At its end circus would put back the handlers that were there before it.
+    arbiter.ctrl.sys_hdl._old = {}
     if stopped_by is not None:
         arbiter.loop.add_callback(stop, arbiter)
 
 
 def stop(arbiter: Any) -> None:
-    """End circus. It refuses while another of its commands runs, so that is tried until it is."""
-    if arbiter._stopping:
-        return
-    for watcher in arbiter.iter_watchers():
-        for process in list(watcher.processes.values()):
-            # Stopped (SIGSTOP), it would not hear that it shall end.
-            process.send_signal(signal.SIGCONT)
-    try:
-        arbiter.loop.add_future(arbiter.stop(), lambda done: _stopped(arbiter, done))
-    except ConflictError:
-        arbiter.loop.call_later(_CONFLICT_RETRY_S, stop, arbiter)
-
-
-def _stopped(arbiter: Any, done: Any) -> None:
-    if done.exception() is not None:
-        # Whatever went wrong, the daemon ends; what it leaves behind ends with it.
-        logger.error("circus could not stop in order", exc_info=done.exception())
-        arbiter.loop.stop()
+    """End the daemon in order, also while another command of circus runs."""
+    arbiter.codexd.order_end(arbiter.codexd.grace_s)

@@ -7,6 +7,7 @@ signal, a restart that waits in a crash loop, and no twin on a reload.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from circus.exc import ConflictError
 from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
 from circus.watcher import Watcher
 from tornado import gen
@@ -22,12 +24,8 @@ from codexd.child.command import Program
 from codexd.child.control import ChildControl
 from codexd.child.family import Family
 from codexd.child.inheritance import become_child
-from codexd.client.http import ask_hub
+from codexd.circus_ext.channel import Channel
 from codexd.platform.parent import end_with_parent
-
-_DRAIN_POLL_S = 0.05
-# What a child always gets between SIGTERM and SIGKILL, if it gets any time at all.
-_LAST_GRACE_S = 2.0
 
 
 class AppServerProcess(Process):  # type: ignore[misc]
@@ -96,6 +94,7 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
     configured_command: str
     stdin_is_null: bool
     drains: bool
+    channel: Channel
 
     @property
     def _process_class(self) -> type[AppServerProcess]:
@@ -110,8 +109,8 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     @gen.coroutine
     def spawn_processes(self) -> Any:
-        """As circus, but not while a crash loop waits."""
-        if not self.control.waiting:
+        """As circus, but not while a crash loop waits, nor when the daemon ends."""
+        if not self.control.waiting and not self.channel.is_ending:
             yield super().spawn_processes()
 
     def spawn_process(self, recovery_wid: Any = None) -> Any:
@@ -140,6 +139,11 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
         # CODEX_HOME are in each other's way.
         del graceful, sequential
         yield self._restart()
+
+    def status(self) -> str:
+        """As circus; one whose turns end before it does is stopping, whatever circus may do yet."""
+        status: str = super().status()
+        return "stopping" if status == "active" and self.channel.is_draining else status
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -170,24 +174,37 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
         others it would finish them, while new ones begin.
         """
         grace_s = self.graceful_timeout if graceful_timeout is None else graceful_timeout
-        begun = time.monotonic()
         is_graceful = stop_signal in (None, self.stop_signal)
-        if is_graceful and self.drains and not self.control.is_condemned(process.pid):
-            yield self._drain(process, begun + grace_s)
-        left_s = grace_s - (time.monotonic() - begun)
-        result = yield super().kill_process(
-            process, stop_signal, max(left_s, min(grace_s, _LAST_GRACE_S))
-        )
+        if not is_graceful or self.control.is_condemned(process.pid):
+            result = yield super().kill_process(process, stop_signal, grace_s)
+            return result
+        given = self.channel.time_given
+        with contextlib.ExitStack() as stack:
+            if given is None:
+                stack.enter_context(self.channel.ending(grace_s))
+            if self.drains:
+                yield self.channel.no_turns([process.pid])
+            result = yield super().kill_process(process, stop_signal, self.channel.left_s)
         return result
 
     @gen.coroutine
-    def _drain(self, process: Any, deadline: float) -> Any:
-        self.control.draining()
-        while time.monotonic() < deadline and process.is_alive():
-            hub = yield self.loop.run_in_executor(None, ask_hub, self.control.config)
-            if hub is None or not hub.get("runningTurns"):
-                return
-            yield gen.sleep(_DRAIN_POLL_S)
+    def restart_in_order(self, grace_s: float) -> Any:
+        """End the child once its turns have ended, within ``grace_s``, and start another.
+
+        Nothing else that circus does is held up while turns run.
+        """
+        before = set(self.processes)
+        with self.channel.ending(grace_s):
+            if self.drains:
+                yield self.channel.no_turns(list(before))
+            if before and self.processes and not before & set(self.processes):
+                # It ended by itself meanwhile, and another was started.
+                return {"started": sorted(self.processes)}
+            try:
+                answer = yield self.channel.exclusively(self.restart)
+            except ConflictError as error:
+                return {"failed": str(error)}
+        return answer
 
     @gen.coroutine
     def stop(self) -> Any:

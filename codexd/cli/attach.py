@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 
 from codexd.cli.options import BadValue, CliError, config_options
+from codexd.client.owner import check_owner
 from codexd.config import Config
 
 _STDIN_FD = 0
@@ -60,6 +61,8 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
 
 
 def _attach(config: Config) -> None:
+    check_owner(config)
+
     def daemon_runs() -> bool:
         from codexd.platform import lock
 

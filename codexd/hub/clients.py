@@ -133,7 +133,7 @@ class Handles:
         number, colon, value = (
             (_text(params.get(name)) or "").removeprefix(self._prefix).partition(":")
         )
-        if not colon or not number.isdigit():
+        if not colon or not number.isdecimal() or len(number) > 20:
             return None
         params[name] = msgspec.Raw(msgspec.json.encode(value))
         fields = {**message.fields, "params": params}

@@ -22,7 +22,7 @@ from codexd.hub.actions import (
     ToClient,
 )
 from codexd.hub.clients import Client, Handles
-from codexd.hub.core import Core, HubLimits
+from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
@@ -201,6 +201,40 @@ class Hub:
     def drain(self) -> None:
         """The child is to end: turns that run go on, new ones wait for the next child."""
         self._requests.hold_turns()
+
+    def undrain(self, now: float) -> list[Action]:
+        """The child is not to end after all: the turns that were held back begin."""
+        self._core.now = now
+        self._requests.holds_turns = False
+        if self._core.state == "up":
+            self._requests.release()
+        return self._core.take_actions()
+
+    @property
+    def holds_turns(self) -> bool:
+        """Whether new turns are held back."""
+        return self._requests.holds_turns
+
+    @property
+    def server(self) -> ServerState:
+        """How the child stands; see :data:`.core.ServerState`."""
+        return self._core.state
+
+    @property
+    def turns(self) -> int | None:
+        """How many turns run, or were sent to the child to be started; None until that is known.
+
+        A child that was there before this hub may run some that it has not been asked about yet.
+        """
+        if self._core.state != "up" or not self._recovery.knows_turns:
+            return None
+        threads = self._core.threads
+
+        def is_busy(thread_id: str) -> bool:
+            thread = threads.find(thread_id)
+            return thread is not None and thread.is_busy
+
+        return threads.running_turns + self._requests.starting_turns(is_busy)
 
     def child_message(self, data: bytes, now: float) -> list[Action]:
         """The child sent a message."""

@@ -104,6 +104,14 @@ class Recovery:
         """How many threads are being resumed, or tried again."""
         return len(self._tries)
 
+    @property
+    def knows_turns(self) -> bool:
+        """Whether a child that lived on has said which turns run in it; a new one runs none."""
+        is_asked = self._listing_at is None and not any(
+            thread_id in self._loaded for thread_id in self._tries
+        )
+        return not self._same_child or is_asked
+
     # -- from child to child -----------------------------------------------------------------
 
     def child_lost(self, reason: str) -> None:

@@ -214,6 +214,11 @@ class Requests:
         self._window.grow_old(self._core.now)
         self._send_ready()
 
+    def starting_turns(self, is_busy: Callable[[str], bool]) -> int:
+        """How many turns the child was asked to start on threads where none runs yet."""
+        asked = [e for e in self._sent.values() if e.message.method in methods.TURN_STARTING]
+        return sum(not is_busy(entry.thread_id or "") for entry in asked)
+
     def release(self) -> None:
         """The child is up: what waited is sent, in order. Turns that are held back stay so."""
         waiting, self._for_server = self._for_server, deque()

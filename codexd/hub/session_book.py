@@ -61,7 +61,7 @@ class SessionBook:
         )
         self._by_thread[thread_id] = record
         self._act(SessionChanged(record))
-        self._emit("session.registered", "Registered a session.", record)
+        self._emit("session.registered", f"Registered duplex session {record.session_id}.", record)
 
     def waiting(self, thread_id: str, approvals: int) -> None:
         """So many approvals wait on the thread for an answer."""
@@ -90,14 +90,14 @@ class SessionBook:
         """The thread was closed, archived or deleted, or it was ephemeral and its server ended."""
         record = self._end(thread_id)
         if record is not None:
-            self._emit("session.closed", "Closed a session.", record)
+            self._emit("session.closed", f"Closed session {record.session_id}.", record)
 
     def lost(self, thread_id: str, reason: str) -> None:
         """The thread could not be resumed."""
         record = self._end(thread_id)
         if record is not None:
             detail = {"sessionId": record.session_id, "threadId": thread_id, "reason": reason}
-            message = "A session could not be resumed after the restart."
+            message = f"Session {record.session_id} could not be resumed after the restart."
             self._act(Emit("error", "session.lost", message, detail))
 
     def recovered(self, thread_id: str) -> None:
@@ -108,7 +108,8 @@ class SessionBook:
         record = msgspec.structs.replace(record, child_pid=self.child_pid, updated_at=now_iso())
         self._by_thread[thread_id] = record
         self._act(SessionChanged(record))
-        self._emit("session.recovered", "Resumed a session after the restart.", record)
+        message = f"Resumed session {record.session_id} after the restart."
+        self._emit("session.recovered", message, record)
 
     def _end(self, thread_id: str) -> SessionRecord | None:
         record = self._by_thread.pop(thread_id, None)

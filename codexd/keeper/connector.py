@@ -15,7 +15,7 @@ from codexd.child import pipes as child_io
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE
 from codexd.link.endpoint import Endpoint, parse_endpoint
-from codexd.link.errors import LinkError
+from codexd.link.errors import LinkError, LinkLost
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
@@ -59,12 +59,18 @@ class Conversation:
     """Speaks with one child after the other."""
 
     def __init__(
-        self, config: Config, exchange: Exchange, on_ready: Ready, on_lost: Callable[[str], None]
+        self,
+        config: Config,
+        exchange: Exchange,
+        on_ready: Ready,
+        on_lost: Callable[[str], None],
+        on_message: Callable[[bytes], None],
     ) -> None:
         self._config = config
         self._exchange = exchange
         self._on_ready = on_ready
         self._on_lost = on_lost
+        self._on_message = on_message
         self._endpoint = _spoken_endpoint(config)
         self._loop = asyncio.get_event_loop()
         self._task: asyncio.Task[None] | None = None
@@ -96,6 +102,17 @@ class Conversation:
         if self._link is None:
             raise ConnectionError("there is no connection")
         await self._link.probe(timeout_s)
+
+    async def ask(self, method: str, params: Any, timeout_s: float) -> bytes:
+        """Ask the child something for codexd itself; see :meth:`codexd.link.link.Link.request`."""
+        if self._link is None:
+            raise LinkLost("There is no connection to the server.")
+        return await self._link.request(method, params, timeout_s)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the child is spoken to; None where it is not."""
+        return self._endpoint
 
     # -- for the keeper ----------------------------------------------------------------------
 
@@ -192,13 +209,16 @@ class Conversation:
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
             return WebSocketTransport(endpoint)
-        path = child_io.pipe_path(self._config.runtime.runtime_dir, generation, "stdin")
-        transport = StdioTransport(path)
+        runtime_dir = self._config.runtime.runtime_dir
+        path = child_io.pipe_path(runtime_dir, generation, "stdin")
+        is_first = child_io.speaks_first(runtime_dir, generation)
+        transport = StdioTransport(path, is_first=is_first)
         self._stdio = (generation, transport)
         return transport
 
     def _heard(self, data: bytes) -> None:
         self.last_heard = self._loop.time()
+        self._on_message(data)
         self._exchange.child_message(data)
 
     def _connected(

@@ -7,12 +7,14 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from websockets.frames import CloseCode
 
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
+from codexd.child.told import Report, ServerState
 from codexd.config import Config
 from codexd.hub.hub import (
     Action,
@@ -33,12 +35,26 @@ from codexd.records.records import Memory
 logger = logging.getLogger("codexd")
 
 _HEAL_S = 1.0
+# A tick this late means that this process was held up itself.
+_STALL_S = 1.0
 
 
 class Exchange:
-    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`."""
+    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`.
 
-    def __init__(self, config: Config, memory: Memory) -> None:
+    ``on_change()`` is called when turns begin or end and when the server comes or goes;
+    ``more_status()`` gives what `/v1/status` has beside what the hub tells.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        memory: Memory,
+        on_change: Callable[[], None],
+        more_status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._on_change = on_change
+        self._more_status = more_status
         self._config = config
         self._memory = memory
         policy = config.policy
@@ -55,7 +71,13 @@ class Exchange:
             backlog_bytes=policy.hub_backlog_bytes,
             head_timeout_s=policy.hub_initialize_ms / 1000,
         )
-        routes = Routes(lambda: memory.recorder.child.ready, self._status)
+        self._order = 0
+        self._told: ServerState = "away"
+        self._answered_at = self._ticked_at = self._loop.time()
+        # Asked once in an interval, a server that lives answers within the time-out.
+        interval_ms, timeout_ms = policy.health_interval_ms, policy.health_timeout_ms
+        self._fresh_s = (interval_ms + timeout_ms) / 1000 + _STALL_S
+        routes = Routes(lambda: self.is_usable, self._status)
         self._server = HubServer(
             self, routes, self._limits, on_cut=self._on_cut, on_full=self._on_full
         )
@@ -85,6 +107,10 @@ class Exchange:
     def tick(self) -> None:
         """Time passes; call it every 100 ms or so."""
         now = self._loop.time()
+        if now - self._ticked_at > _STALL_S:
+            # Nobody was asked meanwhile, so nobody could answer.
+            self._answered_at += now - self._ticked_at
+        self._ticked_at = now
         self._do(self._hub.tick(now))
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
@@ -162,6 +188,7 @@ class Exchange:
     ) -> None:
         """The handshake with a child is done."""
         self._send = send
+        self.answered()
         now = self._loop.time()
         self._do(
             self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
@@ -172,14 +199,24 @@ class Exchange:
         """Whether nobody waits for anything of the child."""
         return is_idle(self._hub.snapshot())
 
-    def drain(self) -> None:
-        """The child is to end once its turns have."""
-        self._hub.drain()
+    def drain(self, order: int, *, holds: bool) -> None:
+        """Follow an order of circusd's: hold new turns, for the child is to end, or let them go."""
+        self._order = order
+        if holds:
+            self._hub.drain()
+        else:
+            self._do(self._hub.undrain(self._loop.time()))
+        self._on_change()
+
+    def answered(self) -> None:
+        """The child has answered a health check."""
+        self._answered_at = self._loop.time()
 
     def child_message(self, data: bytes) -> None:
         """The child has sent a message; one that cannot be handled takes nothing with it."""
+        self._answered_at = now = self._loop.time()
         try:
-            self._do(self._hub.child_message(data, self._loop.time()))
+            self._do(self._hub.child_message(data, now))
         except Exception:
             logger.exception("a message of the server could not be handled")
 
@@ -199,10 +236,16 @@ class Exchange:
                     self._to_child(data)
                 case Emit(level, type_, message, detail):
                     self._memory.recorder.event(level, type_, message, detail)
+                    if type_.startswith("turn."):
+                        self._on_change()
                 case SessionChanged(record):
                     self._memory.recorder.session(record)
                 case CloseClient(client, code, reason):
                     self._server.close_client(client, code, reason)
+
+        if self._hub.server != self._told:
+            self._told = self._hub.server
+            self._on_change()
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:
@@ -217,7 +260,31 @@ class Exchange:
             # The loss of the link is told by the link itself, and the hub answers then.
             logger.warning("%s", error)
 
+    # -- for whoever asks ----------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a client's request that comes now is answered, as far as anyone can tell."""
+        is_fresh = self._loop.time() - self._answered_at <= self._fresh_s
+        return self._memory.recorder.child.ready and self._hub.server == "up" and is_fresh
+
+    def report(self, child: int | None) -> Report:
+        """What circusd should know, where ``child`` is the pid of the child that is spoken with."""
+        hub = self._hub
+        return Report(
+            plugin=os.getpid(),
+            child=child,
+            server=hub.server,
+            turns=hub.turns,
+            drain=self._order,
+            holds=hub.holds_turns,
+        )
+
     def _status(self) -> bytes:
-        child = self._memory.recorder.child
-        document = {"ready": child.ready, "childPid": child.pid, **self._hub.snapshot()}
+        document = {
+            "ready": self.is_usable,
+            "childPid": self._memory.recorder.child.pid,
+            **self._hub.snapshot(),
+            **self._more_status(),
+        }
         return msgspec.json.encode(document) + b"\n"

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+import time
 from typing import Any
 
 import msgspec
@@ -13,14 +14,18 @@ import msgspec
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.child.steps import Step
+from codexd.child.told import Report
+from codexd.clock import from_epoch
 from codexd.config import Config
 from codexd.eventlog.capture import last_burst_detail, unaccounted
+from codexd.keeper.account import Account
 from codexd.keeper.appetite import LOOK_S, Appetite
 from codexd.keeper.circusd import WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Conversation
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import Exchange
 from codexd.keeper.outputs import Outputs
+from codexd.keeper.reporter import Reporter
 from codexd.records.records import Memory
 
 logger = logging.getLogger("codexd")
@@ -29,7 +34,16 @@ logger = logging.getLogger("codexd")
 _RECONCILE_S = 1.0
 _TICK_S = 0.1
 _CALL_S = 5.0
+# A server boots in a tenth of this; one that takes longer may be waiting for something itself.
+_TELL_AFTER_S = 1.0
 _ENDING_POLL_S = 0.02
+
+
+class _Draining(msgspec.Struct):
+    """circusd's order: hold new turns, or let go of what is held. An older circusd says nothing."""
+
+    order: int = 0
+    holds: bool = True
 
 
 class Keeper:
@@ -48,10 +62,17 @@ class Keeper:
         speaks_stdio = config.server.mode == "app-server" and config.server.endpoint.startswith(
             "stdio:"
         )
-        self._exchange = Exchange(config, memory)
+        self._reporter = Reporter(circus, self._report, self._recorder.event)
+        self._exchange = Exchange(config, memory, self._reporter.changed, self._status)
         self._conversation = Conversation(
-            config, self._exchange, self._became_ready, self._became_lost
+            config,
+            self._exchange,
+            self._became_ready,
+            self._became_lost,
+            on_message=lambda data: self._account.heard(data),
         )
+        self._account = Account(self._conversation.ask, self._spawn)
+        self._waits = _Waits(self._conversation)
         self._outputs = Outputs(
             config,
             self._recorder.event,
@@ -74,6 +95,7 @@ class Keeper:
         self.reconcile()
         if self._config.server.child_strategy == "external":
             self._conversation.child_started(0, None)
+        self._spawn(self._reporter.run())
         self._spawn(self._every(_RECONCILE_S, self.reconcile))
         self._spawn(self._every(_TICK_S, self._tick))
         self._spawn(self._health.run())
@@ -131,6 +153,11 @@ class Keeper:
         self._memory.events.tick()
         self._outputs.tick()
         self._exchange.tick()
+        awaited = self._waits.look(asyncio.get_running_loop().time())
+        if awaited is not None:
+            detail = {"pid": self._recorder.child.pid, "endpoint": awaited}
+            message = f"Waiting for the server to answer on {awaited}."
+            self._recorder.event("info", "child.waiting", message, detail)
 
     def _look_at_appetite(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -138,7 +165,7 @@ class Keeper:
 
     def _recycle(self) -> None:
         # A turn that begins in this moment may end first, as at any restart.
-        self._spawn(self._call("restart"))
+        self._spawn(self._call("codexd-restart"))
 
     # -- what circus says --------------------------------------------------------------------
 
@@ -149,7 +176,11 @@ class Keeper:
         if action == "step":
             self._take(msgspec.convert(msgspec.json.decode(message), Step))
         elif action == "draining":
-            self._exchange.drain()
+            order = msgspec.json.decode(message, type=_Draining)
+            self._exchange.drain(order.order, holds=order.holds)
+        elif action == "session":
+            wanted = msgspec.json.decode(message)
+            self._memory.open_session(wanted["session_id"], wanted["purpose"], wanted["metadata"])
         else:
             self.reconcile()
 
@@ -179,6 +210,8 @@ class Keeper:
             self._outputs.ended(step.generation)
             self._running = None
             self._last_end = _reason(step)
+            if step.kind == "ended":
+                step.error = self._outputs.take_last_words(step.generation)
         self._recorder.step(step)
 
     def _follow(self) -> None:
@@ -190,12 +223,17 @@ class Keeper:
         if self._running is not None:
             self._conversation.child_started(*self._running)
         self._talking_to = self._running
+        self._reporter.changed()
+
+    def _report(self) -> Report:
+        return self._exchange.report(None if self._talking_to is None else self._talking_to[1])
 
     # -- what the conversation says ----------------------------------------------------------
 
     def _became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
         self._recorder.ready(detail)
         self._health.child_ready()
+        self._account.child_ready()
         if pid is not None:
             self._spawn(self._call("codexd-ready", pid=pid))
 
@@ -203,9 +241,11 @@ class Keeper:
         self._recorder.not_ready(reason)
 
     def _healthy(self) -> None:
+        self._exchange.answered()
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
             self._recorder.ready({"pid": self._recorder.child.pid})
+        self._account.tick()
 
     def _unhealthy(self, reason: str) -> None:
         self._recorder.not_ready(reason, unhealthy=True)
@@ -219,6 +259,16 @@ class Keeper:
             await self._circus.call(command, timeout_s=_CALL_S, name=WATCHER, **properties)
         except CircusError as error:
             logger.warning("%s", error)
+
+    def _status(self) -> dict[str, Any]:
+        """What `GET /v1/status` tells beside what the hub does."""
+        conversation = self._conversation
+        heard_ago = asyncio.get_running_loop().time() - conversation.last_heard
+        last_answer_at = from_epoch(time.time() - heard_ago) if conversation.last_heard else None
+        return {
+            "health": {"lastAnswerAt": last_answer_at, "misses": self._health.misses},
+            "account": self._account.status() if conversation.is_ready else None,
+        }
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -270,7 +320,27 @@ class Keeper:
         self.reconcile()
         await self._conversation.close()
         await self._exchange.stop()
+        # No client is left, so no turn begins any more.
+        await self._reporter.leave()
         self._outputs.close()
+
+
+class _Waits:
+    """Tells once of each wait for the child that has taken a while."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._told_of: float | None = None
+
+    def look(self, now: float) -> str | None:
+        """The endpoint that is waited for, where nobody was told yet."""
+        since, endpoint = self._conversation.waiting_since, self._conversation.endpoint
+        if since is None or endpoint is None or since == self._told_of:
+            return None
+        if now - since < _TELL_AFTER_S:
+            return None
+        self._told_of = since
+        return f"unix://{endpoint.path}" if endpoint.kind == "unix" else endpoint.url
 
 
 def _reason(step: Step) -> str:

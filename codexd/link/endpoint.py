@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from codexd.config import Config, Server
+from codexd.settings import quoted
 
 Kind = Literal["stdio", "unix", "ws"]
 
@@ -53,14 +54,15 @@ def parse_endpoint(url: str, environ: Mapping[str, str], *, cwd: str) -> Endpoin
         path = os.path.join(cwd, rest) if rest else default_control_socket(environ)
         if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
             raise BadEndpoint(
-                f'The endpoint "{url}" is too long for a socket: '
+                f"The endpoint {quoted(url)} is too long for a socket: "
                 f"at most {_SOCKET_PATH_LIMIT} bytes of path."
             )
         return Endpoint("unix", url, path=path)
     if separator and scheme == "ws":
         return _parse_websocket(url)
     raise BadEndpoint(
-        f'Unsupported endpoint "{url}": use stdio://NAME, unix://PATH, unix:// or ws://HOST:PORT.'
+        f"Unsupported endpoint {quoted(url)}: "
+        "use stdio://NAME, unix://PATH, unix:// or ws://HOST:PORT."
     )
 
 
@@ -73,7 +75,9 @@ def _parse_websocket(url: str) -> Endpoint:
     except ValueError:
         host, port = None, None
     if host is None or not port or parts.path not in ("", "/") or parts.username:
-        raise BadEndpoint(f'Unsupported endpoint "{url}": use ws://IP:PORT, ws://127.0.0.1:4500.')
+        raise BadEndpoint(
+            f"Unsupported endpoint {quoted(url)}: use ws://IP:PORT, ws://127.0.0.1:4500."
+        )
     return Endpoint("ws", url, host=host, port=port)
 
 

@@ -27,12 +27,16 @@ _LOOK_BYTES = 64 << 10
 
 
 class StdioTransport:
-    """A transport over the pipe at ``stdin_path``; see :class:`.transport.Transport`."""
+    """A transport over the pipe at ``stdin_path``; see :class:`.transport.Transport`.
+
+    ``is_first`` says that nobody has written to the pipe before.
+    """
 
     max_message_bytes = None
 
-    def __init__(self, stdin_path: str) -> None:
+    def __init__(self, stdin_path: str, *, is_first: bool) -> None:
         self._path = stdin_path
+        self._is_first = is_first
         self._descriptor: int | None = None
         # Never read from: it tells how much the child has left in the pipe.
         self._gauge: int | None = None
@@ -64,8 +68,11 @@ class StdioTransport:
         except OSError:
             self.close()
             raise
-        # An earlier plugin may have died in the middle of a line: end it.
-        self._write(b"\n")
+        if not self._is_first:
+            # An earlier plugin may have died in the middle of a line: end it. codex notes an
+            # empty line as an error.
+            self._write(b"\n")
+        self._is_first = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the child's stdout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from codexd.child.lifecycle import ChildEvent, next_status
@@ -24,6 +25,9 @@ _UNHEARD_OF: dict[str, Any] = {
     "restarts": 0,
     "next_restart_at": None,
 }
+
+# Signals that a program brings upon itself.
+_OWN_FAULTS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 
 
 class State(Protocol):
@@ -48,13 +52,22 @@ class Recorder:
     """Applies facts to the store and the event log.
 
     ``recorded`` is the number of the newest step that is in the event log already: steps up to
-    it only mend the state, which may have been written later than the log.
+    it only mend the state, which may have been written later than the log. ``last_end`` is the
+    detail of the newest ``child.exited``.
     """
 
-    def __init__(self, state: State, events: Events, *, recorded: int = 0) -> None:
+    def __init__(
+        self,
+        state: State,
+        events: Events,
+        *,
+        recorded: int = 0,
+        last_end: Mapping[str, Any] | None = None,
+    ) -> None:
         self._state = state
         self._events = events
         self.recorded = recorded
+        self._last_end = last_end or {}
 
     @property
     def child(self) -> ChildState:
@@ -90,7 +103,7 @@ class Recorder:
             **_UNHEARD_OF,
         )
         detail = {"endpoint": server.endpoint, "strategy": server.child_strategy, "pid": pid}
-        self.event("info", "daemon.started", f"codexd started in mode {server.mode}.", detail)
+        self.event("info", "daemon.started", f"codexd started in {server.mode} mode.", detail)
 
     def daemon_stopped(self) -> None:
         """The daemon ends; a child that is still believed in is not any more."""
@@ -150,7 +163,7 @@ class Recorder:
                 "pid": step.pid,
                 "step": step.number,
             }
-            self.event("info", "child.started", f"Started the child, process {step.pid}.", detail)
+            self.event("info", "child.started", f"Started Codex child process {step.pid}.", detail)
 
     def _spawn_failed(self, step: Step, is_new: bool) -> None:
         self._change(
@@ -166,9 +179,7 @@ class Recorder:
     def _ended(self, step: Step, is_new: bool) -> None:
         code, signame = split_exit(step.code)
         well = step.asked or step.code == 0
-        how = f"by {signame}" if signame else f"with code {code}"
-        if step.code is None:
-            how = "in a way nobody saw"
+        how, reason = _how_it_ended(code, signame), self._reason(step, signame)
         self._change(
             ChildEvent.ENDED_WELL if well else ChildEvent.ENDED_BADLY,
             pid=None,
@@ -176,13 +187,22 @@ class Recorder:
             exited_at=from_epoch(step.at),
             exit_code=code,
             signal=signame,
-            last_error=None if well else f"The child ended {how}.",
+            last_error=None if well else f"Child exited{how}{f': {reason}' if reason else '.'}",
         )
         if is_new:
             detail = {"code": code, "signal": signame, "pid": step.pid, "step": step.number}
-            self.event(
-                "info" if well else "error", "child.exited", f"The child ended {how}.", detail
-            )
+            if reason and not well:
+                detail["reason"] = reason
+            self._last_end = detail
+            message = f"Codex child exited{'' if code == 0 else how}."
+            self.event("info" if well else "error", "child.exited", message, detail)
+
+    def _reason(self, step: Step, signame: str | None) -> str | None:
+        """What the child said last, unless it was someone else who ended it."""
+        if signame is not None and signame not in _OWN_FAULTS:
+            return None
+        was_told = self._last_end.get("step") == step.number
+        return step.error or (self._last_end.get("reason") if was_told else None)
 
     def _waiting(self, step: Step, is_new: bool) -> None:
         if step.delay_ms:
@@ -263,7 +283,13 @@ class Recorder:
             ChildEvent.EXTERNAL,
             **{**_UNHEARD_OF, "started_at": now_iso()},
         )
-        self.event("info", "child.external", f"Watching the external endpoint {endpoint}.")
+        self.event("info", "child.external", f"codexd is pointing at external endpoint {endpoint}.")
+
+
+def _how_it_ended(code: int | None, signame: str | None) -> str:
+    if signame is not None:
+        return f" after {signame}"
+    return " in a way nobody saw" if code is None else f" with code {code}"
 
 
 def split_exit(code: int | None) -> tuple[int | None, str | None]:

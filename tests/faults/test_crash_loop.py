@@ -41,7 +41,7 @@ def test_the_first_restart_is_immediate_and_the_next_ones_wait_longer(make_box: 
     child = box.child()
     assert child is not None
     assert (child["ready"], child["pid"]) == (False, None)
-    assert child["lastError"] == "The child ended with code 3."
+    assert child["lastError"] == "Child exited with code 3."
     assert box.stop() == 0
     check_events(box)
 

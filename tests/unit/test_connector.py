@@ -72,7 +72,11 @@ def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], A
         FakeLink.made.clear()
         config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
         talk = Conversation(
-            config, exchange, lambda pid, _detail: readies.append(pid or 0), lambda _reason: None
+            config,
+            exchange,
+            lambda pid, _detail: readies.append(pid or 0),
+            lambda _reason: None,
+            lambda _data: None,
         )
         talk.child_started(1, 4242)
         async with asyncio.timeout(20):

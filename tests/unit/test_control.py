@@ -187,6 +187,10 @@ def test_each_generation_has_pipes_of_its_own_until_they_are_read(config: Config
     first = rig.control.pipes
     os.write(first.stdout, b"last words")
     rig.control.new_pipes()
+    assert [child_io.speaks_first(runtime_dir, 2) for _ in range(2)] == [True, False]
+    assert not child_io.speaks_first(runtime_dir, 99)
+    # What is no number is not one of ours, whatever Unicode calls a digit.
+    os.mkdir(child_io.io_dir(runtime_dir) / "²")
     assert child_io.generations(runtime_dir) == [1, 2]
     reader = os.open(child_io.pipe_path(runtime_dir, 1, "stdout"), os.O_RDONLY | os.O_NONBLOCK)
     assert os.read(reader, 100) == b"last words"

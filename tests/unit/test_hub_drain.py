@@ -106,3 +106,79 @@ def test_a_turn_that_has_only_waited_for_its_place_is_held_too(rig: HubRig) -> N
     rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
     rig.answer("turn/start", {"turn": {"id": "u1"}})
     assert "result" in rig.answers(1, request)[0]
+
+
+def test_a_drain_that_begins_while_threads_are_resumed_holds_new_turns(rig: HubRig) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready("t1", same_child=True)
+    rig.hub.drain()
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert rig.hub.server == "up"
+    assert rig.hub.holds_turns
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+    assert not rig.answers(1, request)
+    # Whatever is no turn goes on.
+    rig.ask(1, "model/list")
+    assert rig.to_child[-1]["method"] == "model/list"
+
+
+def test_what_a_drain_held_back_is_let_go_when_it_is_given_up(rig: HubRig) -> None:
+    rig.hub.drain()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert rig.to_child[-1]["method"] != "turn/start"
+    rig.do(rig.hub.undrain(rig.now))
+    assert rig.to_child[-1]["method"] == "turn/start"
+    assert not rig.hub.holds_turns
+
+
+def test_given_up_while_the_server_is_away_it_is_let_go_with_the_rest(rig: HubRig) -> None:
+    rig.hub.drain()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose()
+    rig.do(rig.hub.undrain(rig.now))
+    rig.to_child.clear()
+    rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume", "turn/start"]
+
+
+def test_the_next_child_takes_what_was_held_back(rig: HubRig) -> None:
+    rig.hub.drain()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert rig.to_child[-1]["method"] == "turn/start"
+
+
+def test_a_turn_counts_from_the_moment_it_is_asked_for(rig: HubRig) -> None:
+    assert rig.hub.turns == 0
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert rig.hub.turns == 1
+    turn = {"id": "u1", "items": [], "status": "inProgress"}
+    rig.tell("turn/started", threadId="t1", turn=turn)
+    assert rig.hub.turns == 1
+    rig.answer("turn/start", {"turn": turn})
+    assert rig.hub.turns == 1
+    rig.end_turn()
+    assert rig.hub.turns == 0
+
+
+def test_one_that_is_refused_does_not(rig: HubRig) -> None:
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", error={"code": -32600, "message": "no"})
+    assert rig.hub.turns == 0
+
+
+def test_how_many_run_is_unknown_until_a_child_that_lived_on_has_told(rig: HubRig) -> None:
+    rig.lose()
+    assert rig.hub.turns is None
+    rig.ready("t1", same_child=True)
+    assert rig.hub.turns is None
+    running = {"id": "u1", "items": [], "status": "inProgress"}
+    thread = {"id": "t1", "status": {"type": "active"}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": {"data": [running]}})
+    assert rig.hub.turns == 1

@@ -38,15 +38,18 @@ def read_all(descriptor: int) -> bytes:
             return b"".join(pieces)
 
 
-def test_messages_are_lines_whatever_white_space_is_in_them(pipe: str) -> None:
+@pytest.mark.parametrize(("is_first", "begin"), [(True, b""), (False, b"\n")])
+def test_messages_are_lines_whatever_white_space_is_in_them(
+    pipe: str, is_first: bool, begin: bytes
+) -> None:
     async def act() -> None:
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=is_first)
         await transport.connect()
         transport.send(b'{\n "a": 1\n}')
         transport.send(b'{"b":2}')
-        # The first line ends what an earlier plugin may have left unfinished.
-        assert read_all(reader) == b'\n{  "a": 1 }\n{"b":2}\n'
+        # An empty line ends what an earlier plugin may have left unfinished.
+        assert read_all(reader) == begin + b'{  "a": 1 }\n{"b":2}\n'
         transport.close()
         os.close(reader)
 
@@ -56,7 +59,7 @@ def test_messages_are_lines_whatever_white_space_is_in_them(pipe: str) -> None:
 def test_a_full_pipe_blocks_nobody_and_keeps_the_order(pipe: str) -> None:
     async def act() -> None:
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=True)
         await transport.connect()
         sent = [b'{"n":%d,"x":"%s"}' % (n, b"y" * 50_000) for n in range(40)]
         for message in sent:
@@ -81,7 +84,7 @@ def test_a_child_that_reads_nothing_fills_no_memory(
     monkeypatch.setattr(transport_stdio, "UNREAD_LIMIT", 100_000)
 
     async def act() -> None:
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=True)
         await transport.connect()
         message = b'{"x":"%s"}' % (b"y" * 50_000)
         while transport.buffered <= 100_000:
@@ -97,7 +100,7 @@ def test_a_child_that_reads_nothing_fills_no_memory(
 
 def test_what_is_fed_comes_out_as_messages_while_it_is_open(pipe: str) -> None:
     heard: list[bytes] = []
-    transport = StdioTransport(pipe)
+    transport = StdioTransport(pipe, is_first=True)
     transport.bind(heard.append, lambda _reason: None)
 
     async def act() -> None:
@@ -113,7 +116,7 @@ def test_what_is_fed_comes_out_as_messages_while_it_is_open(pipe: str) -> None:
 
 def test_without_its_pipe_there_is_no_connection(tmp_path: Path) -> None:
     async def act() -> None:
-        transport = StdioTransport(str(tmp_path / "none"))
+        transport = StdioTransport(str(tmp_path / "none"), is_first=True)
         with pytest.raises(FileNotFoundError):
             await transport.connect()
         with pytest.raises(LinkLost):
@@ -129,7 +132,7 @@ def test_what_a_dead_child_has_not_read_is_known_to_the_byte(pipe: str) -> None:
         # What an earlier plugin wrote is in the pipe as well.
         earlier = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
         os.write(earlier, b'{"of":"another"}\n')
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=False)
         await transport.connect()
         for message in sent:
             transport.send(message)
@@ -164,7 +167,7 @@ def test_what_does_not_fit_into_the_pipe_is_unread_and_what_was_read_is_not_kept
 ) -> None:
     async def act() -> None:
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=False)
         await transport.connect()
         message = b'{"x":"%s"}' % (b"y" * 50_000)
         for _ in range(200):

@@ -30,6 +30,7 @@ class FakeState:
 class FakeEvents:
     def __init__(self) -> None:
         self.types: list[str] = []
+        self.messages: list[str] = []
         self.details: list[dict[str, Any] | None] = []
 
     def record(
@@ -38,6 +39,7 @@ class FakeEvents:
         assert level
         assert "\n" not in message
         self.types.append(type)
+        self.messages.append(message)
         self.details.append(detail)
         return None
 
@@ -128,6 +130,53 @@ def test_how_an_end_is_called(
     recorder.step(step(2, "ended", pid=42, code=code, asked=asked))
     assert recorder.child.status == status
     assert (recorder.child.last_error is None) == (status == "stopped")
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "message", "last_error"),
+    [
+        (0, False, "Codex child exited.", None),
+        (3, False, "Codex child exited with code 3.", "Child exited with code 3: Error: why"),
+        (-6, False, "Codex child exited after SIGABRT.", "Child exited after SIGABRT: Error: why"),
+        # Whoever killed it knows why; what it said before has nothing to do with it.
+        (-9, False, "Codex child exited after SIGKILL.", "Child exited after SIGKILL."),
+        (-15, True, "Codex child exited after SIGTERM.", None),
+        (
+            None,
+            False,
+            "Codex child exited in a way nobody saw.",
+            "Child exited in a way nobody saw: Error: why",
+        ),
+    ],
+)
+def test_why_it_ended_is_what_it_said_last(
+    recorder: Recorder,
+    events: FakeEvents,
+    code: int | None,
+    asked: bool,
+    message: str,
+    last_error: str | None,
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=code, asked=asked, error="Error: why"))
+    assert (recorder.child.last_error, events.messages[-1]) == (last_error, message)
+    detail = events.details[-1] or {}
+    assert ("reason" in detail) == ("why" in (last_error or ""))
+
+
+def test_why_it_ended_is_known_to_the_next_that_records(
+    state: FakeState, events: FakeEvents
+) -> None:
+    first = Recorder(state, events)
+    first.step(step(1, "spawned", **SPAWNED))
+    first.step(step(2, "ended", pid=42, code=3, error="Error: why"))
+    again = Recorder(state, events, recorded=2, last_end=events.details[-1])
+    again.step(step(1, "spawned", **SPAWNED))
+    again.step(step(2, "ended", pid=42, code=3))
+    assert state.daemon.child.last_error == "Child exited with code 3: Error: why"
+    again.step(step(3, "spawned", **SPAWNED))
+    again.step(step(4, "ended", pid=43, code=3))
+    assert state.daemon.child.last_error == "Child exited with code 3."
 
 
 def test_steps_that_are_in_the_log_already_only_mend_the_state(
