@@ -325,15 +325,18 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
         ),
     ]
     restart_backoff_ms: Annotated[
-        int, _number(500, "First delay of a crash loop; it doubles.", positive=True)
+        int, _number(500, "First pause of a crash loop; it doubles.", positive=True)
     ]
     restart_backoff_max_ms: Annotated[
-        int, _number(30_000, "Longest delay of a crash loop.", positive=True)
+        int, _number(30_000, "Longest pause of a crash loop.", positive=True)
     ]
     restart_reset_ms: Annotated[
-        int, _number(30_000, "Ready for this long, a child is healthy again.")
+        int, _number(30_000, "Ready for this long, the pause is forgotten.")
     ]
-    restart_limit: Annotated[int, _number(0, "Give up after so many failures in a row; 0: never.")]
+    restart_limit: Annotated[
+        int,
+        _number(0, "Give up after so many in a row that were not ready for a second; 0: never."),
+    ]
     stop_timeout_ms: Annotated[
         int, _number(30_000, "How long a child may finish its turns before SIGKILL.")
     ]

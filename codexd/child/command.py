@@ -74,6 +74,14 @@ def _advice(command: str) -> str:
     return f'The server command "{command}" is not on PATH: {advice}'
 
 
+def speaks_protocol(server: Server) -> bool:
+    """Whether the configured child is one that must answer the handshake.
+
+    Another command in mode app-server may, but nothing is lost if it never does.
+    """
+    return server.mode == "app-server" and "app-server" in server.child_args
+
+
 def check_cwd(server: Server) -> None:
     """See that the child's working directory is one.
 

@@ -113,3 +113,37 @@ class ChildPipes:
         for descriptor in (self.stdin, self.stdout, self.stderr):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+class PipeRack:
+    """The pipes of the children that circusd holds open: the present one's, and unread ones."""
+
+    def __init__(self, runtime_dir: str) -> None:
+        self._runtime_dir = runtime_dir
+        self._held: list[ChildPipes] = []
+
+    @property
+    def present(self) -> ChildPipes:
+        """The pipes of the newest generation."""
+        return self._held[-1]
+
+    def add(self, generation: int) -> None:
+        """Open the pipes of a generation, and let go of those that were read to the end.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        unread = set(generations(self._runtime_dir))
+        for pipes in [held for held in self._held if held.generation not in unread]:
+            self._held.remove(pipes)
+            pipes.close()
+        self._held.append(ChildPipes.create(self._runtime_dir, generation))
+
+    def name_again(self) -> None:
+        """See that the present pipes have their names.
+
+        Raises:
+            OSError: the names cannot be made.
+        """
+        if self._held:
+            self.present.name_again(self._runtime_dir)

@@ -77,6 +77,10 @@ class Channel:
         self.told.take(report, now)
         self.watch.looked(self._plugin_pid(), now, is_ending=self.is_over)
         self.watch.heard(report, now)
+        control = getattr(self._watcher(WATCHER), "control", None)
+        if control is not None and report.child is not None and report.server != "away":
+            # Told once before, and that may have been lost.
+            control.became_ready(report.child)
         if report.holds and self._deadline is None:
             # It missed that the drain was given up.
             self._publish(holds=False)
@@ -281,8 +285,12 @@ class Channel:
             for process in list(watcher.processes.values()):
                 # Stopped (SIGSTOP), it would not hear that it shall end.
                 process.send_signal(signal.SIGCONT)
+        watcher = self._watcher(WATCHER)
+        control = getattr(watcher, "control", None)
+        if control is not None:
+            # If it dies while its turns are waited for, no other follows.
+            control.stopping()
         with self.ending(grace_s):
-            watcher = self._watcher(WATCHER)
             if getattr(watcher, "drains", False):
                 yield self.no_turns(list(watcher.processes))
             plugin = self._watcher(PLUGIN)

@@ -162,3 +162,20 @@ class Replace(Command):  # type: ignore[misc]
         """End it, SIGTERM first."""
         watcher = _watcher(self, arbiter, props)
         return watcher.replace(props["pid"], props["graceful_timeout"])
+
+
+class Steps(Command):  # type: ignore[misc]
+    """\
+    What watcher.json should hold and does not (codexd)
+    ===================================================
+
+    Properties: `name` of the watcher. The answer's `record` is null where the file is as it should
+    be.
+    """
+
+    name = "codexd-steps"
+    properties = ("name",)
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        """Tell it."""
+        return {"record": _watcher(self, arbiter, props).control.unsaved}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -14,13 +15,16 @@ from circus.exc import ConflictError
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
-from codexd.child import family
+from codexd.child import family, steps
 from codexd.child.command import Program, check_cwd, find_program
-from codexd.child.control import ChildControl
+from codexd.child.control import ChildControl, machine_for
 from codexd.child.inheritance import child_environment, child_files
+from codexd.child.ledger import Ledger
+from codexd.child.pipes import PipeRack
 from codexd.circus_ext import commands as commands  # registers them with circus
 from codexd.circus_ext.arbiter import manage, prepare, read_settings, wrap
 from codexd.circus_ext.channel import Channel, say
+from codexd.circus_ext.plugin_watcher import watch_plugins
 from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config
@@ -48,6 +52,8 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
         logger.error("%s", error)
         return False
     attend(arbiter, config, watcher.look_after)
+    # Circus is in its own start by now, which does not say so.
+    watcher.control.start()
     return True
 
 
@@ -60,6 +66,7 @@ def attend(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None
 
 
 wrap(attend)
+watch_plugins()
 
 
 def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
@@ -84,7 +91,16 @@ def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
     watcher.family = family.Family(
         family.path_of(config), lambda: _supervised(watcher.arbiter), adopts=adopt_orphans()
     )
-    watcher.control = ChildControl(config, watcher.notify_event, watcher.loop.call_later)
+    ledger, rack = _kept(steps.path_of(config), config.runtime.runtime_dir)
+    ledger.attach(watcher.notify_event, watcher.loop.call_later)
+    machine = machine_for(config, time.monotonic)
+    watcher.control = ChildControl(machine, ledger, rack, watcher.loop.call_later, watcher.wake)
+
+
+@functools.cache
+def _kept(path: str, runtime_dir: str) -> tuple[Ledger, PipeRack]:
+    """What outlives a watcher: circus makes it anew (`circusctl reloadconfig`) in one daemon."""
+    return Ledger(path), PipeRack(runtime_dir)
 
 
 def _program(config: Config, environ: dict[str, str]) -> Program:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 from circus.exc import ConflictError
-from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
-from circus.watcher import Watcher
+from circus.process import Process
 from tornado import gen
 
 from codexd.child.command import Program
@@ -25,6 +23,8 @@ from codexd.child.control import ChildControl
 from codexd.child.family import Family
 from codexd.child.inheritance import become_child
 from codexd.circus_ext.channel import Channel
+from codexd.circus_ext.patient import PatientWatcher
+from codexd.circus_ext.spawning import CannotSpawn, told_apart
 from codexd.platform.parent import end_with_parent
 
 
@@ -50,22 +50,15 @@ class AppServerProcess(Process):  # type: ignore[misc]
         return program.path
 
     def spawn(self) -> None:
-        """Start the process, and keep the reason where that fails.
+        """Start the process, with pipes of its own.
 
         Raises:
-            OSError: the process cannot be started.
+            CannotSpawn: the process cannot be started.
         """
-        control = self.watcher.control
-        try:
-            control.new_pipes()
+        with told_apart():
+            self.watcher.control.new_pipes()
             self._supervisor = os.getpid()
             super().spawn()
-        except subprocess.SubprocessError as error:
-            control.spawn_error = OSError(f"the child could not be prepared: {error}")
-            raise control.spawn_error from error
-        except OSError as error:
-            control.spawn_error = error
-            raise
 
     def _get_stdin_socket_fd(self) -> int:
         # Circus calls this in the forked child, last before exec, and makes what it returns
@@ -82,7 +75,7 @@ class AppServerProcess(Process):  # type: ignore[misc]
         return int(pipes.stdin)
 
 
-class AppServerWatcher(Watcher):  # type: ignore[misc]
+class AppServerWatcher(PatientWatcher):
     """Watches one child. The attributes below are set by :func:`codexd.circus_ext.hooks.adopt`."""
 
     control: ChildControl
@@ -107,20 +100,16 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     # -- starting ----------------------------------------------------------------------------
 
-    @gen.coroutine
-    def spawn_processes(self) -> Any:
-        """As circus, but not while a crash loop waits, nor when the daemon ends."""
-        if not self.control.waiting and not self.channel.is_ending:
-            yield super().spawn_processes()
-
     def spawn_process(self, recovery_wid: Any = None) -> Any:
-        """As circus, but a failure to start is tried again later instead of ending it."""
-        self.control.spawn_error = None
+        """As circus, but only when the next child may start; a failure to start ends nothing."""
+        if not self.control.may_start:
+            return True
         before = set(self.processes)
-        started = super().spawn_process(recovery_wid)
-        if self.control.spawn_error is not None:
-            self.control.spawn_failed(self.control.spawn_error, self.wake)
-            return time.time()
+        try:
+            started = super().spawn_process(recovery_wid)
+        except CannotSpawn as error:
+            self.control.spawn_failed(str(error))
+            return True
         for pid in set(self.processes) - before:
             process = self.processes[pid]
             command = process.argv[0] if self.cmd_was_set else self.configured_command
@@ -129,8 +118,8 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     @gen.coroutine
     def _start(self) -> Any:
-        if not self._waking:
-            self.control.release()
+        if not self.is_stopping() and not self.channel.is_over:
+            self.control.start()
         yield super()._start()
 
     @gen.coroutine
@@ -149,18 +138,14 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     @gen.coroutine
     def _stop(self, close_output_streams: bool = False) -> Any:
-        if self._starting_failed():
-            # The end of a start that failed, not an operator's stop: the next try is set.
-            yield super()._stop(close_output_streams)
+        if self._status == "starting":
+            # Only circus's own first start says so, before this class is in its place, and where
+            # that brings no process it is given up. Here the next try is set.
+            self._status = "active"
             return
-        self.control.release()
-        was_stopped = self.is_stopped()
+        self.control.stopping()
         yield super()._stop(close_output_streams)
-        if not was_stopped:
-            self.control.stopped()
-
-    def _starting_failed(self) -> bool:
-        return bool(self._status == "starting" and not self.processes and self.control.retries)
+        self.control.stopped()
 
     @gen.coroutine
     def kill_process(
@@ -206,12 +191,6 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
                 return {"failed": str(error)}
         return answer
 
-    @gen.coroutine
-    def stop(self) -> Any:
-        """As circus; also ends the waiting of a watcher that could not start."""
-        self.control.release()
-        yield super().stop()
-
     def send_signal(self, pid: int, signum: int) -> None:
         """As circus, and notes that the signal was asked for."""
         self.control.asked(pid, signum)
@@ -250,14 +229,16 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     @gen.coroutine
     def manage_processes(self) -> Any:
-        """As circus, but no end goes unseen.
-
-        Circus drops a process that died after its last look without reaping it.
-        """
-        for pid, process in list(self.processes.items()):
-            if process.status in (DEAD_OR_ZOMBIE, UNEXISTING):
-                self.reap_process(pid)
+        """As circus, but with `numprocesses` 0 the child is also reaped."""
+        if not self.numprocesses and self.is_active():
+            yield self._end_all()
         yield super().manage_processes()
+
+    @gen.coroutine
+    def _end_all(self) -> Any:
+        yield self.kill_processes()
+        self.reap_processes()
+        self.control.nobody_wanted()
 
     def look_after(self) -> None:
         """Called every second: see that the child has what it needs, and whom it brought about.
@@ -274,18 +255,4 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
         super().notify_event(topic, msg)
         if topic == "reap":
             self.family.end(msg["process_pid"])
-            self.control.ended(msg["process_pid"], msg["exit_code"], self.wake)
-
-    # -- waking ------------------------------------------------------------------------------
-
-    _waking = False
-
-    def wake(self) -> None:
-        """Start the child that waited, through circus's own start or management."""
-        self._waking = True
-        future = self._start() if self.is_stopped() else self.manage_processes()
-        self.loop.add_future(future, self._woken)
-
-    def _woken(self, future: Any) -> None:
-        self._waking = False
-        future.result()
+            self.control.ended(msg["process_pid"], msg["exit_code"])

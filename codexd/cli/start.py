@@ -10,13 +10,14 @@ from pathlib import Path
 
 import click
 
+from codexd.child.command import speaks_protocol
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
 from codexd.cli.streams import discard_stdout
 from codexd.config import Config, setting_texts
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import read_daemon
-from codexd.supervisor.readiness import Outcome, expects_protocol, wait_for_process
+from codexd.supervisor.readiness import Outcome, wait_for_process
 
 
 @click.command("start")
@@ -49,7 +50,7 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
                 _say(outcome, config)
             # Who reads JSON has no ear for the word that follows: it comes once all is known.
             is_early = as_json and outcome.kind in ("running", "waiting")
-            if not is_line_printed and not (is_early and expects_protocol(config)):
+            if not is_line_printed and not (is_early and speaks_protocol(config.server)):
                 is_line_printed = True
                 print_status(config, as_json=as_json)
         except OSError as error:
@@ -87,7 +88,7 @@ def _word_of(outcome: Outcome, config: Config) -> str | None:
     endpoint = config.server.endpoint
     if outcome.kind == "failed":
         return f"the server is not ready yet: {outcome.reason}"
-    if outcome.kind == "waiting" and expects_protocol(config):
+    if outcome.kind == "waiting" and speaks_protocol(config.server):
         return f"waiting for the server to answer on {endpoint}"
     if outcome.kind == "up" and config.server.mode == "app-server":
         child = read_daemon(config.paths)

@@ -157,10 +157,9 @@ def _take_back(child: ChildState, supervised: supervision.Supervision) -> None:
     """The process is gone and the record not yet (or never) corrected: say how it ended."""
     if child.status not in ("running", "starting"):
         return
-    last = supervised.steps[-1] if supervised.steps else None
-    ended_well = last is not None and (
-        last.kind == "stopped" or (last.kind == "ended" and (last.asked or last.code == 0))
-    )
+    lives = [step for step in supervised.steps if step.kind in ("spawned", "ended")]
+    last = lives[-1] if lives else None
+    ended_well = last is not None and last.kind == "ended" and (last.asked or last.code == 0)
     child.status = "stopped" if ended_well else "failed"
     child.pid = None
     child.last_error = child.last_error if ended_well else "The process of the server is gone."

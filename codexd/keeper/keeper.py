@@ -13,7 +13,7 @@ import msgspec
 
 from codexd import runtime
 from codexd.child import steps as supervision
-from codexd.child.steps import Step
+from codexd.child.steps import Step, Supervision
 from codexd.child.told import Report
 from codexd.clock import from_epoch
 from codexd.config import Config
@@ -55,6 +55,7 @@ class Keeper:
         self._recorder = memory.recorder
         self._circus = circus
         self._supervision_path = supervision.path_of(config)
+        self._told: Supervision | None = None
         self._seen = 0
         self._running: tuple[int, int] | None = None
         self._talking_to: tuple[int, int] | None = None
@@ -89,6 +90,7 @@ class Keeper:
 
     async def start(self, daemon_pid: int) -> None:
         """Record what happened before this plugin was there, and begin."""
+        await self._ask_for_steps()
         self._begin(daemon_pid)
         self._account_for_output()
         await self._exchange.start()
@@ -104,7 +106,7 @@ class Keeper:
 
     def _begin(self, daemon_pid: int) -> None:
         """Under a stock circusd nobody has recorded the daemon's start before."""
-        record = supervision.load(self._supervision_path)
+        record = self._supervision()
         is_of_this_daemon = record.daemon is not None and record.daemon.pid == daemon_pid
         before = record.begin if is_of_this_daemon else record.last_number
         self._seen = record.first_to_apply(daemon_pid, self._recorder.recorded) - 1
@@ -187,6 +189,8 @@ class Keeper:
     def _take(self, step: Step) -> None:
         if step.number > self._seen + 1:
             self.reconcile()
+            if step.number > self._seen:
+                self._spawn(self._ask_for_steps())
         elif step.number == self._seen + 1:
             self._apply(step)
             self._follow()
@@ -194,10 +198,28 @@ class Keeper:
     def reconcile(self) -> None:
         """Apply every step that circusd took and no event told of."""
         self._outputs.scan()
-        for step in supervision.load(self._supervision_path).steps:
+        for step in self._supervision().steps:
             if step.number > self._seen:
                 self._apply(step)
         self._follow()
+
+    def _supervision(self) -> Supervision:
+        """What circusd wrote down, or told because it could not."""
+        record = supervision.load(self._supervision_path)
+        told = self._told
+        return record if told is None or record.last_number >= told.last_number else told
+
+    async def _ask_for_steps(self) -> None:
+        """On a full disk watcher.json lacks the newest steps, and circus's events are told once."""
+        if self._config.server.child_strategy == "external":
+            return
+        try:
+            answer = await self._circus.call("codexd-steps", timeout_s=_CALL_S, name=WATCHER)
+        except CircusError as error:
+            logger.warning("%s", error)
+            return
+        if answer.get("record") is not None:
+            self._told = msgspec.convert(answer["record"], Supervision)
 
     def _apply(self, step: Step) -> None:
         self._seen = step.number

@@ -6,11 +6,17 @@ import signal
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from codexd.child.lifecycle import ChildEvent, next_status
 from codexd.child.steps import Step
 from codexd.clock import from_epoch, now_iso
 from codexd.config import Server
-from codexd.contracts import ChildState, DaemonState, Event, EventLevel, SessionRecord
+from codexd.contracts import (
+    ChildState,
+    ChildStatus,
+    DaemonState,
+    Event,
+    EventLevel,
+    SessionRecord,
+)
 
 # What is known of a child before anything is.
 _UNHEARD_OF: dict[str, Any] = {
@@ -25,6 +31,8 @@ _UNHEARD_OF: dict[str, Any] = {
     "restarts": 0,
     "next_restart_at": None,
 }
+# Where there is a process, ours or not, that can answer.
+_THERE: tuple[ChildStatus, ...] = ("running", "external")
 
 # Signals that a program brings upon itself.
 _OWN_FAULTS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
@@ -111,16 +119,15 @@ class Recorder:
         if child.status == "external":
             self._release()
         elif child.status in ("running", "starting"):
-            self._change(
-                ChildEvent.ENDED_WELL, pid=None, exited_at=now_iso(), ready=False, ready_at=None
-            )
+            self._change("stopped", pid=None, exited_at=now_iso(), ready=False, ready_at=None)
+        elif child.next_restart_at is not None:
+            self._call_off()
         now = now_iso()
-        self._state.update_child(next_restart_at=None)
         self._state.update_daemon(started=False, stopped_at=now, updated_at=now, pid=None)
         self.event("info", "daemon.stopped", "codexd stopped.")
 
     def _release(self) -> None:
-        self._change(ChildEvent.RELEASED, exited_at=now_iso(), ready=False)
+        self._change("idle", exited_at=now_iso(), ready=False)
 
     # -- what circusd did --------------------------------------------------------------------
 
@@ -137,15 +144,14 @@ class Recorder:
         getattr(self, f"_{step.kind}")(step, is_new)
         self.recorded = max(self.recorded, step.number)
 
-    def _change(self, event: ChildEvent, **changes: Any) -> None:
-        status = next_status(self.child.status, event)
+    def _change(self, status: ChildStatus, **changes: Any) -> None:
         self._state.update_child(status=status, **changes)
 
     def _spawned(self, step: Step, is_new: bool) -> None:
         if not is_new and self.child.pid == step.pid and self.child.ready:
             return
         self._change(
-            ChildEvent.SPAWNED,
+            "running",
             **{
                 **_UNHEARD_OF,
                 "pid": step.pid,
@@ -167,10 +173,12 @@ class Recorder:
 
     def _spawn_failed(self, step: Step, is_new: bool) -> None:
         self._change(
-            ChildEvent.SPAWN_FAILED,
+            "failed",
             pid=None,
             ready=False,
             exited_at=from_epoch(step.at),
+            exit_code=None,
+            signal=None,
             last_error=step.error,
         )
         if is_new:
@@ -181,7 +189,7 @@ class Recorder:
         well = step.asked or step.code == 0
         how, reason = _how_it_ended(code, signame), self._reason(step, signame)
         self._change(
-            ChildEvent.ENDED_WELL if well else ChildEvent.ENDED_BADLY,
+            "stopped" if well else "failed",
             pid=None,
             ready=False,
             exited_at=from_epoch(step.at),
@@ -207,7 +215,7 @@ class Recorder:
     def _waiting(self, step: Step, is_new: bool) -> None:
         if step.delay_ms:
             self._change(
-                ChildEvent.WAITING,
+                "failed",
                 next_restart_at=from_epoch(step.at + step.delay_ms / 1000),
                 last_error=self.child.last_error
                 or f"The child ended {step.attempt} times in a row.",
@@ -221,7 +229,7 @@ class Recorder:
         reason = (
             f"Gave up after {step.attempt} failures in a row; `codexd restart` tries once more."
         )
-        self._change(ChildEvent.WAITING, next_restart_at=None, last_error=reason)
+        self._change("failed", next_restart_at=None, last_error=reason)
         if is_new:
             detail = {"attempt": step.attempt, "step": step.number}
             self.event("error", "child.abandoned", reason, detail)
@@ -229,11 +237,18 @@ class Recorder:
     def _stopped(self, step: Step, is_new: bool) -> None:
         if self.child.next_restart_at is None:
             return
-        self._change(ChildEvent.ENDED_WELL, next_restart_at=None)
+        self._call_off()
         if is_new:
             self.event(
                 "info", "child.stopped", "The restart was called off.", {"step": step.number}
             )
+
+    def _call_off(self) -> None:
+        """Nothing is waited for any more: the record is that of the last end again."""
+        if self.child.exit_code == 0:
+            self._change("stopped", next_restart_at=None, last_error=None)
+        else:
+            self._state.update_child(next_restart_at=None)
 
     def lost_with_daemon(self, after: int) -> None:
         """circusd died and took the child with it; how the child ended nobody saw.
@@ -244,9 +259,7 @@ class Recorder:
         pid = self.child.pid
         is_new = after + 1 > self.recorded
         reason = "The daemon was killed, and the child with it."
-        self._change(
-            ChildEvent.ENDED_BADLY, pid=None, ready=False, exited_at=now_iso(), last_error=reason
-        )
+        self._change("failed", pid=None, ready=False, exited_at=now_iso(), last_error=reason)
         if is_new:
             detail = {"code": None, "signal": None, "pid": pid, "step": after + 1}
             self.event("error", "child.exited", reason, detail)
@@ -256,31 +269,31 @@ class Recorder:
 
     def starting(self) -> None:
         """A child is about to be started."""
-        self._change(ChildEvent.STARTING, next_restart_at=None)
+        self._change("starting", next_restart_at=None)
 
     def cannot_spawn(self, reason: str) -> None:
         """The child cannot be started; circus was not even asked."""
-        self._change(ChildEvent.SPAWN_FAILED, pid=None, exited_at=now_iso(), last_error=reason)
+        self._change("failed", pid=None, exited_at=now_iso(), last_error=reason)
         self.event("error", "child.spawn.failed", reason)
 
     def ready(self, detail: dict[str, Any]) -> None:
         """The handshake is done. ``detail`` goes into the event."""
-        if self.child.ready:
+        if self.child.ready or self.child.status not in _THERE:
             return
-        self._change(ChildEvent.READY, ready=True, ready_at=now_iso(), last_error=None)
+        self._state.update_child(ready=True, ready_at=now_iso(), last_error=None)
         self.event("info", "child.ready", "The child answers.", detail)
 
     def not_ready(self, reason: str, *, unhealthy: bool = False) -> None:
         """The child is there but does not answer."""
-        if self.child.ready or unhealthy:
-            self._change(ChildEvent.NOT_READY, ready=False, last_error=reason)
+        if self.child.status in _THERE and (self.child.ready or unhealthy):
+            self._state.update_child(ready=False, last_error=reason)
         if unhealthy:
             self.event("error", "child.unhealthy", reason, {"pid": self.child.pid})
 
     def external(self, endpoint: str) -> None:
         """There is no child of ours, only an endpoint to watch."""
         self._change(
-            ChildEvent.EXTERNAL,
+            "external",
             **{**_UNHEARD_OF, "started_at": now_iso()},
         )
         self.event("info", "child.external", f"codexd is pointing at external endpoint {endpoint}.")

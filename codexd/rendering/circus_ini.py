@@ -25,7 +25,6 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
     stop_timeout_s = config.policy.stop_timeout_ms / 1000
     options = {
         "graceful_timeout": str(stop_timeout_s + PLUGIN_GRACE_S),
-        "max_retry": "-1",
         "priority": "2",
         **encode_settings(config),
     }

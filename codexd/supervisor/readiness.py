@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from codexd.child.command import speaks_protocol
 from codexd.config import Config
 from codexd.contracts import DaemonState
 from codexd.store.snapshot import read_daemon
@@ -34,11 +35,6 @@ def ignore(_outcome: Outcome) -> None:
     """For those who want to know only what came of it."""
 
 
-def expects_protocol(config: Config) -> bool:
-    """Whether the configured child is one that must answer the handshake."""
-    return config.server.mode == "app-server" and "app-server" in config.server.child_args
-
-
 def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float) -> Outcome | None:
     """What the files say of the daemon ``pid``; None while it is too early to tell."""
     if daemon is None or daemon.pid != pid or not daemon.started:
@@ -53,10 +49,11 @@ def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float)
         return Outcome("failed", child.last_error)
     if child.status == "stopped" and config.policy.restart != "always":
         return Outcome("up")
-    patience = config.policy.ready_timeout_ms / 1000 if expects_protocol(config) else _PATIENCE_S
+    speaks = speaks_protocol(config.server)
+    patience = config.policy.ready_timeout_ms / 1000 if speaks else _PATIENCE_S
     if waited_s < patience:
         return None
-    if child.status == "running" and not expects_protocol(config):
+    if child.status == "running" and not speaks:
         return Outcome("up")
     return Outcome("failed", child.last_error or f"The child is {child.status}, not ready.")
 

@@ -58,6 +58,10 @@ class Stub:
         """Only SIGKILL ends it."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    def do_term_code(self, code: str) -> None:
+        """End on SIGTERM with a code of its own."""
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(int(code)))
+
     def do_slow_term(self, seconds: str) -> None:
         """Take a while to end on SIGTERM, and say a last word."""
 

@@ -103,14 +103,56 @@ def test_a_crash_loop_waits_as_failed_with_the_next_try(recorder: Recorder) -> N
     assert child.last_error == "The child ended 3 times in a row."
 
 
-def test_a_stop_calls_off_the_next_try(recorder: Recorder, events: FakeEvents) -> None:
+@pytest.mark.parametrize("by_daemon", [False, True])
+@pytest.mark.parametrize(("code", "status"), [(1, "failed"), (-11, "failed"), (0, "stopped")])
+def test_a_stop_calls_off_the_next_try_and_leaves_how_the_last_one_ended(
+    recorder: Recorder, events: FakeEvents, code: int, status: str, by_daemon: bool
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=code))
+    recorder.step(step(3, "waiting", attempt=2, delay_ms=1000))
+    assert recorder.child.status == "failed"
+    if by_daemon:
+        recorder.daemon_stopped()
+    else:
+        recorder.step(step(4, "stopped"))
+        assert events.types[-1] == "child.stopped"
+    child = recorder.child
+    assert (child.status, child.next_restart_at) == (status, None)
+    assert (child.exit_code, child.signal) == split_exit(code)
+    assert (child.last_error is None) == (status == "stopped")
+
+
+def test_a_stop_after_which_nothing_was_to_come_changes_nothing(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    # As daemons of older versions wrote it after every stop.
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=3))
+    before = (events.types[:], msgspec.structs.replace(recorder.child))
+    recorder.step(step(3, "stopped"))
+    assert (events.types, recorder.child) == before
+
+
+def test_a_start_that_failed_has_no_code_of_an_earlier_child(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=0))
+    recorder.step(step(3, "spawn_failed", error="No such file: /x"))
+    child = recorder.child
+    assert (child.status, child.exit_code, child.last_error) == ("failed", None, "No such file: /x")
+
+
+def test_what_the_plugin_says_of_a_child_that_is_gone_is_not_believed(
+    recorder: Recorder, events: FakeEvents
+) -> None:
     recorder.step(step(1, "spawned", **SPAWNED))
     recorder.step(step(2, "ended", pid=42, code=1))
-    recorder.step(step(3, "waiting", attempt=2, delay_ms=1000))
-    recorder.step(step(4, "stopped"))
-    assert recorder.child.status == "stopped"
-    assert recorder.child.next_restart_at is None
-    assert events.types[-1] == "child.stopped"
+    before = recorder.child.last_error
+    recorder.ready({"pid": 42})
+    recorder.not_ready("the connection is gone")
+    child = recorder.child
+    assert (child.ready, child.status, child.last_error) == (False, "failed", before)
+    assert "child.ready" not in events.types
 
 
 @pytest.mark.parametrize(
