@@ -248,11 +248,12 @@ class Requests:
         sent, self._sent = self._sent, {}
         self._window.clear()
         self.openings = 0
-        again = [
-            entry
-            for hub_id, entry in sent.items()
-            if self._is_to_repeat(entry, reason, is_unread=hub_id in unread)
-        ]
+        again, unheard = [], set()
+        for hub_id, entry in sent.items():
+            if self._is_to_repeat(entry, reason, is_unread=hub_id in unread):
+                again.append(entry)
+            elif entry.message.method == "thread/resume":
+                unheard.add((entry.client, entry.thread_id))
         for entry in again:
             assert entry.client is not None
             self._load.add(entry.client, entry.size)
@@ -260,6 +261,22 @@ class Requests:
         self._for_thread.clear()
         ours = (entry for entry in waiting if entry.client is not None)
         self._for_server = deque(sorted(ours, key=lambda entry: entry.order))
+        self._refuse_unheard(unheard)
+
+    def _refuse_unheard(self, unheard: Collection[tuple[int | None, str | None]]) -> None:
+        """Whose resume of a thread was refused would never hear how a turn on it ends."""
+
+        def stays(entry: Pending) -> bool:
+            thread = self._core.threads.find(entry.thread_id or "")
+            return (
+                entry.message.method not in methods.TURN_STARTING
+                or (entry.client, entry.thread_id) not in unheard
+                or (thread is not None and entry.client in thread.subscribers)
+            )
+
+        text = "The app-server was restarted before the thread was resumed; resume it again."
+        for entry in self._keep(stays):
+            self._refuse_unsent(entry, text, "server_restarted")
 
     def _all_for_threads(self) -> Iterator[Pending]:
         for entries in self._for_thread.values():
@@ -361,7 +378,8 @@ class Requests:
         client = self._core.clients.get(entry.client) if entry.client is not None else None
         thread = self._core.threads.find(entry.subscribed) if entry.subscribed else None
         if thread is not None and not thread.is_busy:
-            # Asked for again, it hears again; until then there may be no such thread.
+            # Asked for again, it hears again; until then there may be no such thread. How a turn
+            # that ran ended it is yet to be told, whatever becomes of its resume.
             self.undo_subscription(entry)
         if client is None:
             return False
@@ -375,7 +393,6 @@ class Requests:
             entry.is_repeated = True
             entry.since = self._core.now
             return True
-        self.undo_subscription(entry)
         self._core.handles.answered(client, entry.message, ok=False)
         text = f"The app-server was restarted before it answered ({reason})."
         began = entry.message.method in methods.TURN_STARTING
