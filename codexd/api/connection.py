@@ -8,7 +8,7 @@ from collections import deque
 from http import HTTPStatus
 from typing import Protocol
 
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -23,6 +23,7 @@ from codexd.api.http import (
     parse_head,
 )
 from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
+from codexd.wire.unfinished import Unfinished
 
 # What one connection may read, and how many messages it may have handled, in one turn of the
 # loop: a client that floods does not hold up the others.
@@ -51,6 +52,9 @@ class Owner(Protocol):
     def max_message_bytes(self) -> int: ...
     @property
     def head_timeout_s(self) -> float: ...
+
+    @property
+    def unfinished(self) -> Unfinished: ...
 
     def made(self, connection: Connection) -> bool: ...
     def may_stay(self, connection: Connection) -> bool: ...
@@ -111,6 +115,12 @@ class Connection(asyncio.BufferedProtocol):
             self._flush()
         self._end_soon()
 
+    def drop_unfinished(self) -> None:
+        """All clients together have sent too much that is not whole, and this one the most."""
+        self.close(CloseCode.TRY_AGAIN_LATER, "too much unfinished from all clients together")
+        # With them goes what came, and what still comes is not looked at.
+        self._socket = self._assembler = None
+
     def abort(self) -> None:
         """Break off at once."""
         if self._transport is not None:
@@ -149,6 +159,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        self._owner.unfinished.note(self, 0)
         if self._timer is not None:
             self._timer.cancel()
         # What a client sent before it left still counts.
@@ -233,6 +244,8 @@ class Connection(asyncio.BufferedProtocol):
                 if message is not None and not self._closing:
                     self._pending.append(message)
         self._flush()
+        if self._assembler is not None:
+            self._owner.unfinished.note(self, self._assembler.held)
         if self._pending and not self._scheduled:
             self._handle_some()
         if protocol.close_expected() and not self._closing:

@@ -24,6 +24,7 @@ from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
 from codexd.platform.files import PRIVATE_FILE, make_private_directory
 from codexd.platform.peer import peer_uid
+from codexd.wire.unfinished import UNFINISHED_BYTES, Unfinished
 
 MAX_MESSAGE_BYTES: Final = 100 << 20
 
@@ -50,6 +51,7 @@ class ServerLimits:
 
     backlog_bytes: int = 64 << 20
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    unfinished_bytes: int = UNFINISHED_BYTES
     head_timeout_s: float = 30.0
 
 
@@ -83,6 +85,7 @@ class HubServer:
         self._on_full = on_full
         self._told_full_at = -math.inf
         self._served: dict[str, _Served] = {}
+        self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
         # Those that have never sent a message, in the order in which they came.
         self._mute: dict[Connection, None] = {}
@@ -165,6 +168,11 @@ class HubServer:
     def head_timeout_s(self) -> float:
         """See :class:`ServerLimits`."""
         return self._limits.head_timeout_s
+
+    @property
+    def unfinished(self) -> Unfinished:
+        """What all connections together hold of messages that are not whole yet."""
+        return self._unfinished
 
     def made(self, connection: Connection) -> bool:
         """Whether whoever connected may stay."""

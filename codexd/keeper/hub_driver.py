@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from websockets.frames import CloseCode
 
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
@@ -93,7 +94,8 @@ class Exchange:
 
     async def start(self) -> None:
         """Take over the sessions there are, and let clients in."""
-        self._hub.restore(list(self._memory.state.sessions.values()))
+        sessions = list(self._memory.state.sessions.values())
+        self._do(self._hub.restore(sessions, self._loop.time()))
         await self._heal()
 
     async def stop(self) -> None:
@@ -113,7 +115,13 @@ class Exchange:
         self._do(self._hub.tick(now))
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
-            self._healing = self._loop.create_task(self._heal())
+            self._healing = self._loop.create_task(self._heal_again())
+
+    async def _heal_again(self) -> None:
+        try:
+            await self._heal()
+        except Exception:
+            logger.exception("the sockets of the hub could not be looked after")
 
     async def _heal(self) -> None:
         """Serve every path, also one whose socket was taken away."""
@@ -147,11 +155,16 @@ class Exchange:
 
     def message(self, client: int, data: bytes) -> None:
         """A client has sent a message."""
-        self._do(self._hub.client_message(client, data, self._loop.time()))
+        try:
+            self._do(self._hub.client_message(client, data, self._loop.time()))
+        except Exception:
+            # Nobody shall wait for what will not be answered.
+            logger.exception("a message of client %d could not be handled", client)
+            self._server.close_client(client, CloseCode.INTERNAL_ERROR, "codexd failed on it")
 
     def closed(self, client: int) -> None:
         """A client is gone."""
-        self._do(self._hub.client_closed(client))
+        self._do(self._hub.client_closed(client, self._loop.time()))
 
     def _on_cut(self, client: int, unread: int) -> None:
         message = f"A client was cut off: it left {unread} bytes unread."
@@ -178,7 +191,10 @@ class Exchange:
         """The handshake with a child is done."""
         self._send = send
         self.answered()
-        self._do(self._hub.child_ready(initialize_result, same_child=same_child, child_pid=pid))
+        now = self._loop.time()
+        self._do(
+            self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
+        )
 
     @property
     def is_idle(self) -> bool:
@@ -199,14 +215,17 @@ class Exchange:
         self._answered_at = self._loop.time()
 
     def child_message(self, data: bytes) -> None:
-        """The child has sent a message."""
+        """The child has sent a message; one that cannot be handled takes nothing with it."""
         self._answered_at = now = self._loop.time()
-        self._do(self._hub.child_message(data, now))
+        try:
+            self._do(self._hub.child_message(data, now))
+        except Exception:
+            logger.exception("a message of the server could not be handled")
 
-    def child_lost(self, reason: str) -> None:
-        """The child is gone."""
+    def child_lost(self, reason: str, unread: list[bytes]) -> None:
+        """The child is gone; it has certainly not read ``unread``."""
         self._send = None
-        self._do(self._hub.child_lost(reason, self._loop.time()))
+        self._do(self._hub.child_lost(reason, self._loop.time(), unread))
 
     # -- carrying out ------------------------------------------------------------------------
 

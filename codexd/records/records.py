@@ -16,6 +16,7 @@ from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
 from codexd.platform.process import end_group
+from codexd.records.open_turns import bring_up_to_date, end_open_turns, since_the_registry
 from codexd.records.recorder import Recorder
 from codexd.store.state import Flusher, StateStore
 from codexd.store.writer_lock import WriterLock
@@ -54,6 +55,11 @@ class Memory:
             self.recorder.replay([step for step in record.steps if step.number <= until])
         if self.recorder.child.pid is not None:
             self.recorder.lost_with_daemon(record.last_number if until is None else until)
+
+    def end_open_turns(self) -> None:
+        """The server is gone, and its turns with it. Not for one that is not ours: it may live."""
+        if self.config.server.child_strategy == "spawn":
+            end_open_turns(self.state.sessions.values(), self.recorder.session, self.recorder.event)
 
     def open_session(
         self, session_id: str, purpose: SessionPurpose, metadata: dict[str, str]
@@ -131,6 +137,7 @@ def record_end(config: Config, *, close_session: str | None = None) -> None:
     """
     with open_as_daemon(config) as memory:
         memory.catch_up()
+        memory.end_open_turns()
         if close_session is not None:
             memory.close_session(close_session)
         memory.recorder.daemon_stopped()
@@ -147,6 +154,12 @@ def _open(config: Config) -> Memory:
     )
     state = StateStore.open(config, recent=events.recent_record)
     events.subscribe(state.event_recorded)
+    # The events tell what the registry was not written for any more.
+    newer = since_the_registry(
+        events_with(paths.structured_event_log_path, "turnId"), state.registry_at
+    )
+    for session in bring_up_to_date(state.sessions.values(), newer, config.server.endpoint):
+        state.put_session(session)
     recorder = Recorder(
         state, events, recorded=_newest_recorded_step(config), last_end=_last_end(config)
     )

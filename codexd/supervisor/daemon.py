@@ -89,6 +89,7 @@ class Daemon:
     def _begin(self, memory: Memory) -> None:
         server = self.config.server
         memory.catch_up()
+        memory.end_open_turns()
         memory.recorder.daemon_started(os.getpid(), server)
         if server.child_strategy == "external":
             memory.recorder.external(server.endpoint)

@@ -23,6 +23,7 @@ class Stub:
     def __init__(self) -> None:
         self.is_mute = False
         self.busy_s = 0.0
+        self.asks = 0
         self.after_handshake: list[Any] = []
         self.unread = b""
 
@@ -115,6 +116,10 @@ class Stub:
 
         self.after_handshake.append(print_them)
 
+    def do_ask(self, count: str) -> None:
+        """Ask for so many approvals, once it is asked for anything."""
+        self.asks = int(count)
+
     # -- speaking ----------------------------------------------------------------------------
 
     def say(self, method: str) -> None:
@@ -144,6 +149,17 @@ class Stub:
                 self.after_handshake.pop(0)()
         elif "id" in message and "method" in message and not self.is_mute:
             self._send({"id": message["id"], "result": {}})
+            if message["method"] == "model/list":
+                self._ask()
+
+    def _ask(self) -> None:
+        method, params = "item/fileChange/requestApproval", {"threadId": "t", "turnId": "u"}
+        lines = (
+            json.dumps({"id": number, "method": method, "params": params}) + "\n"
+            for number in range(self.asks)
+        )
+        with os.fdopen(os.dup(1), "w") as out:
+            out.writelines(lines)
 
 
 def main(words: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from codexd.hub import window
 from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
@@ -61,10 +62,56 @@ def test_another_error_is_the_clients(rig: HubRig) -> None:
     assert rig.answers(1, request)[0]["error"]["message"] == "serverShuttingDown"
 
 
+def _turns(rig: HubRig) -> int:
+    return len([entry for entry in rig.to_child if entry["method"] == "turn/start"])
+
+
+@pytest.mark.parametrize("when", ["its thread is resumed", "the link is made again"])
+def test_a_drain_that_begins_during_a_recovery_holds_new_turns_all_the_same(
+    rig: HubRig, when: str
+) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    if when == "its thread is resumed":
+        rig.ready()
+        request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+        rig.hub.drain()
+    else:
+        rig.ready("t1", same_child=True)
+        rig.hub.drain()
+        rig.lose()
+        request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+        rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert _turns(rig) == 0
+    rig.lose()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert _turns(rig) == 1
+    rig.answer("turn/start", {"turn": {"id": "u1"}})
+    assert "result" in rig.answers(1, request)[0]
+
+
+def test_a_turn_that_has_only_waited_for_its_place_is_held_too(rig: HubRig) -> None:
+    for _ in range(window.ONE_CLIENT):
+        rig.ask(1, "command/exec", {"command": ["x"]})
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert _turns(rig) == 0
+    rig.hub.drain()
+    for entry in list(rig.to_child):
+        rig.child({"id": entry["id"], "result": {}})
+    assert _turns(rig) == 0
+    rig.lose()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    rig.answer("turn/start", {"turn": {"id": "u1"}})
+    assert "result" in rig.answers(1, request)[0]
+
+
 def test_a_drain_that_begins_while_threads_are_resumed_holds_new_turns(rig: HubRig) -> None:
     rig.lose()
     rig.to_child.clear()
-    rig.ready(same_child=True)
+    rig.ready("t1", same_child=True)
     rig.hub.drain()
     request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
@@ -92,7 +139,7 @@ def test_given_up_while_the_server_is_away_it_is_let_go_with_the_rest(rig: HubRi
     rig.lose()
     rig.do(rig.hub.undrain(rig.now))
     rig.to_child.clear()
-    rig.ready(same_child=True)
+    rig.ready("t1", same_child=True)
     rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
     assert [entry["method"] for entry in rig.to_child] == ["thread/resume", "turn/start"]
 
@@ -129,7 +176,7 @@ def test_one_that_is_refused_does_not(rig: HubRig) -> None:
 def test_how_many_run_is_unknown_until_a_child_that_lived_on_has_told(rig: HubRig) -> None:
     rig.lose()
     assert rig.hub.turns is None
-    rig.ready(same_child=True)
+    rig.ready("t1", same_child=True)
     assert rig.hub.turns is None
     running = {"id": "u1", "items": [], "status": "inProgress"}
     thread = {"id": "t1", "status": {"type": "active"}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -120,5 +121,66 @@ def test_without_its_pipe_there_is_no_connection(tmp_path: Path) -> None:
             await transport.connect()
         with pytest.raises(LinkLost):
             transport.send(b"{}")
+
+    run(act)
+
+
+def test_what_a_dead_child_has_not_read_is_known_to_the_byte(pipe: str) -> None:
+    sent = [b'{"n":%d,"x":"%s"}' % (n, b"y" * (97 * n)) for n in range(60)]
+
+    async def unread_after(read: int) -> list[bytes]:
+        # What an earlier plugin wrote is in the pipe as well.
+        earlier = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        os.write(earlier, b'{"of":"another"}\n')
+        transport = StdioTransport(pipe, is_first=False)
+        await transport.connect()
+        for message in sent:
+            transport.send(message)
+        left = read
+        async with asyncio.timeout(20):
+            while left:
+                with contextlib.suppress(BlockingIOError):
+                    left -= len(os.read(earlier, left))
+                await asyncio.sleep(0)
+        unread = transport.unread()
+        transport.close()
+        assert transport.unread() == []
+        os.close(earlier)
+        os.unlink(pipe)
+        os.mkfifo(pipe, 0o600)
+        return unread
+
+    async def act() -> None:
+        end = len(b'{"of":"another"}\n\n')
+        ends = [end := end + len(message) + 1 for message in sent]
+        assert await unread_after(3) == sent
+        for number in (0, 1, 30, 59):
+            # One byte short of its line end a message has not been read.
+            assert await unread_after(ends[number] - 1) == sent[number:]
+            assert await unread_after(ends[number]) == sent[number + 1 :]
+
+    run(act)
+
+
+def test_what_does_not_fit_into_the_pipe_is_unread_and_what_was_read_is_not_kept(
+    pipe: str,
+) -> None:
+    async def act() -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        transport = StdioTransport(pipe, is_first=False)
+        await transport.connect()
+        message = b'{"x":"%s"}' % (b"y" * 50_000)
+        for _ in range(200):
+            transport.send(message)
+            read_all(reader)
+        assert transport.unread() == []
+        # Looked at from inside: a child that reads everything must not cost memory.
+        assert transport._sent_bytes == 0
+        for _ in range(100):
+            transport.send(message)
+        assert transport.buffered > 1_000_000
+        assert len(transport.unread()) == 100
+        transport.close()
+        os.close(reader)
 
     run(act)
