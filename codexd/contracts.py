@@ -18,6 +18,11 @@ SessionPurpose = Literal["duplex", "smoke", "worker"]
 SessionStatus = Literal["active", "closed"]
 
 
+# Of a session's metadata: the turn that runs on its thread; not there for none. So the end of a
+# turn is recorded also when nobody of those lives who saw it begin.
+RUNNING_TURN = "runningTurn"
+
+
 class Record(msgspec.Struct, rename="camel"):
     """Base of every record: camelCase names on disk, unknown keys ignored when read."""
 

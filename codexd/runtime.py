@@ -9,18 +9,23 @@ from collections.abc import Callable
 
 import msgspec
 
+from codexd import daemons
+from codexd.child import family
 from codexd.child import steps as supervision
+from codexd.child.inheritance import DAEMON_ID_VARIABLE
 from codexd.config import Config
 from codexd.contracts import Identity
 from codexd.encoding import UNDECODABLE
 from codexd.platform import lock
-from codexd.platform.process import end_group, end_marked_group
-
-# In the environment of the child, and of what it starts; unique to the state directory.
-DAEMON_ID_VARIABLE = "BAA_CODEXD_DAEMON_ID"
+from codexd.platform.process import end_group, end_marked_group, end_tree
+from codexd.store.scaffold import Scaffold, describe_scaffold, find_scaffold
 
 # How long an app-server that an earlier daemon left behind may take to end by itself.
 _ORPHAN_GRACE_S = 2.0
+
+
+class ScaffoldRuns(OSError):
+    """A daemon of the original runs on these directories. The text is one line for the user."""
 
 
 class UnusableDirectory(OSError):
@@ -75,21 +80,37 @@ def take_over(config: Config, report: Callable[[str], None]) -> None:
 
     Raises:
         codexd.platform.lock.LockedElsewhere: another daemon runs.
-        OSError: the lock cannot be made.
+        OSError: the lock cannot be made, or a daemon runs that is not to be disturbed.
     """
     lock.acquire(config.runtime.lock_path)
+    try:
+        scaffold = _find_scaffold(config)
+        if scaffold.daemon is not None:
+            raise ScaffoldRuns(describe_scaffold(config.paths, scaffold.daemon))
+        daemons.enter(config, os.environ)
+    except BaseException:
+        # The runtime directory may be that of a daemon that lost its lock with its directory.
+        lock.release(config.runtime.lock_path)
+        raise
+    if scaffold.child is not None:
+        end_tree(scaffold.child, grace_s=_ORPHAN_GRACE_S, report=report)
     end_leftover(config, report, grace_s=_ORPHAN_GRACE_S)
 
 
+def _find_scaffold(config: Config) -> Scaffold:
+    ours = supervision.load(supervision.path_of(config)).child
+    return find_scaffold(config.paths, ours=ours.pid if ours else None)
+
+
 def end_leftover(config: Config, report: Callable[[str], None], *, grace_s: float) -> None:
-    """End the child that a dead daemon left behind, and what is left of its process group."""
+    """End the child that a dead daemon left behind, its process group, and its descendants."""
     child = supervision.load(supervision.path_of(config)).child
-    if child is None or child.pid == os.getpid():
-        return
-    end_group(child, grace_s=grace_s, report=report)
-    daemon_id = _daemon_id(config)
-    if daemon_id is not None:
-        end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
+    if child is not None and child.pid != os.getpid():
+        end_group(child, grace_s=grace_s, report=report)
+        daemon_id = _daemon_id(config)
+        if daemon_id is not None:
+            end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
+    family.end_survivors(family.path_of(config), report)
 
 
 def _daemon_id(config: Config) -> str | None:
@@ -101,6 +122,7 @@ def _daemon_id(config: Config) -> str | None:
 
 
 def leave(config: Config) -> None:
-    """Give the lock back and take away what only a running daemon needs."""
+    """Give the locks back and take away what only a running daemon needs."""
+    daemons.leave(config, os.environ)
     shutil.rmtree(config.runtime.runtime_dir, ignore_errors=True)
     lock.release(config.runtime.lock_path)

@@ -7,12 +7,20 @@ all made from this one table.
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, get_type_hints
 
 import msgspec
+
+# Any whole number is taken, but what is larger than JSON readers hold counts as this.
+LARGEST = 2**53 - 1
+# The same for a time: a hundred years, which no clock or timer here minds.
+LONGEST_MS = 100 * 365 * 24 * 3600 * 1000
+_SHOWN_CHARS = 160
 
 
 class SettingError(ValueError):
@@ -37,6 +45,17 @@ class Setting:
         stem = "server-arg" if self.name == "server_args" else self.name.replace("_", "-")
         object.__setattr__(self, "flag", f"--{stem}")
 
+    def read(self, text: str, source: str) -> Any:
+        """The value that ``text`` stands for.
+
+        Raises:
+            SettingError: it cannot be used.
+        """
+        # Neither an environment nor a command line can hold one; an edited file can.
+        if "\0" in text:
+            raise SettingError(f"Invalid value {quoted(text)} ({source}): it holds a NUL.")
+        return self.parse(text, source)
+
     @property
     def default_text(self) -> str:
         """The default as help and docs show it."""
@@ -55,33 +74,43 @@ def _choice(label: str, *allowed: str) -> Callable[[str, str], str]:
     def parse(value: str, source: str) -> str:
         if value not in allowed:
             expected = " or ".join(allowed)
-            raise SettingError(f'Unsupported {label} "{value}" ({source}): use {expected}.')
+            raise SettingError(f"Unsupported {label} {quoted(value)} ({source}): use {expected}.")
         return value
 
     return parse
 
 
 def parse_integer(value: str, source: str) -> int:
-    """A whole number of at least 0, in the spellings that the reference took (1e2, 0x10, 7.0)."""
-    text = value.strip()
-    number = _integer(text)
+    """A whole number of at least 0, in the spellings that the reference took (1e2, 0x10, 7.0).
+
+    One above :data:`LARGEST` counts as that.
+    """
+    number = _integer(value.strip())
     if number is None:
-        raise SettingError(f'Invalid integer value "{value}" ({source}): use a whole number.')
+        raise SettingError(f"Invalid integer value {quoted(value)} ({source}): use a whole number.")
     if number < 0:
-        raise SettingError(f'Invalid value "{value}" ({source}): use 0 or more.')
-    return number
+        raise SettingError(f"Invalid value {quoted(value)} ({source}): use 0 or more.")
+    return min(number, LARGEST)
 
 
 def _positive(value: str, source: str) -> int:
     number = parse_integer(value, source)
     if number == 0:
-        raise SettingError(f'Invalid value "{value}" ({source}): use 1 or more.')
+        raise SettingError(f"Invalid value {quoted(value)} ({source}): use 1 or more.")
     return number
+
+
+def _time(parse: Callable[[str, str], int]) -> Callable[[str, str], int]:
+    return lambda value, source: min(parse(value, source), LONGEST_MS)
 
 
 def _integer(text: str) -> int | None:
     if re.fullmatch(r"[+-]?[0-9]+", text):
-        return int(text) if len(text) <= 4000 else None
+        # As in the reference, what no floating-point number reaches is none at all.
+        if math.isinf(float(text)):
+            return None
+        size = int(text.lstrip("+-0") or "0")
+        return -size if text.startswith("-") else size
     if re.fullmatch(r"0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+", text):
         return int(text, 0)
     if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
@@ -100,7 +129,7 @@ def _boolean(value: str, source: str) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise SettingError(f'Invalid value "{value}" ({source}): use true or false.')
+    raise SettingError(f"Invalid value {quoted(value)} ({source}): use true or false.")
 
 
 def parse_arguments(value: str, source: str) -> list[str]:
@@ -110,19 +139,36 @@ def parse_arguments(value: str, source: str) -> list[str]:
         return text.split()
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
-    if not isinstance(parsed, list) or not all(isinstance(entry, str) for entry in parsed):
+    if not isinstance(parsed, list) or not all(_can_be_passed(entry) for entry in parsed):
         raise SettingError(
-            f"Invalid arguments {_shorten(text)} ({source}): "
-            "what begins with [ must be a JSON array of strings."
+            f"Invalid arguments {quoted(text)} ({source}): "
+            "what begins with [ must be a JSON array of strings, without NUL."
         )
     return parsed
 
 
-def _shorten(text: str) -> str:
-    flat = json.dumps(text, ensure_ascii=False)
-    return flat if len(flat) <= 80 else f'{flat[:76]}…"'
+def _can_be_passed(entry: object) -> bool:
+    """Whether a program can be given this argument."""
+    if not isinstance(entry, str) or "\0" in entry:
+        return False
+    try:
+        os.fsencode(entry)
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, which JSON can write and no text can hold.
+        return False
+    return True
+
+
+def quoted(text: str) -> str:
+    """``text`` in quotes, on one line, cut where it is long: for an error."""
+    line = "".join(char if char.isprintable() else _escaped(char) for char in text)
+    return f'"{line}"' if len(line) <= _SHOWN_CHARS else f'"{line[:_SHOWN_CHARS]}…"'
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +187,7 @@ class _Row:
             _ours(name),
             self.default,
             self.help,
-            self.parse,
+            _time(self.parse) if name.endswith("_ms") else self.parse,
             metavar=self.metavar,
             shown_default=self.shown_default,
         )
@@ -279,15 +325,18 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
         ),
     ]
     restart_backoff_ms: Annotated[
-        int, _number(500, "First delay of a crash loop; it doubles.", positive=True)
+        int, _number(500, "First pause of a crash loop; it doubles.", positive=True)
     ]
     restart_backoff_max_ms: Annotated[
-        int, _number(30_000, "Longest delay of a crash loop.", positive=True)
+        int, _number(30_000, "Longest pause of a crash loop.", positive=True)
     ]
     restart_reset_ms: Annotated[
-        int, _number(30_000, "Ready for this long, a child is healthy again.")
+        int, _number(30_000, "Ready for this long, the pause is forgotten.")
     ]
-    restart_limit: Annotated[int, _number(0, "Give up after so many failures in a row; 0: never.")]
+    restart_limit: Annotated[
+        int,
+        _number(0, "Give up after so many in a row that were not ready for a second; 0: never."),
+    ]
     stop_timeout_ms: Annotated[
         int, _number(30_000, "How long a child may finish its turns before SIGKILL.")
     ]
@@ -296,7 +345,14 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     session_keep: Annotated[int, _number(200, "Closed sessions kept in the registry.")]
     session_keep_ms: Annotated[int, _number(604_800_000, "How long a closed session is kept.")]
     child_nofile: Annotated[
-        int, _number(65_536, "Open files the child may have (circus rlimit_nofile).")
+        int, _number(65_536, "Open files the child may have; 0: what its starter has.")
+    ]
+    server_max_memory_mb: Annotated[
+        int,
+        _number(
+            0,
+            "Replace the server once it has more resident memory (MiB) and no turn runs; 0: never.",
+        ),
     ]
     hub_backlog_bytes: Annotated[
         int, _number(67_108_864, "Unread bytes after which a client is cut off.")
@@ -390,7 +446,7 @@ def read_setting(setting: Setting, flags: Flags, layers: Sequence[Layer]) -> Val
     value = Value(setting.default, DEFAULT)
     if found is not None:
         text, origin = found
-        value = Value(setting.parse(text, origin), origin)
+        value = Value(setting.read(text, origin), origin)
     added = flags.added(setting) if setting.repeated else []
     if added:
         # They are added to what is configured; the default is nobody's wish.

@@ -155,7 +155,7 @@ def _text(where: str, key: str, value: Any, home: str) -> str:
         text = _absolute(text, home, f"{where}: {key}")
     if text.strip() or setting.repeated:
         # What is wrong in a file is told also where a flag wins over it.
-        setting.parse(text, f"{where}: {key}")
+        setting.read(text, f"{where}: {key}")
     return text
 
 

@@ -4,6 +4,7 @@ set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 . "$root/ops/lib/service.sh"
+. "$root/ops/lib/launchd.sh"
 
 usage() {
     cat <<'TEXT'
@@ -14,14 +15,17 @@ TEXT
 }
 
 read_options "$@"
+refuse_sudo
 label=${label:-so.makefile.baa-codexd}
 no_more_options
 
 plist=$home/Library/LaunchAgents/$label.plist
-service=gui/$(id -u)/$label
+domain=gui/$(id -u)
+service=$domain/$label
 
-if launchctl print "$service" >/dev/null 2>&1; then
-    run launchctl bootout "$service"
-fi
+# The file first: whatever becomes of the rest, the agent is not back at the next login.
 remove_file "$plist"
+if is_loaded; then
+    stop_agent
+fi
 [ -n "$dry_run" ] || say "$label is not installed any more"

@@ -14,7 +14,8 @@ TEXT
 }
 
 read_options "$@"
-no_label
+refuse_sudo
+no_launchd_options
 no_more_options
 
 unit=${XDG_CONFIG_HOME:-$home/.config}/systemd/user/codexd.service

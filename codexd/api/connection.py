@@ -8,7 +8,7 @@ from collections import deque
 from http import HTTPStatus
 from typing import Protocol
 
-from websockets.frames import Frame
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
@@ -31,6 +31,7 @@ from codexd.hub.profile import (
     read_profile,
 )
 from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
+from codexd.wire.unfinished import Unfinished
 
 # What one connection may read, and how many messages it may have handled, in one turn of the
 # loop: a client that floods does not hold up the others.
@@ -40,6 +41,11 @@ _TURN_MESSAGES = 32
 _CLOSE_S = 2.0
 # RFC 6455, section 5.5: a control frame holds 125 bytes, two of them the close code.
 _REASON_BYTES = 123
+
+_FULL = (
+    "codexd may open no file more for another client: end some, or raise the limit of open files "
+    "(ulimit -n) and start it anew."
+)
 
 # Shared: asyncio fills it and hands it over in one go, so idle connections need none.
 _BUFFER = memoryview(bytearray(_READ_BYTES))
@@ -55,7 +61,11 @@ class Owner(Protocol):
     @property
     def head_timeout_s(self) -> float: ...
 
+    @property
+    def unfinished(self) -> Unfinished: ...
+
     def made(self, connection: Connection) -> bool: ...
+    def may_stay(self, connection: Connection) -> bool: ...
     def upgraded(self, connection: Connection, profile: ClientProfile) -> int: ...
     def message(self, client: int, data: bytes) -> None: ...
     def answer(self, request: HttpRequest) -> HttpResponse: ...
@@ -113,6 +123,12 @@ class Connection(asyncio.BufferedProtocol):
             self._flush()
         self._end_soon()
 
+    def drop_unfinished(self) -> None:
+        """All clients together have sent too much that is not whole, and this one the most."""
+        self.close(CloseCode.TRY_AGAIN_LATER, "too much unfinished from all clients together")
+        # With them goes what came, and what still comes is not looked at.
+        self._socket = self._assembler = None
+
     def abort(self) -> None:
         """Break off at once."""
         if self._transport is not None:
@@ -151,6 +167,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        self._owner.unfinished.note(self, 0)
         if self._timer is not None:
             self._timer.cancel()
         # What a client sent before it left still counts.
@@ -181,6 +198,9 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not request.wants_websocket:
             self._answer(self._owner.answer(request))
+            return
+        if not self._owner.may_stay(self):
+            self._answer(error_response(HTTPStatus.SERVICE_UNAVAILABLE, _FULL))
             return
         after = end + len(HEAD_END)
         if self._upgrade(data[:after]) and self._socket is not None and data[after:]:
@@ -227,6 +247,11 @@ class Connection(asyncio.BufferedProtocol):
     # -- the messages --------------------------------------------------------------------------
 
     def _feed(self, protocol: ServerProtocol, data: bytes) -> None:
+        # What it makes this end say by itself (pongs) is part of what it leaves unread.
+        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        if unread > self._owner.backlog_bytes + self._largest:
+            self._cut(unread)
+            return
         protocol.receive_data(data)
         for event in protocol.events_received():
             if isinstance(event, Frame) and self._assembler is not None:
@@ -234,6 +259,8 @@ class Connection(asyncio.BufferedProtocol):
                 if message is not None and not self._closing:
                     self._pending.append(message)
         self._flush()
+        if self._assembler is not None:
+            self._owner.unfinished.note(self, self._assembler.held)
         if self._pending and not self._scheduled:
             self._handle_some()
         if protocol.close_expected() and not self._closing:

@@ -11,7 +11,8 @@ from codexd.api.http import HttpRequest, HttpResponse, error_response
 class Routes:
     """Answers the documented paths; an :data:`.http.HttpHandler`.
 
-    ``is_ready`` tells whether the child can be used now, ``status`` gives `/v1/status` as JSON.
+    ``is_ready`` tells whether a request to the child is answered now, ``status`` gives
+    `/v1/status` as JSON.
     """
 
     def __init__(self, is_ready: Callable[[], bool], status: Callable[[], bytes]) -> None:

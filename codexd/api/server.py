@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
+import math
 import os
 import socket
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,19 +20,17 @@ from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection
 from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
+from codexd.api.listener import Listener, is_guest
+from codexd.api.stale import clear_path
 from codexd.hub.profile import ClientProfile
 from codexd.platform.files import PRIVATE_FILE, make_private_directory
 from codexd.platform.peer import peer_uid
+from codexd.wire.unfinished import UNFINISHED_BYTES, Unfinished
 
 MAX_MESSAGE_BYTES: Final = 100 << 20
 
-_BACKLOG = 1024
 _FAREWELL_S = 1.0
-_STALE_CHECK_S = 1.0
-
-
-class SocketInUse(OSError):
-    """Another process serves the socket path. The text is one line for the user."""
+_TELL_FULL_S = 60.0
 
 
 class HubAdapter(Protocol):
@@ -55,12 +52,13 @@ class ServerLimits:
 
     backlog_bytes: int = 64 << 20
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    unfinished_bytes: int = UNFINISHED_BYTES
     head_timeout_s: float = 30.0
 
 
 @dataclass(slots=True)
-class _Listener:
-    server: asyncio.Server
+class _Served:
+    listener: Listener
     identity: tuple[int, int]
 
 
@@ -68,7 +66,8 @@ class HubServer:
     """Serves any number of Unix sockets with one adapter. Call all of it from the loop.
 
     ``on_cut(client, unread_bytes)`` is called, before ``closed``, for a client that was cut off
-    because it does not read.
+    because it does not read; ``on_full(connections)``, from time to time, while there are no open
+    files left for more.
     """
 
     def __init__(
@@ -78,13 +77,19 @@ class HubServer:
         limits: ServerLimits,
         *,
         on_cut: Callable[[int, int], None],
+        on_full: Callable[[int], None],
     ) -> None:
         self._adapter = adapter
         self._http = http
         self._limits = limits
         self._on_cut = on_cut
-        self._listeners: dict[str, _Listener] = {}
+        self._on_full = on_full
+        self._told_full_at = -math.inf
+        self._served: dict[str, _Served] = {}
+        self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
+        # Those that have never sent a message, in the order in which they came.
+        self._mute: dict[Connection, None] = {}
         self._clients: dict[int, Connection] = {}
         self._emptied = asyncio.Event()
 
@@ -92,26 +97,22 @@ class HubServer:
         """Serve ``path``; a socket that nobody serves any more is replaced.
 
         Raises:
-            SocketInUse: somebody serves it, or it is no socket.
+            codexd.api.stale.SocketInUse: somebody serves it, or it is no socket.
             OSError: it cannot be made.
         """
         make_private_directory(os.path.dirname(path))
-        _remove_stale(path)
+        await asyncio.to_thread(clear_path, path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listening.bind(path)
             os.chmod(path, PRIVATE_FILE)
-            listening.setblocking(False)
-            loop = asyncio.get_running_loop()
-            server = await loop.create_unix_server(
-                lambda: Connection(self), sock=listening, backlog=_BACKLOG
-            )
+            identity = _identity(path)
+            assert identity is not None
+            listener = Listener(listening, lambda: Connection(self), self._make_room)
         except BaseException:
             listening.close()
             raise
-        identity = _identity(path)
-        assert identity is not None
-        self._listeners[path] = _Listener(server, identity)
+        self._served[path] = _Served(listener, identity)
 
     async def heal(self) -> None:
         """Serve anew every path whose socket file was taken away or replaced.
@@ -119,9 +120,9 @@ class HubServer:
         Raises:
             OSError: as :meth:`listen`.
         """
-        for path, listener in list(self._listeners.items()):
-            if _identity(path) != listener.identity:
-                listener.server.close()
+        for path, served in list(self._served.items()):
+            if _identity(path) != served.identity:
+                served.listener.close()
                 await self.listen(path)
 
     def send(self, client: int, data: bytes) -> None:
@@ -138,11 +139,11 @@ class HubServer:
 
     async def close(self) -> None:
         """Take the sockets away and say farewell (1001); a client has a second to take it."""
-        for path, listener in self._listeners.items():
-            listener.server.close()
-            if _identity(path) == listener.identity:
+        for path, served in self._served.items():
+            served.listener.close()
+            if _identity(path) == served.identity:
                 os.unlink(path)
-        self._listeners.clear()
+        self._served.clear()
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "codexd is ending")
         self._emptied.clear()
@@ -169,15 +170,29 @@ class HubServer:
         """See :class:`ServerLimits`."""
         return self._limits.head_timeout_s
 
+    @property
+    def unfinished(self) -> Unfinished:
+        """What all connections together hold of messages that are not whole yet."""
+        return self._unfinished
+
     def made(self, connection: Connection) -> bool:
         """Whether whoever connected may stay."""
         self._connections.add(connection)
+        self._mute[connection] = None
         transport = connection.transport
         assert transport is not None
         try:
             return peer_uid(transport.get_extra_info("socket")) == os.getuid()
         except OSError:
             return False
+
+    def may_stay(self, connection: Connection) -> bool:
+        """Whether a connection may become a client."""
+        transport = connection.transport
+        if transport is None or is_guest(transport.get_extra_info("socket")):
+            self._tell_full()
+            return False
+        return True
 
     def upgraded(self, connection: Connection, profile: ClientProfile) -> int:
         """A connection has become a client."""
@@ -187,6 +202,7 @@ class HubServer:
 
     def message(self, client: int, data: bytes) -> None:
         """A client's message."""
+        self._mute.pop(self._clients[client], None)
         self._adapter.message(client, data)
 
     def answer(self, request: HttpRequest) -> HttpResponse:
@@ -200,11 +216,29 @@ class HubServer:
     def gone(self, connection: Connection, client: int | None) -> None:
         """A connection is lost."""
         self._connections.discard(connection)
+        self._mute.pop(connection, None)
         if client is not None:
             del self._clients[client]
             self._adapter.closed(client)
         if not self._connections:
             self._emptied.set()
+
+    # -- for the listeners ---------------------------------------------------------------------
+
+    def _make_room(self) -> bool:
+        self._tell_full()
+        oldest = next(iter(self._mute), None)
+        if oldest is None:
+            return False
+        del self._mute[oldest]
+        oldest.abort()
+        return True
+
+    def _tell_full(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._told_full_at >= _TELL_FULL_S:
+            self._told_full_at = now
+            self._on_full(len(self._connections))
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -213,24 +247,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return (status.st_dev, status.st_ino)
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise SocketInUse(errno.EADDRINUSE, f'"{path}" is in the way: it is no socket.')
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_STALE_CHECK_S)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-            return
-        except OSError:
-            # Full, or slow: somebody is there.
-            pass
-    raise SocketInUse(errno.EADDRINUSE, f'Another process serves "{path}".')

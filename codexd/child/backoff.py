@@ -1,4 +1,4 @@
-"""When a child that ended is started again: at once, after a delay, or not at all."""
+"""How long to wait before what ended is started again: not at all, a while, or for good."""
 
 from __future__ import annotations
 
@@ -6,37 +6,56 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Circus would call such a child healthy; codexd lets the first failure pass without a delay,
-# so that one crash costs no more than the boot of a new server.
-_FREE_RESTARTS = 1
+# Well for this long, a life was a good one.
+GOOD_MS = 1000
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Exponential backoff with jitter, in milliseconds.
+    """The pause between lives, in milliseconds.
 
-    The first restart is immediate. Each further failure in a row doubles the delay, from
-    ``base_ms`` up to ``cap_ms``, and takes up to a quarter off it at random, so that many
-    daemons do not beat in time. ``limit`` failures in a row (0: no limit) end it.
+    After a good life, one that was well for :data:`GOOD_MS` or longer, the next begins at once,
+    and the pause halves (under ``base_ms`` it is none); after ``reset_ms`` it is forgotten. After
+    a bad life the next waits until the pause has passed since the last one *began*, and the pause
+    doubles, from ``base_ms`` up to ``cap_ms``. Up to a quarter is taken off at random, so that
+    many daemons do not beat in time. ``limit`` bad lives in a row (0: no limit) end it.
+
+    So whoever was well is back at once, whatever came before, and who cannot begin costs next to
+    nothing.
     """
 
     base_ms: int
     cap_ms: int
-    limit: int
+    reset_ms: int
+    limit: int = 0
     random: Callable[[], float] = random.random
+    pause_ms: float = 0
     failures: int = 0
 
-    def failed(self) -> int | None:
-        """Count one failure; the delay before the next try, or None to give up."""
+    def ended(self, *, age_ms: float, well_ms: float | None) -> int | None:
+        """One life ended: the delay before the next, or None to give up.
+
+        ``age_ms`` is the time since it was begun, ``well_ms`` how long it was well, None for never.
+        """
+        if well_ms is not None and well_ms >= GOOD_MS:
+            self._good(well_ms)
+            return 0
+        return self._bad(age_ms)
+
+    def forget(self) -> None:
+        """An operator stepped in: start counting anew."""
+        self.failures = 0
+        self.pause_ms = 0
+
+    def _good(self, well_ms: float) -> None:
+        self.failures = 0
+        half = self.pause_ms / 2
+        self.pause_ms = 0 if well_ms >= self.reset_ms or half < self.base_ms else half
+
+    def _bad(self, age_ms: float) -> int | None:
         self.failures += 1
         if self.limit and self.failures >= self.limit:
             return None
-        if self.failures <= _FREE_RESTARTS:
-            return 0
-        doublings = min(self.failures - _FREE_RESTARTS - 1, 30)
-        delay = min(self.base_ms << doublings, self.cap_ms)
-        return int(delay * (1 - self.random() / 4))
-
-    def reset(self) -> None:
-        """The child was well, or an operator stepped in: start counting anew."""
-        self.failures = 0
+        pause = self.pause_ms * (1 - self.random() / 4)
+        self.pause_ms = min(self.pause_ms * 2 or self.base_ms, self.cap_ms)
+        return int(max(0, pause - age_ms))

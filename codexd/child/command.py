@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from codexd.child.npm_shim import behind_shim
+from codexd.child.shim import candidates, leads_back
 from codexd.config import Server
 
 
@@ -13,28 +15,66 @@ class CommandNotFound(FileNotFoundError):
     """The configured command is not there. The text is one line for the user."""
 
 
-def find_executable(server: Server, environ: Mapping[str, str]) -> str:
-    """The absolute path of the child's program.
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is executed: an absolute path, and the environment it is executed in."""
 
-    A command without a slash is looked up in the PATH of ``environ``, one with a slash below
-    the child's working directory. Where `codex` is not on PATH, the binary of the `codex` extra
-    serves.
+    path: str
+    environ: dict[str, str]
+
+
+def find_program(server: Server, environ: Mapping[str, str]) -> Program:
+    """The child's program: where the command is npm's `codex`, the native one behind it.
+
+    Raises:
+        CommandNotFound: as :func:`find_executable`.
+    """
+    path = find_executable(server, environ)
+    native = behind_shim(path, environ)
+    return Program(path, dict(environ)) if native is None else Program(native.path, native.environ)
+
+
+def find_executable(server: Server, environ: Mapping[str, str]) -> str:
+    """The absolute path of the child's program; see :func:`locate`.
 
     Raises:
         CommandNotFound: there is no such program.
     """
-    command = server.child_command
+    return locate(server.child_command, cwd=server.child_cwd, environ=environ)
+
+
+def locate(command: str, *, cwd: str, environ: Mapping[str, str]) -> str:
+    """The absolute path of a program that is not codexd itself.
+
+    A command without a slash is looked up in the PATH of ``environ``, one with a slash below
+    ``cwd``. Where `codex` is not on PATH, the binary of the `codex` extra serves.
+
+    Raises:
+        CommandNotFound: there is no such program.
+    """
     if "/" in command:
-        path = os.path.join(server.child_cwd, command)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-        raise CommandNotFound(f'The server command "{command}" is not an executable file.')
-    found = shutil.which(command, path=environ.get("PATH", os.defpath))
-    if found is None and command == "codex":
-        found = _bundled_codex()
+        path = os.path.join(cwd, command)
+        if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+            raise CommandNotFound(f'The server command "{command}" is not an executable file.')
+        if leads_back(path):
+            raise CommandNotFound(_circle(command))
+        return path
+    shims = []
+    for path in candidates(command, environ.get("PATH", os.defpath)):
+        if not leads_back(path):
+            return os.path.abspath(path)
+        shims.append(path)
+    found = _bundled_codex() if command == "codex" else None
     if found is None:
-        raise CommandNotFound(_advice(command))
+        raise CommandNotFound(_circle(shims[0]) if shims else _advice(command))
     return os.path.abspath(found)
+
+
+def _circle(command: str) -> str:
+    return (
+        f'The server command "{command}" leads back to codexd, which would wait for itself: '
+        "name the real codex with --server-command."
+    )
 
 
 def _bundled_codex() -> str | None:
@@ -51,6 +91,14 @@ def _advice(command: str) -> str:
     if command == "codex":
         advice = "install it, or the extra: pip install 'codexd[codex]'."
     return f'The server command "{command}" is not on PATH: {advice}'
+
+
+def speaks_protocol(server: Server) -> bool:
+    """Whether the configured child is one that must answer the handshake.
+
+    Another command in mode app-server may, but nothing is lost if it never does.
+    """
+    return server.mode == "app-server" and "app-server" in server.child_args
 
 
 def check_cwd(server: Server) -> None:

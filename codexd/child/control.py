@@ -1,249 +1,177 @@
-"""What circusd knows of the child beyond circus: its pipes, its history, its next try."""
+"""What the machine of the child's life decides, done: steps recorded, timers set, circus woken."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from codexd.child import pipes as child_io
-from codexd.child import steps as supervision
 from codexd.child.backoff import Backoff
-from codexd.child.command import executable_identity
-from codexd.child.pipes import ChildPipes
-from codexd.child.steps import Step, StepKind
+from codexd.child.command import executable_identity, speaks_protocol
+from codexd.child.ledger import CallLater, Ledger
+from codexd.child.machine import ClearTimer, Effect, Machine, Record, SetTimer, Wake
+from codexd.child.pipes import ChildPipes, PipeRack
 from codexd.config import Config
-from codexd.encoding import encode_json
 from codexd.platform.process import end_group_members, identify
-
-# A daemon that is killed may have published this many steps that are not in its file; their
-# numbers are not used again, or the event log would take new steps for those.
-_MAX_UNSAVED = 100
-
-Publish = Callable[[str, dict[str, Any]], None]
 
 
 class ChildControl:
-    """Keeps watcher.json and decides when the next child may start.
+    """The child as circus's watcher handles it; every decision is the machine's.
 
-    ``publish(topic, message)`` sends a message on circus's event stream, ``call_later(seconds,
-    callback)`` sets a timer and returns a handle with ``cancel()``.
+    ``call_later(seconds, callback)`` sets a timer and returns a handle with ``cancel()``;
+    ``wake()`` has circus start the child.
     """
 
     def __init__(
         self,
-        config: Config,
-        publish: Publish,
-        call_later: Callable[[float, Callable[[], None]], Any],
+        machine: Machine,
+        ledger: Ledger,
+        rack: PipeRack,
+        call_later: CallLater,
+        wake: Callable[[], None],
     ) -> None:
-        self.config = config
-        self._publish = publish
+        self._machine = machine
+        self._ledger = ledger
+        self._rack = rack
         self._call_later = call_later
-        self._path = supervision.path_of(config)
-        self._record = supervision.load(self._path)
-        daemon = identify(os.getpid())
-        # Circus makes the watcher anew (`circusctl reloadconfig`) within one daemon.
-        self._spawns = self._record.spawns if self._record.daemon == daemon else 0
-        self._record.daemon = daemon
-        self._record.child = None
-        self._record.begin = self._number = self._record.last_number + _MAX_UNSAVED
-        policy = config.policy
-        self._backoff = Backoff(
-            policy.restart_backoff_ms, policy.restart_backoff_max_ms, policy.restart_limit
-        )
-        self._held: list[ChildPipes] = []
-        self._asked: set[int] = set()
-        self._condemned: int | None = None
-        self._ready = False
-        self._spawned_at = 0.0
+        self._wake = wake
         self._timer: Any = None
-        self._wake: Callable[[], None] | None = None
-        self.spawn_error: OSError | None = None
-        self._save()
 
     # -- pipes -------------------------------------------------------------------------------
 
     @property
     def pipes(self) -> ChildPipes:
         """The pipes of the present generation."""
-        return self._held[-1]
+        return self._rack.present
 
     def new_pipes(self) -> None:
-        """Open the pipes of the next generation, and let go of those that were read to the end.
+        """Open the pipes of the next generation.
 
         Raises:
             OSError: they cannot be made.
         """
-        runtime_dir = self.config.runtime.runtime_dir
-        os.makedirs(runtime_dir, mode=0o700, exist_ok=True)
-        present = set(child_io.generations(runtime_dir))
-        for pipes in [held for held in self._held if held.generation not in present]:
-            self._held.remove(pipes)
-            pipes.close()
-        self._record.generation += 1
-        self._held.append(ChildPipes.create(runtime_dir, self._record.generation))
+        self._rack.add(self._ledger.next_generation())
 
     def restore_pipes(self) -> None:
-        """See that the pipes of the child that runs have their names.
+        """See that the pipes of the child that runs have their names, and watcher.json is there.
 
         Raises:
             OSError: the names cannot be made.
         """
-        if self._record.child is not None and self._held:
-            self.pipes.name_again(self.config.runtime.runtime_dir)
+        if self._ledger.has_child:
+            self._rack.name_again()
+        self._ledger.keep()
+
+    @property
+    def unsaved(self) -> dict[str, Any] | None:
+        """What watcher.json should hold and does not, for a full disk; None where all is well."""
+        return self._ledger.unsaved
 
     # -- what happened -----------------------------------------------------------------------
 
+    @property
+    def may_start(self) -> bool:
+        """Whether circus may start a child now."""
+        return self._machine.may_start
+
+    def start(self) -> None:
+        """An operator, or circus at its own start, wants a child."""
+        self._do(self._machine.start())
+
     def spawned(self, pid: int, command: str, argv: list[str], cwd: str) -> None:
         """circus started the child: ``argv`` as it was executed, ``command`` as it was told."""
-        self._spawned_at = time.time()
-        self._spawns += 1
-        self._ready = False
-        self._asked.clear()
-        self._condemned = None
-        self._record.child = identify(pid)
-        self._record.executable = executable_identity(argv[0])
-        self._step(
-            "spawned", attempt=self._spawns, pid=pid, command=command, args=argv[1:], cwd=cwd
+        self._do(
+            self._machine.spawned(pid),
+            executable=executable_identity(argv[0]),
+            command=command,
+            args=argv[1:],
+            cwd=cwd,
         )
 
-    def spawn_failed(self, error: OSError, wake: Callable[[], None]) -> None:
-        """circus could not start the child; ``wake`` is called for the next try."""
-        self._step("spawn_failed", error=describe(error), save=False)
-        # Nothing wakes circus for a process that never was, so even the first try has a timer.
-        self._wait(wake, at_least_ms=self.config.policy.restart_backoff_ms)
-        self._save()
-
-    def asked(self, pid: int, signum: int) -> None:
-        """codexd or an operator sends the child a signal."""
-        if pid != self._condemned:
-            self._asked.add(signum)
-
-    def condemn(self, pid: int) -> None:
-        """The child is unhealthy: what it is sent from now on is no operator's wish."""
-        self._condemned = pid
-
-    def is_condemned(self, pid: int) -> bool:
-        """Whether the child is being replaced because it is unhealthy."""
-        return pid == self._condemned
-
-    def draining(self) -> None:
-        """The child is to end once its turns have: no new ones are to begin."""
-        self._publish("draining", {})
+    def spawn_failed(self, error: str) -> None:
+        """circus could not start the child."""
+        self._do(self._machine.spawn_failed(error))
 
     def became_ready(self, pid: int) -> None:
         """The plugin says that the child answers."""
-        if self._record.child is not None and self._record.child.pid == pid:
-            self._ready = True
+        self._do(self._machine.answers(pid))
 
-    def ended(self, pid: int, code: int | None, wake: Callable[[], None]) -> None:
-        """circus reaped the child; ``wake`` is called when the next may start.
+    def asked(self, pid: int, signum: int) -> None:
+        """codexd or an operator sends the child a signal."""
+        self._do(self._machine.signalled(pid, signum))
 
-        With a delay, the restart waits: see :attr:`waiting`.
-        """
-        end_group_members(pid)
-        asked = bool(self._asked) if not code else -code in self._asked
-        self._record.child = None
-        self._step("ended", pid=pid, code=code, asked=asked, save=False)
-        if asked:
-            self._backoff.reset()
-        elif not self._wants_restart(code):
-            self._rest(wake)
-        else:
-            if self._ready and self._was_well():
-                self._backoff.reset()
-            self._wait(wake)
-        if self.waiting:
-            # Else the next child starts in this same pass, and its record holds this end too.
-            self._save()
+    def condemn(self, pid: int) -> None:
+        """The child is unhealthy: what it is sent from now on is no operator's wish."""
+        self._do(self._machine.condemn(pid))
+
+    def is_condemned(self, pid: int) -> bool:
+        """Whether the child is being replaced because it is unhealthy."""
+        return self._machine.is_condemned(pid)
+
+    def stopping(self) -> None:
+        """An operator, or the daemon's own end, wants no child from now on."""
+        self._do(self._machine.stop())
 
     def stopped(self) -> None:
-        """An operator (or the daemon's own end) stopped the watcher."""
-        self.release()
-        self._step("stopped")
+        """circus is through with that."""
+        self._do(self._machine.stopped())
 
-    # -- when the next may start -------------------------------------------------------------
+    def ended(self, pid: int, code: int | None) -> None:
+        """circus reaped a process of its watcher."""
+        effects = self._machine.ended(pid, code)
+        if effects:
+            end_group_members(pid)
+        self._do(effects)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether the next child must not start yet."""
-        return self._wake is not None
+    def nobody_wanted(self) -> None:
+        """The number of processes is 0: nothing is waited for; the next wish is granted at once."""
+        self._do(self._machine.stop() + self._machine.start())
 
-    @property
-    def retries(self) -> bool:
-        """Whether a timer is set for the next try."""
-        return self._timer is not None
+    # -- doing it ----------------------------------------------------------------------------
 
-    def release(self) -> None:
-        """Forget the crash loop: an operator's word counts at once."""
-        self._disarm()
-        self._backoff.reset()
+    def _do(self, effects: list[Effect], **facts: Any) -> None:
+        for effect in effects:
+            match effect:
+                case Record():
+                    self._record(effect, facts)
+                case SetTimer():
+                    self._clear_timer()
+                    self._timer = self._call_later(effect.delay_ms / 1000, self._pause_over)
+                case ClearTimer():
+                    self._clear_timer()
+                case Wake():
+                    self._wake()
+        if not self.may_start:
+            # Else the next child starts in this same pass, and its record holds this end too.
+            self._ledger.save()
+        self._ledger.tell()
 
-    def _wants_restart(self, code: int | None) -> bool:
-        policy = self.config.policy.restart
-        return policy == "always" or (policy == "on-failure" and code != 0)
+    def _record(self, step: Record, facts: dict[str, Any]) -> None:
+        if step.kind == "spawned":
+            self._ledger.spawned(identify(step.facts["pid"]), **step.facts, **facts)
+        elif step.kind == "ended":
+            self._ledger.ended(**step.facts)
+        else:
+            self._ledger.note(step.kind, **step.facts)
 
-    def _was_well(self) -> bool:
-        return (time.time() - self._spawned_at) * 1000 >= self.config.policy.restart_reset_ms
+    def _pause_over(self) -> None:
+        self._timer = None
+        # Circus may not start a child after all.
+        self._ledger.save()
+        self._do(self._machine.pause_over())
 
-    def _wait(self, wake: Callable[[], None], at_least_ms: int = 0) -> None:
-        delay_ms = self._backoff.failed()
-        if delay_ms is None:
-            self._step("gave_up", attempt=self._backoff.failures, save=False)
-            self._rest(wake)
-            return
-        delay_ms = max(delay_ms, at_least_ms)
-        if delay_ms:
-            self._rest(wake)
-            self._timer = self._call_later(delay_ms / 1000, self._due)
-        # Without a delay circus starts the next child in this same pass.
-        self._step("waiting", attempt=self._backoff.failures, delay_ms=delay_ms, save=False)
-
-    def _rest(self, wake: Callable[[], None]) -> None:
-        self._disarm()
-        self._wake = wake
-
-    def _due(self) -> None:
-        wake, self._wake, self._timer = self._wake, None, None
-        if wake is not None:
-            wake()
-
-    def _disarm(self) -> None:
+    def _clear_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._wake = None
-
-    # -- the file ----------------------------------------------------------------------------
-
-    def _step(self, kind: StepKind, *, save: bool = True, **facts: Any) -> None:
-        self._number += 1
-        step = Step(
-            number=self._number,
-            kind=kind,
-            at=time.time(),
-            generation=self._record.generation,
-            **facts,
-        )
-        self._record.steps.append(step)
-        if save:
-            self._save()
-        self._publish("step", msgspec.json.decode(encode_json(step)))
-
-    def _save(self) -> None:
-        try:
-            supervision.save(self._path, self._record)
-        except OSError:
-            # A full disk must not keep a child from starting; the event stream carries the
-            # step, and the next save writes it too.
-            return
+            self._timer = None
 
 
-def describe(error: OSError) -> str:
-    """One line for a failed spawn."""
-    if error.errno is None:
-        return str(error)
-    where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror}{where}"
+def machine_for(config: Config, clock: Callable[[], float]) -> Machine:
+    """The machine of the child that ``config`` tells of, before anything happened."""
+    policy = config.policy
+    backoff = Backoff(
+        policy.restart_backoff_ms,
+        policy.restart_backoff_max_ms,
+        policy.restart_reset_ms,
+        policy.restart_limit,
+    )
+    return Machine(backoff, policy.restart, speaks=speaks_protocol(config.server), clock=clock)

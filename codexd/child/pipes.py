@@ -14,11 +14,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from codexd.platform.files import make_private_directory
 from codexd.platform.pipes import set_pipe_capacity
 
 STREAMS = ("stdin", "stdout", "stderr")
 # What a child can write while the plugin is away: as much as Linux lets a user have in one pipe.
+# On macOS it stays at 8 KiB.
 _CAPACITY = 1 << 20
+_MARK = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+# How soon their names are back after they were taken away; see ChildPipes.name_again. On macOS
+# they never are.
+NAMED_AGAIN_S = 5.0 if sys.platform == "linux" else 0.0
 
 
 def io_dir(runtime_dir: str) -> Path:
@@ -37,7 +44,19 @@ def generations(runtime_dir: str) -> list[int]:
         names = os.listdir(io_dir(runtime_dir))
     except OSError:
         return []
-    return sorted(int(name) for name in names if name.isdigit())
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def speaks_first(runtime_dir: str, generation: int) -> bool:
+    """Whether nobody has written to the stdin of this generation before; says so only once.
+
+    Whoever wrote and died may have left half a line there.
+    """
+    try:
+        os.close(os.open(pipe_path(runtime_dir, generation, "spoken"), _MARK, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def remove(runtime_dir: str, generation: int) -> None:
@@ -63,7 +82,7 @@ class ChildPipes:
         """
         directory = io_dir(runtime_dir) / str(generation)
         shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(mode=0o700, parents=True)
+        make_private_directory(str(directory))
         opened: list[int] = []
         try:
             for stream in STREAMS:
@@ -89,12 +108,47 @@ class ChildPipes:
         directory = io_dir(runtime_dir) / str(self.generation)
         if directory.exists() or sys.platform != "linux":
             return
-        directory.mkdir(mode=0o700, parents=True)
+        make_private_directory(str(directory))
         for stream in STREAMS:
             os.symlink(f"/proc/{os.getpid()}/fd/{getattr(self, stream)}", directory / stream)
+        speaks_first(runtime_dir, self.generation)
 
     def close(self) -> None:
         """Let go of the pipes."""
         for descriptor in (self.stdin, self.stdout, self.stderr):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+class PipeRack:
+    """The pipes of the children that circusd holds open: the present one's, and unread ones."""
+
+    def __init__(self, runtime_dir: str) -> None:
+        self._runtime_dir = runtime_dir
+        self._held: list[ChildPipes] = []
+
+    @property
+    def present(self) -> ChildPipes:
+        """The pipes of the newest generation."""
+        return self._held[-1]
+
+    def add(self, generation: int) -> None:
+        """Open the pipes of a generation, and let go of those that were read to the end.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        unread = set(generations(self._runtime_dir))
+        for pipes in [held for held in self._held if held.generation not in unread]:
+            self._held.remove(pipes)
+            pipes.close()
+        self._held.append(ChildPipes.create(self._runtime_dir, generation))
+
+    def name_again(self) -> None:
+        """See that the present pipes have their names.
+
+        Raises:
+            OSError: the names cannot be made.
+        """
+        if self._held:
+            self.present.name_again(self._runtime_dir)

@@ -25,9 +25,11 @@ StepKind = Literal["spawned", "spawn_failed", "ended", "waiting", "stopped", "ga
 class Step(msgspec.Struct, rename="camel", kw_only=True):
     """One thing that circusd did or saw. ``at`` is a POSIX time in seconds.
 
-    ``code`` is the exit code, negative for a signal, None where nobody could tell; ``asked``
-    says that codexd or an operator had sent the child a signal. ``attempt`` counts failures in
-    a row (``waiting``, ``gave_up``) or the children of this daemon (``spawned``).
+    ``error`` is why a spawn failed; at an end it is what the child said last, where the plugin
+    heard it. ``code`` is the exit code, negative for a signal, None where nobody could tell;
+    ``asked`` says that codexd or an operator had sent the child a signal. ``attempt`` counts bad
+    lives in a row (``waiting``, ``gave_up``) or the children of this daemon (``spawned``).
+    ``stopped`` calls off what was waited for; daemons of older versions wrote it after every stop.
     """
 
     number: int

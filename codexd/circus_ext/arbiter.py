@@ -8,16 +8,20 @@ then nothing is left to do here.
 from __future__ import annotations
 
 import atexit
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from circus import logger
 from circus.arbiter import Arbiter
 from circus.config import get_config
+from circus.exc import ConflictError
 
 from codexd import runtime
+from codexd.circus_ext.channel import Channel
 from codexd.config import Config
-from codexd.platform import lock
+from codexd.platform import lock, signals
+from codexd.platform.limits import raise_own_limit
 from codexd.records.records import record_end
 from codexd.settings_ini import read_plugin_settings
 
@@ -30,13 +34,35 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
 
     def initialize(arbiter: Any) -> None:
         config = read_settings(getattr(arbiter, "config_file", None))
-        if config is not None and not prepare(config):
-            raise SystemExit(1)
+        if config is not None:
+            if not prepare(config):
+                raise SystemExit(1)
+            arbiter.codexd = Channel(arbiter, config)
+            arbiter.manage_watchers = functools.partial(manage_or_leave_it, arbiter)
+        raise_own_limit()
+        signals.settle()
         bind(arbiter)
         if config is not None and config.server.child_strategy == "external":
             arbiter.loop.add_callback(attend, arbiter, config, lambda: None)
 
     Arbiter.initialize = initialize
+
+
+def manage(arbiter: Any) -> Any:
+    """Have circus look at its children; returns a future.
+
+    Raises:
+        ConflictError: another command of circus runs.
+    """
+    return Arbiter.manage_watchers(arbiter)
+
+
+def manage_or_leave_it(arbiter: Any) -> Any:
+    """The periodic look: while another command of circus runs there is none, and no traceback."""
+    try:
+        return manage(arbiter)
+    except ConflictError:
+        return None
 
 
 def read_settings(ini: str | None) -> Config | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-import resource
 import signal
-import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,15 +15,22 @@ from circus.exc import ConflictError
 from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
-from codexd import runtime
-from codexd.child.command import check_cwd, find_executable
-from codexd.child.control import ChildControl
+from codexd.child import family, steps
+from codexd.child.command import Program, check_cwd, find_program
+from codexd.child.control import ChildControl, machine_for
+from codexd.child.inheritance import child_environment, child_files
+from codexd.child.ledger import Ledger
+from codexd.child.pipes import PipeRack
 from codexd.circus_ext import commands as commands  # registers them with circus
-from codexd.circus_ext.arbiter import prepare, read_settings, wrap
+from codexd.circus_ext.arbiter import manage, prepare, read_settings, wrap
+from codexd.circus_ext.channel import Channel, say
+from codexd.circus_ext.plugin_watcher import watch_plugins
 from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config
 from codexd.link.endpoint import child_arguments
+from codexd.platform import signals
+from codexd.platform.parent import adopt_orphans
 from codexd.store.identity import ensure_identity
 
 # How soon to try again what another circus command holds up.
@@ -39,25 +47,29 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     if config is None or not prepare(config):
         return False
     try:
-        adopt(watcher, config)
+        adopt(watcher, config, arbiter.codexd)
     except OSError as error:
         logger.error("%s", error)
         return False
-    attend(arbiter, config, watcher.control.restore_pipes)
+    attend(arbiter, config, watcher.look_after)
+    # Circus is in its own start by now, which does not say so.
+    watcher.control.start()
     return True
 
 
-def attend(arbiter: Any, config: Config, restore_pipes: Callable[[], None]) -> None:
+def attend(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
     """What circus itself lacks as long as it runs, whatever it watches."""
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
-    keep_runtime(arbiter, config, restore_pipes)
+    keep_runtime(arbiter, config, look_after)
+    arbiter.codexd.begin()
 
 
 wrap(attend)
+watch_plugins()
 
 
-def adopt(watcher: Watcher, config: Config) -> None:
+def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
     """Turn circus's watcher into ours, set up for ``config``.
 
     Raises:
@@ -68,41 +80,56 @@ def adopt(watcher: Watcher, config: Config) -> None:
     watcher.__class__ = AppServerWatcher
     watcher.configured_cmd = configured_cmd
     watcher.configured_command = config.server.child_command
-    watcher.configured_argv = lambda: _argv(config, watcher.env)
+    watcher.configured_program = lambda: _program(config, watcher.env)
+    watcher.configured_args = child_arguments(config.server)
     watcher.stdin_is_null = config.server.mode == "exec"
     watcher.drains = config.server.mode == "app-server"
+    watcher.channel = channel
     watcher.working_dir = config.server.child_cwd
-    watcher.env = {
-        **os.environ,
-        runtime.DAEMON_ID_VARIABLE: identity.daemon_id,
-        "BAA_CODEXD_SERVER_ENDPOINT": config.server.endpoint,
-    }
-    watcher.rlimits["nofile"] = _affordable_nofile(int(watcher.rlimits.get("nofile", 0)))
-    watcher.control = ChildControl(config, watcher.notify_event, watcher.loop.call_later)
+    watcher.env = child_environment(os.environ, identity.daemon_id, config.server.endpoint)
+    watcher.files = child_files(config)
+    watcher.family = family.Family(
+        family.path_of(config), lambda: _supervised(watcher.arbiter), adopts=adopt_orphans()
+    )
+    ledger, rack = _kept(steps.path_of(config), config.runtime.runtime_dir)
+    ledger.attach(watcher.notify_event, watcher.loop.call_later)
+    machine = machine_for(config, time.monotonic)
+    watcher.control = ChildControl(machine, ledger, rack, watcher.loop.call_later, watcher.wake)
 
 
-def _argv(config: Config, environ: dict[str, str]) -> list[str]:
+@functools.cache
+def _kept(path: str, runtime_dir: str) -> tuple[Ledger, PipeRack]:
+    """What outlives a watcher: circus makes it anew (`circusctl reloadconfig`) in one daemon."""
+    return Ledger(path), PipeRack(runtime_dir)
+
+
+def _program(config: Config, environ: dict[str, str]) -> Program:
     check_cwd(config.server)
-    return [find_executable(config.server, environ), *child_arguments(config.server)]
+    return find_program(config.server, environ)
 
 
-def _affordable_nofile(wanted: int) -> int:
-    """As many open files as wanted, but no more than this process may give."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        return max(min(wanted, hard), 1) if wanted else soft
-    # macOS calls the limit infinite and refuses more than kern.maxfilesperproc (10240 at least).
-    return min(wanted, 10_240) if sys.platform == "darwin" else wanted
+def _supervised(arbiter: Any) -> set[int]:
+    """Every process that circus itself started and looks after."""
+    return {pid for watcher in arbiter.iter_watchers() for pid in watcher.processes}
 
 
 def wake_on_child_death(arbiter: Any) -> None:
     """Have circus look at its children the moment one dies, not at its next check."""
+    is_set = False
 
-    def manage() -> None:
+    def later(seconds: float) -> None:
+        nonlocal is_set
+        if not is_set:
+            is_set = True
+            arbiter.loop.call_later(seconds, look)
+
+    def look() -> None:
+        nonlocal is_set
+        is_set = False
         try:
-            future = arbiter.manage_watchers()
+            future = manage(arbiter)
         except ConflictError:
-            arbiter.loop.call_later(_CONFLICT_RETRY_S, manage)
+            later(_CONFLICT_RETRY_S)
         else:
             arbiter.loop.add_future(future, looked)
 
@@ -112,59 +139,87 @@ def wake_on_child_death(arbiter: Any) -> None:
         except OSError as error:
             # No file descriptor is left, say: that passes.
             logger.error("circus could not look at its children: %s", error)
-            arbiter.loop.call_later(_TROUBLE_RETRY_S, manage)
+            later(_TROUBLE_RETRY_S)
 
-    arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, manage)
+    arbiter.loop.asyncio_loop.add_signal_handler(signal.SIGCHLD, look)
 
 
 # The signal that ended the daemon; None while it runs or when a command ended it.
 stopped_by: signal.Signals | None = None
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+# What a person or a manager sends a second time, to say that it shall not wait.
+_CUTTING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# A manager may signal a process and its group: so soon after the first it is no second word.
+_SAME_WORD_S = 0.3
+
+_arbiter: Any = None
+_noted_at = 0.0
 
 
 def hold_signals() -> None:
-    """From now on only note a signal that would end this process, for :func:`stop_on_signals`."""
+    """From now on a signal that would end this process ends the arbiter there is, or will be.
+
+    The handlers stay for as long as the process does: it ends in its own way, not by a signal.
+    """
     # Circus would put its own handlers in place, which lose a signal while watchers start.
     SysHandler.SIGNALS = []
-    for signum in _ENDING:
-        signal.signal(signum, lambda got, _frame: _note(signal.Signals(got)))
+    for signum in signals.ENDING:
+        signal.signal(signum, lambda got, _frame: _received(signal.Signals(got)))
 
 
-def _note(signum: signal.Signals) -> None:
-    global stopped_by
-    stopped_by = stopped_by or signum
+def ignore_signals() -> None:
+    """Everything is done: until the process is gone, no signal changes how it ends."""
+    for signum in signals.ENDING:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _received(signum: signal.Signals) -> None:
+    # Python runs this between two instructions of whatever runs: only the loop may act on it.
+    if _arbiter is None:
+        _note(signum)
+        return
+    with contextlib.suppress(RuntimeError):
+        # The loop is closed: all that is left to do is being done.
+        _arbiter.loop.asyncio_loop.call_soon_threadsafe(_act_on, _arbiter, signum)
+
+
+def _note(signum: signal.Signals) -> bool:
+    """Whether it is the first one."""
+    global stopped_by, _noted_at
+    if stopped_by is not None:
+        return False
+    stopped_by, _noted_at = signum, time.monotonic()
+    return True
+
+
+def _act_on(arbiter: Any, signum: signal.Signals) -> None:
+    was_ending = arbiter.codexd.is_over
+    is_first = _note(signum)
+    if is_first and not was_ending:
+        stop(arbiter)
+    elif signum in _CUTTING and _is_second_word(signum, is_first=is_first):
+        say(f"{signum.name}: what still runs is cut")
+        arbiter.codexd.hurry()
+
+
+def _is_second_word(signum: signal.Signals, *, is_first: bool) -> bool:
+    # After `codexd stop` a person at the terminal, who was told so, cuts with the first Ctrl-C.
+    if is_first:
+        return signum is signal.SIGINT
+    return time.monotonic() - _noted_at > _SAME_WORD_S
 
 
 def stop_on_signals(arbiter: Any) -> None:
     """End on SIGTERM, SIGINT, SIGQUIT and SIGHUP, whatever circus is doing at the time."""
-
-    def on_signal(signum: signal.Signals) -> None:
-        _note(signum)
-        stop(arbiter)
-
-    for signum in _ENDING:
-        arbiter.loop.asyncio_loop.add_signal_handler(signum, on_signal, signum)
+    global _arbiter
+    _arbiter = arbiter
+    hold_signals()
+    # At its end circus would put back the handlers that were there before it.
+    arbiter.ctrl.sys_hdl._old = {}
     if stopped_by is not None:
         arbiter.loop.add_callback(stop, arbiter)
 
 
 def stop(arbiter: Any) -> None:
-    """End circus. It refuses while another of its commands runs, so that is tried until it is."""
-    if arbiter._stopping:
-        return
-    for watcher in arbiter.iter_watchers():
-        for process in list(watcher.processes.values()):
-            # Stopped (SIGSTOP), it would not hear that it shall end.
-            process.send_signal(signal.SIGCONT)
-    try:
-        arbiter.loop.add_future(arbiter.stop(), lambda done: _stopped(arbiter, done))
-    except ConflictError:
-        arbiter.loop.call_later(_CONFLICT_RETRY_S, stop, arbiter)
-
-
-def _stopped(arbiter: Any, done: Any) -> None:
-    if done.exception() is not None:
-        # Whatever went wrong, the daemon ends; what it leaves behind ends with it.
-        logger.error("circus could not stop in order", exc_info=done.exception())
-        arbiter.loop.stop()
+    """End the daemon in order, also while another command of circus runs."""
+    arbiter.codexd.order_end(arbiter.codexd.grace_s)

@@ -18,6 +18,8 @@ from circus.plugins import CircusPlugin
 from codexd.circus_ext.circus_client import CircusClient
 from codexd.config import Config
 from codexd.keeper.keeper import Keeper
+from codexd.platform import signals
+from codexd.platform.limits import raise_own_limit
 from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
 from codexd.records.records import open_memory
@@ -57,13 +59,16 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
 
     def handle_init(self) -> None:
         """Circus calls this before it connects: from here on this process ends with circusd."""
+        # Whatever the starter's is for the server: the plugin makes files of its own only.
+        os.umask(0o077)
+        raise_own_limit()
         end_with_parent(self._daemon_pid, signal.SIGTERM)
         watch_parent(self._daemon_pid, raise_signal_in(os.getpid()))
         make_directories(self._settings)
         _log_to_file(self._settings)
         loop = self.loop.asyncio_loop
         asyncio.set_event_loop(loop)
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for signum in signals.ENDING:
             loop.add_signal_handler(signum, self._end)
         self.loop.add_callback(self._begin)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +12,15 @@ from circus import logger
 
 from codexd import runtime
 from codexd.config import Config
+from codexd.platform.files import PRIVATE_FILE
 
 _PERIOD_S = 1.0
 
 
-def keep_runtime(arbiter: Any, config: Config, restore_pipes: Callable[[], None]) -> None:
+def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
     """From now on look every second whether circus's sockets still have their names.
 
-    ``restore_pipes()`` is called as often and does the same for the child's pipes.
+    ``look_after()`` is called as often and does the same for what the child needs.
     """
     sockets = (
         (arbiter.ctrl.ctrl_socket, config.runtime.circus_endpoint),
@@ -31,7 +33,7 @@ def keep_runtime(arbiter: Any, config: Config, restore_pipes: Callable[[], None]
         try:
             for socket, endpoint in sockets:
                 _bind_again(socket, endpoint, config)
-            restore_pipes()
+            look_after()
             trouble = ""
         except (OSError, zmq.ZMQError) as error:
             if str(error) != trouble:
@@ -40,6 +42,8 @@ def keep_runtime(arbiter: Any, config: Config, restore_pipes: Callable[[], None]
         finally:
             arbiter.loop.call_later(_PERIOD_S, look)
 
+    for _, endpoint in sockets:
+        _make_private(endpoint)
     arbiter.loop.call_later(_PERIOD_S, look)
 
 
@@ -50,4 +54,11 @@ def _bind_again(socket: Any, endpoint: str, config: Config) -> None:
     # The old name is not given up first: ZeroMQ would take it away later, from another thread,
     # and with it the new socket.
     socket.bind(endpoint)
+    _make_private(endpoint)
     logger.warning("made %s again", endpoint)
+
+
+def _make_private(endpoint: str) -> None:
+    # ZeroMQ goes by the umask, which is the child's. Until here the directory keeps others out.
+    with contextlib.suppress(OSError):
+        os.chmod(endpoint.removeprefix("ipc://"), PRIVATE_FILE)

@@ -7,24 +7,25 @@ signal, a restart that waits in a crash loop, and no twin on a reload.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
-from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
-from circus.watcher import Watcher
+from circus.exc import ConflictError
+from circus.process import Process
 from tornado import gen
 
+from codexd.child.command import Program
 from codexd.child.control import ChildControl
-from codexd.client.http import ask_hub
+from codexd.child.family import Family
+from codexd.child.inheritance import become_child
+from codexd.circus_ext.channel import Channel
+from codexd.circus_ext.patient import PatientWatcher
+from codexd.circus_ext.spawning import CannotSpawn, told_apart
 from codexd.platform.parent import end_with_parent
-
-_DRAIN_POLL_S = 0.05
-# What a child always gets between SIGTERM and SIGKILL, if it gets any time at all.
-_LAST_GRACE_S = 2.0
 
 
 class AppServerProcess(Process):  # type: ignore[misc]
@@ -37,29 +38,27 @@ class AppServerProcess(Process):  # type: ignore[misc]
             parts: list[str] = super().format_args(sockets_fds)
             if parts[:1] == [watcher.configured_cmd]:
                 # Only the arguments were set: the command is still the configured one.
-                parts[0] = watcher.configured_argv()[0]
+                parts[0] = self._take_configured_program()
         else:
-            parts = watcher.configured_argv()
+            parts = [self._take_configured_program(), *watcher.configured_args]
         self.argv = parts
         return parts
 
+    def _take_configured_program(self) -> str:
+        program: Program = self.watcher.configured_program()
+        self.env = program.environ
+        return program.path
+
     def spawn(self) -> None:
-        """Start the process, and keep the reason where that fails.
+        """Start the process, with pipes of its own.
 
         Raises:
-            OSError: the process cannot be started.
+            CannotSpawn: the process cannot be started.
         """
-        control = self.watcher.control
-        try:
-            control.new_pipes()
+        with told_apart():
+            self.watcher.control.new_pipes()
             self._supervisor = os.getpid()
             super().spawn()
-        except subprocess.SubprocessError as error:
-            control.spawn_error = OSError(f"the child could not be prepared: {error}")
-            raise control.spawn_error from error
-        except OSError as error:
-            control.spawn_error = error
-            raise
 
     def _get_stdin_socket_fd(self) -> int:
         # Circus calls this in the forked child, last before exec, and makes what it returns
@@ -70,20 +69,25 @@ class AppServerProcess(Process):  # type: ignore[misc]
         # SIGKILL, not SIGTERM: a server that outlives its daemon to finish a turn would keep
         # the next one from its threads.
         end_with_parent(self._supervisor, signal.SIGKILL)
+        become_child(None if "nofile" in self.rlimits else self.watcher.files)
         if self.watcher.stdin_is_null:
             return os.open(os.devnull, os.O_RDONLY)
         return int(pipes.stdin)
 
 
-class AppServerWatcher(Watcher):  # type: ignore[misc]
+class AppServerWatcher(PatientWatcher):
     """Watches one child. The attributes below are set by :func:`codexd.circus_ext.hooks.adopt`."""
 
     control: ChildControl
-    configured_argv: Callable[[], list[str]]
+    family: Family
+    files: tuple[int, int]
+    configured_program: Callable[[], Program]
+    configured_args: list[str]
     configured_cmd: str
     configured_command: str
     stdin_is_null: bool
     drains: bool
+    channel: Channel
 
     @property
     def _process_class(self) -> type[AppServerProcess]:
@@ -96,20 +100,16 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     # -- starting ----------------------------------------------------------------------------
 
-    @gen.coroutine
-    def spawn_processes(self) -> Any:
-        """As circus, but not while a crash loop waits."""
-        if not self.control.waiting:
-            yield super().spawn_processes()
-
     def spawn_process(self, recovery_wid: Any = None) -> Any:
-        """As circus, but a failure to start is tried again later instead of ending it."""
-        self.control.spawn_error = None
+        """As circus, but only when the next child may start; a failure to start ends nothing."""
+        if not self.control.may_start:
+            return True
         before = set(self.processes)
-        started = super().spawn_process(recovery_wid)
-        if self.control.spawn_error is not None:
-            self.control.spawn_failed(self.control.spawn_error, self.wake)
-            return time.time()
+        try:
+            started = super().spawn_process(recovery_wid)
+        except CannotSpawn as error:
+            self.control.spawn_failed(str(error))
+            return True
         for pid in set(self.processes) - before:
             process = self.processes[pid]
             command = process.argv[0] if self.cmd_was_set else self.configured_command
@@ -118,8 +118,8 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     @gen.coroutine
     def _start(self) -> Any:
-        if not self._waking:
-            self.control.release()
+        if not self.is_stopping() and not self.channel.is_over:
+            self.control.start()
         yield super()._start()
 
     @gen.coroutine
@@ -129,22 +129,23 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
         del graceful, sequential
         yield self._restart()
 
+    def status(self) -> str:
+        """As circus; one whose turns end before it does is stopping, whatever circus may do yet."""
+        status: str = super().status()
+        return "stopping" if status == "active" and self.channel.is_draining else status
+
     # -- ending ------------------------------------------------------------------------------
 
     @gen.coroutine
     def _stop(self, close_output_streams: bool = False) -> Any:
-        if self._starting_failed():
-            # The end of a start that failed, not an operator's stop: the next try is set.
-            yield super()._stop(close_output_streams)
+        if self._status == "starting":
+            # Only circus's own first start says so, before this class is in its place, and where
+            # that brings no process it is given up. Here the next try is set.
+            self._status = "active"
             return
-        self.control.release()
-        was_stopped = self.is_stopped()
+        self.control.stopping()
         yield super()._stop(close_output_streams)
-        if not was_stopped:
-            self.control.stopped()
-
-    def _starting_failed(self) -> bool:
-        return bool(self._status == "starting" and not self.processes and self.control.retries)
+        self.control.stopped()
 
     @gen.coroutine
     def kill_process(
@@ -158,30 +159,37 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
         others it would finish them, while new ones begin.
         """
         grace_s = self.graceful_timeout if graceful_timeout is None else graceful_timeout
-        begun = time.monotonic()
         is_graceful = stop_signal in (None, self.stop_signal)
-        if is_graceful and self.drains and not self.control.is_condemned(process.pid):
-            yield self._drain(process, begun + grace_s)
-        left_s = grace_s - (time.monotonic() - begun)
-        result = yield super().kill_process(
-            process, stop_signal, max(left_s, min(grace_s, _LAST_GRACE_S))
-        )
+        if not is_graceful or self.control.is_condemned(process.pid):
+            result = yield super().kill_process(process, stop_signal, grace_s)
+            return result
+        given = self.channel.time_given
+        with contextlib.ExitStack() as stack:
+            if given is None:
+                stack.enter_context(self.channel.ending(grace_s))
+            if self.drains:
+                yield self.channel.no_turns([process.pid])
+            result = yield super().kill_process(process, stop_signal, self.channel.left_s)
         return result
 
     @gen.coroutine
-    def _drain(self, process: Any, deadline: float) -> Any:
-        self.control.draining()
-        while time.monotonic() < deadline and process.is_alive():
-            hub = yield self.loop.run_in_executor(None, ask_hub, self.control.config)
-            if hub is None or not hub.get("runningTurns"):
-                return
-            yield gen.sleep(_DRAIN_POLL_S)
+    def restart_in_order(self, grace_s: float) -> Any:
+        """End the child once its turns have ended, within ``grace_s``, and start another.
 
-    @gen.coroutine
-    def stop(self) -> Any:
-        """As circus; also ends the waiting of a watcher that could not start."""
-        self.control.release()
-        yield super().stop()
+        Nothing else that circus does is held up while turns run.
+        """
+        before = set(self.processes)
+        with self.channel.ending(grace_s):
+            if self.drains:
+                yield self.channel.no_turns(list(before))
+            if before and self.processes and not before & set(self.processes):
+                # It ended by itself meanwhile, and another was started.
+                return {"started": sorted(self.processes)}
+            try:
+                answer = yield self.channel.exclusively(self.restart)
+            except ConflictError as error:
+                return {"failed": str(error)}
+        return answer
 
     def send_signal(self, pid: int, signum: int) -> None:
         """As circus, and notes that the signal was asked for."""
@@ -221,31 +229,30 @@ class AppServerWatcher(Watcher):  # type: ignore[misc]
 
     @gen.coroutine
     def manage_processes(self) -> Any:
-        """As circus, but no end goes unseen.
-
-        Circus drops a process that died after its last look without reaping it.
-        """
-        for pid, process in list(self.processes.items()):
-            if process.status in (DEAD_OR_ZOMBIE, UNEXISTING):
-                self.reap_process(pid)
+        """As circus, but with `numprocesses` 0 the child is also reaped."""
+        if not self.numprocesses and self.is_active():
+            yield self._end_all()
         yield super().manage_processes()
+
+    @gen.coroutine
+    def _end_all(self) -> Any:
+        yield self.kill_processes()
+        self.reap_processes()
+        self.control.nobody_wanted()
+
+    def look_after(self) -> None:
+        """Called every second: see that the child has what it needs, and whom it brought about.
+
+        Raises:
+            OSError: the names of its pipes cannot be made.
+        """
+        for pid in self.processes:
+            self.family.look(pid)
+        self.control.restore_pipes()
 
     def notify_event(self, topic: str, msg: dict[str, Any]) -> None:
         """As circus; the child's end is taken from here, before the next one starts."""
         super().notify_event(topic, msg)
         if topic == "reap":
-            self.control.ended(msg["process_pid"], msg["exit_code"], self.wake)
-
-    # -- waking ------------------------------------------------------------------------------
-
-    _waking = False
-
-    def wake(self) -> None:
-        """Start the child that waited, through circus's own start or management."""
-        self._waking = True
-        future = self._start() if self.is_stopped() else self.manage_processes()
-        self.loop.add_future(future, self._woken)
-
-    def _woken(self, future: Any) -> None:
-        self._waking = False
-        future.result()
+            self.family.end(msg["process_pid"])
+            self.control.ended(msg["process_pid"], msg["exit_code"])

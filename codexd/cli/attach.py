@@ -12,18 +12,19 @@ from typing import Any
 
 import click
 
-from codexd.cli.codex_options import CannotGive, Overrides, read_codex_options
+from codexd.cli.codex_options import APP_SERVER_COMMANDS
 from codexd.cli.options import BadValue, CliError, config_options
+from codexd.cli.overrides import CannotGive, Overrides, read_overrides
+from codexd.client.owner import check_owner
 from codexd.config import Config
 
+# Everything that a daemon starts has it.
+_DAEMON_ID_VARIABLE = "BAA_CODEXD_DAEMON_ID"
 _STDIN_FD = 0
 _STDOUT_FD = 1
 # A daemon whose plugin is being restarted has its socket back within about a second, or, where it
 # hangs, within the time of the health checks.
 _RETRY_S = 60.0
-
-# What `codex app-server` calls its subcommands (0.163): there is nothing to join them to.
-_SUBCOMMANDS = {"daemon", "proxy", "generate-ts", "generate-json-schema", "help"}
 
 
 @click.command("attach")
@@ -58,12 +59,12 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
             f"the daemon's socket is {config.runtime.hub_socket_path}."
         )
     try:
-        overrides = read_codex_options(list(arguments))
+        overrides = read_overrides(list(arguments))
     except CannotGive as error:
         raise BadValue(str(error)) from error
     if overrides.rest:
         word = overrides.rest[0]
-        if word in _SUBCOMMANDS:
+        if word in APP_SERVER_COMMANDS:
             raise BadValue(f'"{word}" is for codex itself: run `codex app-server {word}`.')
         raise BadValue(f'Unknown argument "{word}" of app-server.')
     _attach(config, overrides)
@@ -71,6 +72,12 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
 
 def _attach(config: Config, overrides: Overrides) -> None:
     from codexd.hub.profile import ClientProfile
+
+    check_owner(config)
+    if _DAEMON_ID_VARIABLE in os.environ:
+        _refuse_to_be_the_server(config)
+    if os.environ.get("CODEX_HOME", "").strip():
+        _tell_of_another_home(config)
 
     def daemon_runs() -> bool:
         from codexd.platform import lock
@@ -80,6 +87,32 @@ def _attach(config: Config, overrides: Overrides) -> None:
     cwd = os.path.join(os.getcwd(), overrides.cwd)
     profile = ClientProfile(cwd=os.path.normpath(cwd), config=overrides.config, private=True)
     attach_to(config.runtime.hub_socket_path, _STDIN_FD, _STDOUT_FD, daemon_runs, profile)
+
+
+def _refuse_to_be_the_server(config: Config) -> None:
+    """Where the daemon has started this very process, by way of a shim not known for one."""
+    from codexd.child import steps
+
+    child = steps.load(steps.path_of(config)).child
+    if child is not None and child.pid == os.getpid():
+        raise CliError(
+            "The daemon has started codexd as its own server, which would wait for itself: name "
+            "the real codex with --server-command."
+        )
+
+
+def _tell_of_another_home(config: Config) -> None:
+    """A client may believe that the server has its own login and threads."""
+    from codexd import daemons
+    from codexd.codex_home import codex_home
+
+    wanted = os.path.realpath(codex_home(os.environ, cwd=os.getcwd()))
+    for daemon in daemons.running(os.environ):
+        is_it = daemon.state_dir == config.paths.state_dir
+        if is_it and daemon.codex_home is not None and daemon.codex_home != wanted:
+            click.echo(
+                f"codexd: the server's CODEX_HOME is {daemon.codex_home}, not {wanted}", err=True
+            )
 
 
 def attach_to(

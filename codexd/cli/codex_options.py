@@ -1,158 +1,64 @@
-"""codex's own options, as tools give them to `codex app-server`, for a server that runs already.
-
-codex 0.163 itself heeds only -c, --enable and --disable there and passes over -m, -s, -a and -C
-(measured); here these hold as well, for they say what whoever gave them wants.
-"""
+"""What codex's command line looks like (0.163), as far as finding its subcommand takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-
-class CannotGive(ValueError):
-    """An option that a server that runs already cannot be given. The text is one line."""
-
-
-@dataclass(slots=True)
-class Overrides:
-    """``config`` by dotted path, for every thread; ``cwd`` is below the working directory.
-
-    ``rest`` is what was no option.
-    """
-
-    config: dict[str, Any] = field(default_factory=dict)
-    cwd: str = ""
-    rest: list[str] = field(default_factory=list)
-
-
-# What belongs to the server's process and not to a thread: given with a thread, it would be
-# passed over without a word. From codex 0.163's own description of its settings.
-_OF_THE_PROCESS = (
-    "analytics",
-    "chatgpt_base_url",
-    "cli_auth_credentials_store",
-    "forced_chatgpt_workspace_id",
-    "forced_login_method",
-    "log_dir",
-    "mcp_oauth_callback_port",
-    "mcp_oauth_callback_url",
-    "mcp_oauth_credentials_store",
-    "otel",
-    "sqlite_home",
+# What may stand before a subcommand with a value of its own.
+TAKES_VALUE = frozenset(
+    {
+        *("-c", "--config", "--enable", "--disable"),
+        *("-m", "--model", "-p", "--profile", "--local-provider"),
+        *("-s", "--sandbox", "-a", "--ask-for-approval", "-C", "--cd", "--add-dir"),
+        *("--remote", "--remote-auth-token-env"),
+    }
 )
-_PASSED_OVER = {
-    # Of no consequence for what the server does for its clients.
-    "--analytics-default-enabled",
-    "--no-alt-screen",
-    "--stdio",
-}
-_WITHOUT_SANDBOX = {"--dangerously-bypass-approvals-and-sandbox", "--yolo"}
+# These take every word up to the next option.
+_TAKES_VALUES = frozenset({"-i", "--image"})
+
+# What `codex app-server` calls its subcommands: there is nothing to join them to.
+APP_SERVER_COMMANDS = frozenset({"daemon", "proxy", "generate-ts", "generate-json-schema", "help"})
+_APP_SERVER_TAKES_VALUE = frozenset(
+    {
+        *("--listen", "--code-mode-host", "--ws-auth", "--ws-token-file", "--ws-token-sha256"),
+        *("--ws-shared-secret-file", "--ws-issuer", "--ws-audience"),
+        "--ws-max-clock-skew-seconds",
+    }
+)
 
 
-def read_codex_options(arguments: list[str]) -> Overrides:
-    """What codex's options ask for.
-
-    Raises:
-        CannotGive: an option that cannot be given, or lacks its value; names it.
-    """
-    overrides = Overrides()
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
+def command_index(args: list[str]) -> int | None:
+    """Where codex's subcommand (or its prompt) stands in ``args``; None without one."""
+    index = 0
+    while index < len(args):
+        word = args[index]
+        if word == "--":
+            return None
         if not word.startswith("-") or word == "-":
-            overrides.rest.append(word)
-            continue
-        name, value = _split(word)
-        if name in _PASSED_OVER:
-            continue
-        if name in _WITHOUT_SANDBOX:
-            overrides.config |= {"approval_policy": "never", "sandbox_mode": "danger-full-access"}
-            continue
-        take = _TAKE.get(name)
-        if take is None:
-            raise CannotGive(
-                f"{name} cannot be given to a server that runs already: "
-                "give it to the daemon with --server-arg, or leave it out."
-            )
-        if value is None:
-            if not words:
-                raise CannotGive(f"{name} lacks its value.")
-            value = words.pop(0)
-        take(overrides, value)
-    return overrides
+            return index
+        index += 2 if word in TAKES_VALUE else 1
+        while word in _TAKES_VALUES and index < len(args) and not args[index].startswith("-"):
+            index += 1
+    return None
 
 
-def _split(word: str) -> tuple[str, str | None]:
-    if word.startswith("--"):
-        name, equals, value = word.partition("=")
-        return name, value if equals else None
-    # -mMODEL, -c=KEY=VALUE
-    name, value = word[:2], word[2:]
-    return name, value.removeprefix("=") or None
+def split_app_server(args: list[str]) -> tuple[str | None, list[str], bool]:
+    """What follows `codex app-server`, taken apart.
 
-
-def _config(overrides: Overrides, text: str) -> None:
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not equals or not key:
-        raise CannotGive(f"-c {text}: it must be key=value.")
-    if any(key == name or key.startswith(f"{name}.") for name in _OF_THE_PROCESS):
-        raise CannotGive(
-            f"-c {key} is of the server's process, which runs already: "
-            "give it to the daemon with --server-arg, or leave it out."
-        )
-    overrides.config[key] = _value(value.strip())
-
-
-def _value(text: str) -> Any:
-    """As codex has it: TOML, or the text itself."""
-    import tomllib
-
-    try:
-        value = tomllib.loads(f"_ = {text}")["_"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text.strip("\"'")
-    return value if isinstance(value, bool | int | float | str | list | dict) else text
-
-
-def _feature(is_on: bool) -> Callable[[Overrides, str], None]:
-    def take(overrides: Overrides, name: str) -> None:
-        overrides.config[f"features.{name}"] = is_on
-
-    return take
-
-
-def _setting(key: str) -> Callable[[Overrides, str], None]:
-    def take(overrides: Overrides, value: str) -> None:
-        overrides.config[key] = value
-
-    return take
-
-
-def _directory(overrides: Overrides, path: str) -> None:
-    overrides.cwd = path
-
-
-def _writable(overrides: Overrides, path: str) -> None:
-    overrides.config.setdefault("sandbox_workspace_write.writable_roots", []).append(path)
-
-
-_TAKE: dict[str, Callable[[Overrides, str], None]] = {
-    "-c": _config,
-    "--config": _config,
-    "--enable": _feature(True),
-    "--disable": _feature(False),
-    "-m": _setting("model"),
-    "--model": _setting("model"),
-    "-s": _setting("sandbox_mode"),
-    "--sandbox": _setting("sandbox_mode"),
-    "-a": _setting("approval_policy"),
-    "--ask-for-approval": _setting("approval_policy"),
-    "-C": _directory,
-    "--cd": _directory,
-    "--add-dir": _writable,
-}
-# Those that take a value, for whoever has to find the subcommand behind them.
-TAKES_VALUE = frozenset(_TAKE)
+    Returns:
+        the value of --listen, the other words without --stdio, and whether codex itself is
+        asked: for its help, or for a subcommand.
+    """
+    listen: str | None = None
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word in ("-h", "--help", "-V", "--version") or word in APP_SERVER_COMMANDS:
+            return listen, rest, True
+        if word == "--listen":
+            listen = next(words, "")
+        elif word.startswith("--listen="):
+            listen = word.partition("=")[2]
+        elif word in TAKES_VALUE or word in _APP_SERVER_TAKES_VALUE:
+            rest += [word, *(value for value in [next(words, None)] if value is not None)]
+        elif word != "--stdio":
+            rest.append(word)
+    return listen, rest, False

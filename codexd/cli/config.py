@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from codexd.cli.options import config_options, json_option, setting_values
+from codexd.cli.options import config_options, json_option, run_once_ignored, setting_values
 from codexd.config import Config, format_text, setting_texts
 from codexd.encoding import encode_json
 from codexd.settings import DEFAULT
@@ -13,6 +13,7 @@ from codexd.settings import DEFAULT
 
 @click.command("config")
 @click.option("--show-origin", is_flag=True, help="Tell of every setting where its value is from.")
+@run_once_ignored
 @json_option
 @config_options
 def config(config: Config, as_json: bool, show_origin: bool) -> None:

@@ -9,7 +9,14 @@ import click
 
 from codexd.cli.drain import running_daemon
 from codexd.cli.options import config_options
+from codexd.client.owner import check_owner
 from codexd.config import Config
+
+# What is not undone by the command that is its opposite.
+_ENDS = {
+    "quit": "ends the daemon for everybody who uses it, and nothing starts it again.",
+    "rm": "takes the watcher away until the daemon is started anew.",
+}
 
 
 @click.command(
@@ -17,13 +24,31 @@ from codexd.config import Config
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     add_help_option=False,
 )
+@click.option("--yes", is_flag=True, help="Do not ask before `quit` and `rm`.")
 @config_options
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def ctl(config: Config, arguments: tuple[str, ...]) -> None:
-    """Run circusctl on this daemon's endpoint: `codexd ctl status`, `codexd ctl --help`."""
+def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
+    """Run circusctl on this daemon's endpoint: `codexd ctl status`, `codexd ctl --help`.
+
+    On a terminal, `quit` and `rm` ask first. There is no prompt: one command a call.
+    """
+    from circus.commands import get_commands
+
+    commands = [word for word in arguments if word in get_commands()]
+    if not commands and not {"--help", "--version"} & set(arguments):
+        # circusctl would show its prompt, where `quit` ends not the prompt but the daemon.
+        arguments = ("--help",)
+    if commands and not yes and sys.stdin.isatty():
+        _confirm(commands[0])
     runtime = config.runtime
     endpoint = runtime.circus_pubsub_endpoint if "listen" in arguments else runtime.circus_endpoint
     if arguments and "--help" not in arguments:
+        check_owner(config)
         running_daemon(config)
     code = "from circus.circusctl import main; main()"
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, "--endpoint", endpoint, *arguments])
+
+
+def _confirm(command: str) -> None:
+    if command in _ENDS:
+        click.confirm(f"`{command}` {_ENDS[command]} Go on?", abort=True, err=True)

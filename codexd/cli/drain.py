@@ -8,14 +8,12 @@ from collections.abc import Callable
 import click
 
 from codexd.cli.options import CliError
-from codexd.client.circus import set_grace
-from codexd.client.http import ask_hub
+from codexd.client.circus import running_turns
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
 from codexd.platform.process import ProcessId
 
-# What circus needs beyond the child's own time to end.
-MARGIN_S = 15.0
 _POLL_S = 0.05
 _TELL_AFTER_S = 2.0
 
@@ -38,39 +36,56 @@ def drain_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def running_daemon(config: Config) -> ProcessId:
+    """The daemon of this state directory.
+
+    Raises:
+        CliError: there is none.
+        DaemonError: it is another user's.
+    """
+    check_owner(config, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         raise CliError(f"No codexd runs on {config.paths.state_dir}: start it with `codexd start`.")
     return daemon
 
 
-def prepare_drain(config: Config, timeout_s: float | None, when_idle: bool, now: bool) -> float:
-    """Wait until idle if asked to, and tell circus how long turns may take; returns that."""
-    if when_idle:
-        deadline = time.monotonic() + timeout_s if timeout_s is not None else None
-        wait_for(lambda: is_idle(config), deadline, "running turns to end", "they still run")
-    grace_s = config.policy.stop_timeout_ms / 1000
+def wait_until_idle(config: Config, timeout_s: float | None) -> None:
+    """Wait until no turn runs. While nobody can tell, it is waited as well."""
+    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+    turns: int | None = None
+
+    def is_idle() -> bool:
+        nonlocal turns
+        turns = running_turns(config)
+        return turns == 0
+
+    def late() -> str:
+        return "they still run" if turns else "the plugin does not tell whether any runs"
+
+    wait_for(is_idle, deadline, "running turns to end", late)
+
+
+def grace_of(timeout_s: float | None, *, when_idle: bool, now: bool) -> float | None:
+    """Seconds that running turns may take to end; None for the daemon's own stop timeout."""
     if now:
-        grace_s = 0.0
-    elif timeout_s is not None and not when_idle:
-        grace_s = timeout_s
-    if grace_s != config.policy.stop_timeout_ms / 1000:
-        set_grace(config, grace_s)
-    return grace_s
+        return 0.0
+    return None if when_idle else timeout_s
 
 
-def is_idle(config: Config) -> bool:
-    hub = ask_hub(config)
-    return hub is None or not hub.get("runningTurns")
+def wait_for(
+    done: Callable[[], bool], deadline: float | None, for_what: str, late: Callable[[], str]
+) -> None:
+    """Wait, and say so when it takes long.
 
-
-def wait_for(done: Callable[[], bool], deadline: float | None, for_what: str, late: str) -> None:
+    Raises:
+        CliError: ``deadline`` (monotonic) has passed.
+    """
     told = False
     begun = time.monotonic()
     while not done():
         now = time.monotonic()
         if deadline is not None and now > deadline:
-            raise CliError(f"Gave up waiting for {for_what}: {late}. --now does not wait.")
+            raise CliError(f"Gave up waiting for {for_what}: {late()}. --now does not wait.")
         if not told and now - begun > _TELL_AFTER_S:
             click.echo(f"codexd: waiting for {for_what} …", err=True)
             told = True

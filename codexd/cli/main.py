@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
 
 import click
 
-from codexd import __version__
-from codexd.cli.codex_options import TAKES_VALUE
+from codexd.cli.codex_options import TAKES_VALUE as CODEX_TAKES_VALUE
 from codexd.cli.options import BadValue, CliError
+from codexd.cli.streams import discard_stderr, discard_stdout, open_what_is_closed
 from codexd.client.errors import DaemonError
-from codexd.settings import SETTINGS
+from codexd.settings import SETTINGS, quoted
 from codexd.settings_file import CONFIG_FLAG
 
 # Loaded on use: `codexd status` must not pay for zmq, tornado and circus.
@@ -34,7 +35,9 @@ COMMANDS = {
 }
 
 # Tools that start `codex app-server` put codex's own options before the subcommand.
-_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | TAKES_VALUE
+_TAKES_VALUE = {setting.flag for setting in SETTINGS} | {CONFIG_FLAG} | CODEX_TAKES_VALUE
+# What follows these is not for codexd, or is said by someone else.
+_OWN_HELP = {"ctl", "app-server"}
 
 
 class Commands(click.Group):
@@ -66,33 +69,59 @@ def hoist_command(args: list[str]) -> list[str]:
     Raises:
         BadValue: an unknown subcommand, or more than one.
     """
-    if args in (["--version"], ["--help"], ["-h"], ["help"]):
-        return ["--help"] if args == ["help"] else args
-    if args[:1] == ["help"]:
-        return [*args[1:], "--help"]
-    index = _command_index(args)
+    index, asks_for_version = _find_command(args)
+    if asks_for_version:
+        return ["--version"]
     if index is None:
         return ["--help"] if {"--help", "-h"} & set(args) else ["start", *args]
-    name = args[index]
+    name, rest = args[index], args[index + 1 :]
+    if name == "help":
+        # `codexd help events`, and `codexd --json help` as the reference took it.
+        return [*(word for word in rest[:1] if not word.startswith("-")), "--help"]
     if name not in COMMANDS:
-        raise BadValue(f'Unknown codexd action "{name}": see codexd --help.')
-    return [name, *args[:index], *args[index + 1 :]]
+        raise BadValue(f"Unknown codexd action {quoted(name)}: see codexd --help.")
+    if rest[:1] == ["help"] and name not in _OWN_HELP:
+        return [name, "--help"]
+    return [name, *args[:index], *rest]
 
 
-def _command_index(args: list[str]) -> int | None:
+def _find_command(args: list[str]) -> tuple[int | None, bool]:
+    """Where the subcommand stands, and whether --version before it asks for codexd's own."""
     index = 0
     while index < len(args):
-        if not args[index].startswith("-"):
-            return index
-        index += 2 if args[index] in _TAKES_VALUE else 1
-    return None
+        word, following = args[index], args[index + 1 : index + 2]
+        if not word.startswith("-"):
+            return index, False
+        if word == "--version" and _is_no_value(following):
+            return index, True
+        index += 2 if word in _TAKES_VALUE else 1
+    return None, False
+
+
+def _is_no_value(following: list[str]) -> bool:
+    return not following or following[0].startswith("-") or following[0] in {*COMMANDS, "help"}
+
+
+def _show_version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from codexd.cli.codex import version_text
+
+        click.echo(version_text())
+        context.exit()
 
 
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, message="codexd %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of codex and codexd and exit.",
+)
 def cli() -> None:
     """Keep one `codex app-server` running, remember what it does, and share it.
 
@@ -104,10 +133,12 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit: 0 well, 1 failed, 2 told something that cannot be."""
     args = sys.argv[1:] if argv is None else argv
+    open_what_is_closed()
     try:
         code = cli.main(args=args, prog_name="codexd", standalone_mode=False)
+        sys.stdout.flush()
     except click.NoSuchOption as error:
-        _fail(BadValue(f'Unknown codexd flag "{error.option_name}".'))
+        _fail(BadValue(f"Unknown codexd flag {quoted(error.option_name)}."))
     except click.UsageError as error:
         _fail(BadValue(error.format_message()))
     except click.ClickException as error:
@@ -117,10 +148,30 @@ def main(argv: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
+        discard_stdout()
         sys.exit(1)
+    except OSError as error:
+        discard_stdout()
+        _fail(CliError(_trouble(error)))
     sys.exit(code if isinstance(code, int) else 0)
 
 
+# What write(2) says of a stdout that takes nothing; other calls say it with a file's name.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+def _trouble(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.filename:
+        return f"{reason}: {error.filename}"
+    if error.errno in _UNWRITABLE:
+        return f"The output cannot be written: {reason}."
+    return f"Cannot go on: {reason}."
+
+
 def _fail(error: click.ClickException) -> Any:
-    error.show()
+    try:
+        error.show()
+    except OSError:
+        discard_stderr()
     sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from codexd.config import Config, build, read_values
-from codexd.settings import SETTINGS, Setting, SettingError, Value
+from codexd.settings import SETTINGS, Setting, SettingError, Value, parse_integer, quoted
 from codexd.settings_file import CONFIG_FLAG, CONFIG_VARIABLE, read_settings_file
 
 
@@ -19,13 +19,28 @@ class CliError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the line."""
-        click.echo(f"codexd: {self.format_message()}", file=file, err=True)
+        line = " ".join(self.format_message().splitlines())
+        click.echo(f"codexd: {line}", file=file, err=True)
 
 
 class BadValue(CliError):
     """A flag or variable that cannot be used: exit code 2, so that no service manager retries."""
 
     exit_code = 2
+
+
+class Count(click.ParamType[int]):
+    """A whole number of any size, as settings take it."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; BadValue names the option."""
+        del ctx
+        try:
+            return parse_integer(str(value), param.opts[-1] if param else "")
+        except SettingError as error:
+            raise BadValue(str(error)) from error
 
 
 def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> Callable[..., Any]:
@@ -37,7 +52,7 @@ def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> C
     @functools.wraps(command)
     def with_config(*args: Any, **kwargs: Any) -> Any:
         given = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
-        return command(*args, config=_resolve(given, kwargs.pop(_FILE, None)), **kwargs)
+        return command(*args, config=_resolve(given, kwargs.pop(SETTINGS_FILE, None)), **kwargs)
 
     decorated: Callable[..., Any] = with_config
     if takes_file:
@@ -47,13 +62,16 @@ def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> C
     return decorated
 
 
+# The reference took the flag with every command, and let it count for `start` alone.
+run_once_ignored = click.option("--run-once", is_flag=True, hidden=True, expose_value=False)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-_FILE = "settings_file"
+SETTINGS_FILE = "settings_file"
 _file_option = click.option(
     CONFIG_FLAG,
-    _FILE,
+    SETTINGS_FILE,
     metavar="FILE",
     help=f"Settings file.  [env: {CONFIG_VARIABLE}; default: ~/.config/codexd/codexd.toml]",
 )
@@ -72,7 +90,7 @@ def _resolve(given: dict[str, Any], named_file: str | None) -> Config:
         value = given[setting.name]
         # A forgotten value would swallow the next flag. Arguments of the child may be flags.
         if isinstance(value, str) and value.startswith("--"):
-            raise BadValue(f'Missing value for {setting.flag}: "{value}" is a flag.')
+            raise BadValue(f"Missing value for {setting.flag}: {quoted(value)} is a flag.")
     try:
         cwd = _working_directory()
         file = read_settings_file(named_file, os.environ)
@@ -86,7 +104,7 @@ def _resolve(given: dict[str, Any], named_file: str | None) -> Config:
 def _working_directory() -> str:
     try:
         return os.getcwd()
-    except FileNotFoundError as error:
+    except OSError as error:
         raise BadValue("The working directory is gone: cd to one that exists.") from error
 
 

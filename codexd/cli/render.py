@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from codexd import rendering
-from codexd.cli.options import BadValue, config_options
-from codexd.config import Config
+from codexd.cli.options import SETTINGS_FILE, BadValue, config_options, setting_values
+from codexd.config import Config, setting_texts
 from codexd.rendering import CannotRender
+from codexd.settings import BY_NAME, DEFAULT
+from codexd.settings_file import CONFIG_VARIABLE
 
 
 def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,11 +41,34 @@ def render_circus(config: Config) -> None:
 @click.option(
     "--label", default=rendering.DEFAULT_LABEL, show_default=True, help="Label of the service."
 )
+@click.option(
+    "--process-type",
+    type=click.Choice(get_args(rendering.ProcessType)),
+    default="Background",
+    show_default=True,
+    help="How macOS treats it: Background jobs get less processor and disk.",
+)
 @config_options
-def render_plist(config: Config, home: str | None, program: str | None, label: str) -> None:
+def render_plist(
+    config: Config,
+    home: str | None,
+    program: str | None,
+    label: str,
+    process_type: rendering.ProcessType,
+) -> None:
     """Print the property list of a launchd agent for this configuration."""
-    words = _words(program)
-    _print(lambda: rendering.render_plist(config, home=_home(home), label=label, program=words))
+    _print(
+        lambda: rendering.render_plist(
+            config,
+            home=_home(home),
+            label=label,
+            program=_words(program),
+            kept=_kept(config),
+            umask=_umask(),
+            process_type=process_type,
+        )
+    )
+    _tell_secrets("in a file that a wrapper around codex reads (docs/how-to/install-launchd.md)")
 
 
 @click.command("render-systemd")
@@ -51,8 +76,26 @@ def render_plist(config: Config, home: str | None, program: str | None, label: s
 @config_options
 def render_systemd(config: Config, home: str | None, program: str | None) -> None:
     """Print the unit of a systemd user service for this configuration."""
-    words = _words(program)
-    _print(lambda: rendering.render_systemd(config, home=_home(home), program=words))
+    _print(
+        lambda: rendering.render_systemd(
+            config,
+            home=_home(home),
+            program=_words(program),
+            kept=_kept(config),
+            umask=_umask(),
+        )
+    )
+    _tell_secrets("in ~/.config/codexd/environment, mode 0600, a line NAME=value each")
+
+
+def _tell_secrets(where: str) -> None:
+    names = rendering.secret_names(os.environ, cwd=os.getcwd())
+    if names:
+        click.echo(
+            f"codexd: left out, for it may be a secret: {', '.join(names)}. Where the server needs "
+            f"it, log in once (`codex login`), or give it to the service {where}.",
+            err=True,
+        )
 
 
 def _home(given: str | None) -> str:
@@ -61,6 +104,26 @@ def _home(given: str | None) -> str:
 
 def _words(program: str | None) -> list[str] | None:
     return [os.path.abspath(program)] if program else None
+
+
+def _kept(config: Config) -> dict[str, str]:
+    """What the service gets besides: of the shell, the settings file that was named, and what was
+    given at its default, which the user's own settings file may have otherwise.
+    """
+    kept = rendering.kept_variables(os.environ, cwd=os.getcwd())
+    named = click.get_current_context().params.get(SETTINGS_FILE) or os.environ.get(CONFIG_VARIABLE)
+    if named and named.strip():
+        kept[CONFIG_VARIABLE] = os.path.abspath(named)
+    texts = setting_texts(config)
+    given = [name for name, value in setting_values().items() if value.origin != DEFAULT]
+    return {**kept, **{BY_NAME[name].env[-1]: texts[name] for name in given}}
+
+
+def _umask() -> int:
+    # There is no way to look at it without setting it.
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _print(render: Callable[[], str]) -> None:

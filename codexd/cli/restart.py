@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from codexd.cli.drain import MARGIN_S, drain_options, prepare_drain, running_daemon
+from codexd.cli.drain import drain_options, grace_of, running_daemon, wait_until_idle
 from codexd.cli.options import CliError, config_options, json_option
 from codexd.cli.status import print_status
-from codexd.client.circus import WATCHER, call_circus, set_grace
+from codexd.client.circus import order_restart, settings_of
 from codexd.config import Config
 from codexd.platform.process import is_alive
 
@@ -23,13 +23,13 @@ def restart(
     from codexd.supervisor.readiness import wait_for_process
 
     daemon = running_daemon(config)
+    # Not what this shell would run, but what the daemon does.
+    config = settings_of(config)
     if config.server.child_strategy == "external":
         raise CliError("The server is external: restart it where it was started.")
-    grace_s = prepare_drain(config, timeout_s, when_idle, now)
-    try:
-        call_circus(config, "restart", name=WATCHER, timeout_s=grace_s + MARGIN_S, waiting=True)
-    finally:
-        set_grace(config, config.policy.stop_timeout_ms / 1000)
+    if when_idle:
+        wait_until_idle(config, timeout_s)
+    order_restart(config, grace_of(timeout_s, when_idle=when_idle, now=now))
     outcome = wait_for_process(config, daemon.pid, lambda: not is_alive(daemon))
     if outcome is None or outcome.kind == "failed":
         raise CliError(f"The server is not ready: {outcome.reason if outcome else 'it ended'}")

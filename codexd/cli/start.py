@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,10 +10,14 @@ from pathlib import Path
 
 import click
 
+from codexd.child.command import speaks_protocol
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
+from codexd.cli.streams import discard_stdout
 from codexd.config import Config, setting_texts
 from codexd.settings import SETTINGS
+from codexd.store.snapshot import read_daemon
+from codexd.supervisor.readiness import Outcome, wait_for_process
 
 
 @click.command("start")
@@ -35,15 +40,27 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     """Be the daemon until it is told to end."""
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
-    from codexd.supervisor.readiness import Outcome
+
+    is_line_printed = run_once
 
     def announce(outcome: Outcome) -> None:
-        if outcome.kind == "failed":
-            click.echo(f"codexd: the server is not ready yet: {outcome.reason}", err=True)
-        if not run_once:
-            print_status(config, as_json=as_json)
+        nonlocal is_line_printed
+        try:
+            if outcome.kind == "failed" or not run_once:
+                _say(outcome, config)
+            # Who reads JSON has no ear for the word that follows: it comes once all is known.
+            is_early = as_json and outcome.kind in ("running", "waiting")
+            if not is_line_printed and not (is_early and speaks_protocol(config.server)):
+                is_line_printed = True
+                print_status(config, as_json=as_json)
+        except OSError as error:
+            # The server is wanted more than the line about it.
+            discard_stdout()
+            with contextlib.suppress(OSError):
+                click.echo(f"codexd: the status cannot be written: {error.strerror}", err=True)
 
     daemon = Daemon(config, announce)
+    _tell_of_the_vendors_daemon(config)
     try:
         daemon.prepare()
     except CannotStart as error:
@@ -61,10 +78,51 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
         print_status(config, as_json=as_json)
 
 
+def _say(outcome: Outcome, config: Config) -> None:
+    word = _word_of(outcome, config)
+    if word is not None:
+        click.echo(f"codexd: {word}", err=True)
+
+
+def _word_of(outcome: Outcome, config: Config) -> str | None:
+    """What to say beside the status line; None where that says it all."""
+    endpoint = config.server.endpoint
+    if outcome.kind == "failed":
+        return f"the server is not ready yet: {outcome.reason}"
+    if outcome.kind == "waiting" and speaks_protocol(config.server):
+        return f"waiting for the server to answer on {endpoint}"
+    if outcome.kind == "up" and config.server.mode == "app-server":
+        child = read_daemon(config.paths)
+        is_ready = child is not None and child.child.ready
+        return "the server is ready" if is_ready else f"nothing answers on {endpoint} so far"
+    return None
+
+
+def _tell_of_the_vendors_daemon(config: Config) -> None:
+    """Where another server is on the vendor's socket: the hub's, or of the same CODEX_HOME."""
+    from codexd import daemons
+    from codexd.api.stale import find_server
+    from codexd.link.endpoint import default_control_socket
+
+    # That the child cannot listen there, it says itself.
+    is_the_childs = config.server.endpoint == "unix://"
+    if is_the_childs or daemons.served_home(config, os.environ) is None:
+        return
+    path = default_control_socket(os.environ)
+    server = find_server(path)
+    if server is None:
+        return
+    stop = f" Stop it with {server.stop}." if server.stop else ""
+    what = (
+        f'serves "{path}", where the hub is to be; it takes its place once that is free'
+        if config.policy.hub_default_socket
+        else "serves the same CODEX_HOME: a thread that it has open cannot be resumed here"
+    )
+    click.echo(f"codexd: {server.name} {what}.{stop}", err=True)
+
+
 def start_detached(config: Config, *, as_json: bool) -> None:
     """Start the daemon in a session of its own and wait until it is up."""
-    from codexd.supervisor.readiness import wait_for_process
-
     out = Path(config.paths.logs_dir, "daemon.log")
     try:
         out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,14 +141,20 @@ def start_detached(config: Config, *, as_json: bool) -> None:
             cwd=config.paths.repo_root if os.path.isdir(config.paths.repo_root) else None,
             start_new_session=True,
         )
-    outcome = wait_for_process(config, process.pid, lambda: process.poll() is not None)
+    outcome = wait_for_process(
+        config,
+        process.pid,
+        ended=lambda: process.poll() is not None,
+        tell=lambda step: _say(step, config),
+    )
     if outcome is None:
         reason = _last_line(out, begun) or f"it ended with code {process.returncode}"
         kind = BadValue if process.returncode == BadValue.exit_code else CliError
         raise kind(reason.removeprefix("codexd: "))
     if outcome.kind == "failed":
+        reason = (outcome.reason or "").removesuffix(".")
         raise CliError(
-            f"The server is not ready: {outcome.reason} codexd (pid {process.pid}) keeps trying; "
+            f"The server is not ready: {reason}. codexd (pid {process.pid}) keeps trying; "
             "`codexd stop` ends it."
         )
     print_status(config, as_json=as_json)

@@ -8,40 +8,70 @@ from typing import Any
 import click
 import msgspec
 
-from codexd.cli.options import config_options, json_option
+from codexd.cli.options import config_options, json_option, run_once_ignored
 from codexd.client.live import Live, look
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.encoding import encode_json
 from codexd.store.snapshot import Snapshot, read_snapshot
 
+# How long `--check` waits for a server that has just become ready.
+_CHECK_S = 1.0
+
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
+@run_once_ignored
 @json_option
 @config_options
 def status(config: Config, check: bool, as_json: bool) -> None:
     """Tell what the daemon and its server are doing."""
-    live = print_status(config, as_json=as_json)
+    live = print_status(config, as_json=as_json, patience_s=_CHECK_S if check else 0.0)
     if check and not live.up:
         sys.exit(3)
 
 
-def print_status(config: Config, *, as_json: bool) -> Live:
+def print_status(config: Config, *, as_json: bool, patience_s: float = 0.0) -> Live:
     """Print the status; returns what was found."""
+    check_owner(config, root_may=True)
     snapshot = read_snapshot(config)
-    live = look(config, snapshot.daemon)
+    live = look(config, snapshot.daemon, patience_s=patience_s)
     if as_json:
-        text = msgspec.json.format(encode_json(status_document(config, snapshot, live)))
+        text = msgspec.json.format(encode_json(status_document(snapshot, live)))
         click.echo(text)
-    else:
-        click.echo(status_line(config, snapshot, live))
+        return live
+    click.echo(status_line(snapshot, live))
+    if sys.stdout.isatty():
+        for note in notes(live):
+            click.echo(f"codexd: {note}")
     return live
 
 
-def status_document(config: Config, snapshot: Snapshot, live: Live) -> dict[str, Any]:
+def notes(live: Live) -> list[str]:
+    """What people want to know beside the line, a sentence each."""
+    child, found = live.daemon.child, []
+    if child.last_error and not child.ready:
+        found.append(child.last_error)
+    if child.status == "running" and child.mode == "app-server" and not child.ready:
+        found.append(f"the server has not answered yet on {live.config.server.endpoint}")
+    health = live.details["health"]
+    if health is not None and health["misses"]:
+        found.append(
+            f"the server has missed {health['misses']} health checks; "
+            f"it last answered at {health['lastAnswerAt']}"
+        )
+    account = live.details["account"]
+    if account is not None and account["required"] and not account["loggedIn"]:
+        found.append(
+            "the server is not logged in: run `codex login`, then `codexd restart --when-idle`"
+        )
+    return found
+
+
+def status_document(snapshot: Snapshot, live: Live) -> dict[str, Any]:
     """`status --json`."""
     return {
-        "config": config,
+        "config": live.config,
         "identity": snapshot.identity,
         "daemon": live.daemon,
         "sessionRegistry": snapshot.sessions,
@@ -50,9 +80,9 @@ def status_document(config: Config, snapshot: Snapshot, live: Live) -> dict[str,
     }
 
 
-def status_line(config: Config, snapshot: Snapshot, live: Live) -> str:
+def status_line(snapshot: Snapshot, live: Live) -> str:
     """`status`."""
-    identity = snapshot.identity
+    config, identity = live.config, snapshot.identity
     pairs = {
         "identity": identity.daemon_id if identity else "none",
         "node": identity.node_id if identity else config.node_id,
@@ -61,7 +91,7 @@ def status_line(config: Config, snapshot: Snapshot, live: Live) -> str:
         "strategy": config.server.child_strategy,
         "mode": config.server.mode,
         "endpoint": config.server.endpoint,
-        "sessions": len(snapshot.sessions.sessions),
+        "sessions": sum(entry.status == "active" for entry in snapshot.sessions.sessions),
         "recent_events": len(snapshot.recent.events),
         "logs_dir": config.paths.logs_dir,
         "state_dir": config.paths.state_dir,

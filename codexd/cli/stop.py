@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
 
 import click
 
-from codexd.cli.drain import MARGIN_S, drain_options, prepare_drain, wait_for
+from codexd.cli.drain import drain_options, grace_of, wait_for, wait_until_idle
 from codexd.cli.options import config_options
+from codexd.client.circus import MARGIN_S, order_stop, stop_timeout_s
+from codexd.client.errors import DaemonError
+from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
 from codexd.platform.process import is_alive
@@ -21,16 +25,30 @@ from codexd.platform.process import is_alive
 def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) -> None:
     """Stop the daemon and its server.
 
-    Running turns may end first: the server gets SIGTERM and finishes them.
+    New turns wait, running ones may end first; then the server gets SIGTERM.
     """
+    check_owner(config, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         click.echo("codexd is not running")
         return
-    grace_s = prepare_drain(config, timeout_s, when_idle, now)
-    os.kill(daemon.pid, signal.SIGTERM)
     # Stopped (SIGSTOP), it would not hear that it shall end.
-    os.kill(daemon.pid, signal.SIGCONT)
-    deadline = time.monotonic() + grace_s + MARGIN_S
-    wait_for(lambda: not is_alive(daemon), deadline, "the daemon to end", f"pid {daemon.pid}")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(daemon.pid, signal.SIGCONT)
+    if when_idle:
+        wait_until_idle(config, timeout_s)
+    grace_s = grace_of(timeout_s, when_idle=when_idle, now=now)
+    try:
+        allowed_s = order_stop(config, grace_s)
+    except DaemonError:
+        # Whatever its endpoint does, a signal is heard.
+        allowed_s = None
+    if allowed_s is None:
+        allowed_s = stop_timeout_s(config) if grace_s is None else grace_s
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, signal.SIGTERM)
+    deadline = time.monotonic() + allowed_s + MARGIN_S
+    wait_for(
+        lambda: not is_alive(daemon), deadline, "the daemon to end", lambda: f"pid {daemon.pid}"
+    )
     click.echo("codexd stopped")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -16,14 +18,52 @@ def writing_to(out: BinaryIO) -> Iterator[BinaryIO]:
         yield out
         out.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more at exit, and would complain there.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, out.fileno())
-        os.close(nowhere)
+        _discard(out.fileno())
+
+
+def discard_stdout() -> None:
+    """Nobody takes what is printed: at exit Python would try, and complain, once more."""
+    _discard(1)
+
+
+def discard_stderr() -> None:
+    """As :func:`discard_stdout`."""
+    _discard(2)
+
+
+def _discard(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def open_what_is_closed() -> None:
+    """Where a shell closed stdin, stdout or stderr (``>&-``), let /dev/null be in its place.
+
+    The next file that is opened would be taken for it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                # The lowest number that is free is this one.
+                os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def tell_if_nothing_is(path: str) -> None:
+    """Say once that nothing is at ``path`` yet, for those who wait for what comes."""
+    if not os.path.exists(path):
+        print(f"codexd: there is no {path} yet; waiting for it", file=sys.stderr)
 
 
 def reader_is_gone(out: BinaryIO) -> Callable[[], bool]:
     """A check for a pipe whose other end was closed, for those who have nothing to write."""
     poll = select.poll()
-    poll.register(out.fileno(), 0)
+    # Asked for nothing, macOS does not tell of a hang-up either.
+    poll.register(out.fileno(), select.POLLOUT)
     return lambda: any(flags & (select.POLLERR | select.POLLHUP) for _, flags in poll.poll(0))

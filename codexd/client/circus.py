@@ -3,34 +3,119 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from codexd.client.errors import DaemonError
+from codexd.client.http import ask_hub
 from codexd.config import Config
-from codexd.settings_ini import PLUGIN_GRACE_S
+from codexd.settings_ini import PLUGIN_GRACE_S, read_plugin_settings
 
 WATCHER = "codex-app-server"
 PLUGIN = "plugin:codexd"
 _POLL_S = 0.05
-_MARGIN_S = 15.0
+# What circusd answers at once comes soon, unless it is hung.
+_ANSWER_S = 5.0
+# What circus needs beyond the child's own time to end.
+MARGIN_S = 15.0
 
 
-def set_grace(config: Config, seconds: float) -> None:
-    """How long the child, and the plugin beyond it, may take to end.
+class UnknownCommand(DaemonError):
+    """The circusd that runs is of a codexd that had no such command."""
+
+
+def settings_of(config: Config) -> Config:
+    """The settings that the running daemon itself has; ``config`` where it is too old to tell.
 
     Raises:
-        DaemonError: circusd did not take it.
+        DaemonError: circusd did not answer.
     """
-    if config.server.child_strategy == "external":
+    try:
+        answer = call_circus(config, "codexd-settings", timeout_s=_ANSWER_S)
+    except UnknownCommand:
+        return config
+    return read_plugin_settings(answer["settings"])
+
+
+def running_turns(config: Config) -> int | None:
+    """How many turns run; None where nobody can tell.
+
+    Raises:
+        DaemonError: circusd did not answer.
+    """
+    try:
+        turns: int | None = call_circus(config, "codexd-turns", timeout_s=_ANSWER_S)["turns"]
+    except UnknownCommand:
+        hub = ask_hub(config)
+        return None if hub is None else int(hub.get("runningTurns", 0))
+    return turns
+
+
+def order_restart(config: Config, grace_s: float | None) -> None:
+    """Have the child end and another start; ``grace_s`` None is the daemon's own stop timeout.
+
+    Raises:
+        DaemonError: circusd did not answer, or could not.
+    """
+    limit_s = (stop_timeout_s(config) if grace_s is None else grace_s) + MARGIN_S
+    options = {} if grace_s is None else {"graceful_timeout": grace_s}
+    try:
+        answer = call_circus(
+            config, "codexd-restart", timeout_s=limit_s, name=WATCHER, waiting=True, **options
+        )
+    except UnknownCommand:
+        call_circus(config, "restart", timeout_s=limit_s, name=WATCHER, waiting=True)
         return
+    if answer.get("failed"):
+        raise DaemonError(f"The server was not restarted: {answer['failed']}")
+
+
+def order_stop(config: Config, grace_s: float | None) -> float | None:
+    """Have the daemon end; ``grace_s`` None is its own stop timeout.
+
+    Returns:
+        How many seconds the child may take; None where circusd does not know the command, and a
+        signal must do.
+
+    Raises:
+        DaemonError: circusd did not answer.
+    """
+    options = {} if grace_s is None else {"graceful_timeout": grace_s}
+    try:
+        answer = call_circus(config, "codexd-stop", timeout_s=_ANSWER_S, **options)
+    except UnknownCommand:
+        if grace_s is not None:
+            _set_grace(config, grace_s)
+        return None
+    return float(answer["graceful_timeout"])
+
+
+def stop_timeout_s(config: Config) -> float:
+    """How long the running daemon gives its child; as ``config`` has it where nobody tells."""
+    try:
+        return _get(config, WATCHER, "graceful_timeout")
+    except DaemonError:
+        return config.policy.stop_timeout_ms / 1000
+
+
+def _set_grace(config: Config, seconds: float) -> None:
+    """For a circusd that takes no time with its orders, and is about to end."""
     for name, grace_s in ((WATCHER, seconds), (PLUGIN, seconds + PLUGIN_GRACE_S)):
         options = {"graceful_timeout": grace_s}
-        call_circus(config, "set", name=name, timeout_s=_MARGIN_S, options=options)
+        call_circus(config, "set", name=name, timeout_s=_ANSWER_S, options=options)
 
 
-def call_circus(config: Config, command: str, *, timeout_s: float, **properties: object) -> None:
-    """Send one command; ``timeout_s`` is how long circusd may take.
+def _get(config: Config, name: str, option: str) -> float:
+    answer = call_circus(config, "get", timeout_s=_ANSWER_S, name=name, keys=[option])
+    return float(answer["options"][option])
+
+
+def call_circus(
+    config: Config, command: str, *, timeout_s: float, **properties: object
+) -> dict[str, Any]:
+    """Send one command and return the answer; ``timeout_s`` is how long circusd may take.
 
     Raises:
+        UnknownCommand: it does not know the command.
         DaemonError: it did not answer, or refused.
     """
     from circus.client import CircusClient
@@ -41,7 +126,7 @@ def call_circus(config: Config, command: str, *, timeout_s: float, **properties:
         # Another circus command may be running; it is soon over.
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = client.send_message(command, **properties)
+            answer: dict[str, Any] = client.send_message(command, **properties)
             if "already running" not in str(answer.get("reason")) or time.monotonic() > deadline:
                 break
             time.sleep(_POLL_S)
@@ -50,4 +135,7 @@ def call_circus(config: Config, command: str, *, timeout_s: float, **properties:
     finally:
         client.stop()
     if answer.get("status") == "error":
-        raise DaemonError(f"circusd refused {command}: {answer.get('reason')}")
+        reason = str(answer.get("reason"))
+        kind = UnknownCommand if reason.startswith("unknown command") else DaemonError
+        raise kind(f"circusd refused {command}: {reason}")
+    return answer

@@ -39,9 +39,9 @@ class OutputCapture:
 
     Where the system can splice, no byte is ever out of the pipe and not yet in the log.
 
-    ``on_burst`` is called before a rotation with what :meth:`take_burst` would tell too late;
-    what both tell adds up to the bytes in the log. ``on_lost`` is called, once the disk is well
-    again, with how many bytes it never got.
+    ``written`` counts the bytes that the log took. ``on_burst`` is called before a rotation with
+    what :meth:`take_burst` would tell too late; what both tell adds up to the bytes in the log.
+    ``on_lost`` is called, once the disk is well again, with how many bytes it never got.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class OutputCapture:
         self._next_retry = 0.0
         self._burst_bytes = 0
         self._sample = b""
+        self.written = 0
 
     def pump(
         self,
@@ -93,6 +94,15 @@ class OutputCapture:
         burst = Burst(self._burst_bytes, text, self._log.position)
         self._burst_bytes, self._sample = 0, b""
         return burst
+
+    @property
+    def burst_bytes(self) -> int:
+        """How many bytes the next burst has so far."""
+        return self._burst_bytes
+
+    def tail(self, count: int) -> bytes:
+        """The last ``count`` bytes that the log took, or what its present file has of them."""
+        return self._log.read_back(count)
 
     def tick(self) -> None:
         """Try again what the disk did not take, and see that the log is there."""
@@ -162,6 +172,7 @@ class OutputCapture:
     def _account(self, count: int, data: bytes) -> None:
         self._sample += data[: self._sample_room]
         self._burst_bytes += count
+        self.written += count
 
     # -- trouble -----------------------------------------------------------------------------
 

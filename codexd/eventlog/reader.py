@@ -46,15 +46,17 @@ def read_events(
     since: int = 0,
     types: Collection[str] | None = None,
     levels: Collection[str] | None = None,
+    without: Callable[[Event], bool] | None = None,
     last: int | None = None,
 ) -> Iterator[Event]:
     """The events with a ``seq`` above ``since``, oldest first, over rotated files.
 
-    ``types`` and ``levels`` let only those through; ``last`` only so many of the newest that
-    got through. Torn and foreign lines are passed over. What lies before ``since`` or before
-    the ``last`` events costs next to nothing, however much it is.
+    ``types`` and ``levels`` let only those through, ``without(event)`` tells of others to leave
+    out; ``last`` lets through only so many of the newest that got through. Torn and foreign lines
+    are passed over. What lies before ``since`` or before the ``last`` events costs next to
+    nothing, however much it is.
     """
-    wanted = _filter(types, levels)
+    wanted = _filter(types, levels, without)
     if last is None:
         return filter(wanted, _forward(path, since))
     newer = itertools.takewhile(lambda event: event.seq > since, events_backward(path))
@@ -67,6 +69,7 @@ def follow_events(
     since: int = 0,
     types: Collection[str] | None = None,
     levels: Collection[str] | None = None,
+    without: Callable[[Event], bool] | None = None,
     stop: Callable[[], bool] = lambda: False,
     poll_s: float = _POLL_S,
 ) -> Iterator[Event]:
@@ -75,7 +78,7 @@ def follow_events(
     Goes through rotation, deletion of the file or its directory, and restarts of the daemon:
     no event twice, and none left out that is in a file.
     """
-    return filter(_filter(types, levels), _follow(path, since, stop, poll_s))
+    return filter(_filter(types, levels, without), _follow(path, since, stop, poll_s))
 
 
 def events_with(path: str, marker: str) -> Iterator[Event]:
@@ -108,10 +111,16 @@ def begins_at_the_beginning(path: str) -> bool:
 
 
 def _filter(
-    types: Collection[str] | None, levels: Collection[str] | None
+    types: Collection[str] | None,
+    levels: Collection[str] | None,
+    without: Callable[[Event], bool] | None,
 ) -> Callable[[Event], bool]:
     def wanted(event: Event) -> bool:
-        return (not types or event.type in types) and (not levels or event.level in levels)
+        return (
+            (not types or event.type in types)
+            and (not levels or event.level in levels)
+            and (without is None or not without(event))
+        )
 
     return wanted
 

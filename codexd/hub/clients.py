@@ -40,13 +40,6 @@ class InitializeParams(msgspec.Struct, rename="camel"):
 _NOBODY = ClientInfo("", "")
 
 
-class Threadlike(msgspec.Struct, rename="camel", frozen=True):
-    """What tells of a thread whose it is: one that a client opened, or a subagent's of that."""
-
-    id: str = ""
-    parent_thread_id: str | None = None
-
-
 @dataclass(slots=True)
 class Client:
     """One connection. ``initialize`` is its request for as long as it waits for the answer."""
@@ -66,10 +59,10 @@ class Client:
         """Whether what everybody is told of a thread is for this client too."""
         return not self.profile.private or thread_id is None or thread_id in self.own_threads
 
-    def noticed(self, thread: Threadlike) -> None:
+    def noticed(self, thread_id: str, parent_id: str | None) -> None:
         """A thread began: what a subagent does is part of what its parent does."""
-        if thread.parent_thread_id in self.own_threads:
-            self.own_threads.add(thread.id)
+        if parent_id in self.own_threads:
+            self.own_threads.add(thread_id)
 
     def wants(self, method: str | None) -> bool:
         """Whether the client is to get notifications of this method."""
@@ -152,7 +145,7 @@ class Handles:
         number, colon, value = (
             (_text(params.get(name)) or "").removeprefix(self._prefix).partition(":")
         )
-        if not colon or not number.isdigit():
+        if not colon or not number.isdecimal() or len(number) > 20:
             return None
         params[name] = msgspec.Raw(msgspec.json.encode(value))
         fields = {**message.fields, "params": params}

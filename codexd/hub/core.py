@@ -14,18 +14,27 @@ from codexd.hub.server_requests import ServerRequests
 from codexd.hub.session_book import SessionBook
 from codexd.hub.threads import Thread, Threads
 
-# away: no child, or no connection to it. recovering: connected, its threads are being resumed;
-# only the hub's own requests go through. up: everything does.
+# away: no child, or no connection to it. recovering: connected, and what clients have set for the
+# whole process is being set again; only the hub's own requests go through. up: everything does but
+# what names a thread that is not loaded again yet.
 ServerState = Literal["away", "recovering", "up"]
 
 
 @dataclass(frozen=True, slots=True)
 class HubLimits:
-    """Times in seconds, sizes in bytes."""
+    """Times in seconds, sizes in bytes.
+
+    ``thread_wait_s``: how long a request waits for a thread that cannot be resumed just now.
+    ``unload_s``: how long the server keeps a thread that nobody listens to (codex 0.163).
+    """
 
     initialize_timeout_s: float = 30.0
     wait_s: float = 120.0
-    waiting_requests: int = 10_000
+    thread_wait_s: float = 10.0
+    unload_s: float = 1800.0
+    client_requests: int = 20_000
+    client_bytes: int = 128 << 20
+    waiting_requests: int = 40_000
     waiting_bytes: int = 256 << 20
 
 
@@ -35,6 +44,8 @@ class Core:
     def __init__(self, limits: HubLimits, id_prefix: str, endpoint: str) -> None:
         self.limits = limits
         self.prefix = id_prefix
+        # The time of what is being handled.
+        self.now = 0.0
         self.state: ServerState = "away"
         self.clients: dict[int, Client] = {}
         self.threads = Threads()
@@ -87,15 +98,23 @@ class Core:
         if client in self.clients:
             self.act(ToClient(client, jsonrpc.error(client_id, code, text, data)))
 
+    def forget_if_nothing(self, thread: Thread) -> None:
+        """Whoever asked for a thread was refused: nothing else is known of it."""
+        is_known = thread.hearing == "joined" or self.book.session_of(thread.id) is not None
+        if not is_known and not thread.subscribers and not thread.is_busy:
+            self.threads.forget(thread.id)
+
     def turn_began(self, thread: Thread, turn: dict[str, Any]) -> None:
         """A turn runs on a thread."""
         if thread.began(turn):
+            self.book.turn_runs(thread.id, str(turn.get("id")))
             self._emit_turn("started", thread, turn)
 
     def turn_ended(self, thread: Thread, turn: dict[str, Any], *, is_cut: bool) -> bool:
         """A turn is over; False if that was told before."""
         if not thread.ended(str(turn.get("id"))):
             return False
+        self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])
         self._emit_turn("interrupted" if is_cut else "completed", thread, turn)
         return True
 

@@ -6,12 +6,12 @@ input or output and has no clock (``now`` is in seconds, of any origin that does
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from codexd.contracts import SessionRecord
+from codexd.contracts import RUNNING_TURN, SessionRecord
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import (
     Action,
@@ -22,13 +22,17 @@ from codexd.hub.actions import (
     ToClient,
 )
 from codexd.hub.clients import Client, Handles
-from codexd.hub.core import Core, HubLimits
+from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
+from codexd.hub.process_state import ProcessState
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
-from codexd.hub.requests import Pending, Requests, ThreadRef
+from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
+from codexd.hub.session_book import EPHEMERAL
+from codexd.hub.threads import Thread
+from codexd.hub.turns import Turns
 
 __all__ = [
     "Action",
@@ -42,16 +46,13 @@ __all__ = [
 ]
 
 
-class _Id(msgspec.Struct, frozen=True):
+class _OpenedThread(msgspec.Struct, frozen=True):
     id: str = ""
-
-
-class _Opening(msgspec.Struct, frozen=True):
-    config: dict[str, Any] | None = None
+    ephemeral: bool = False
 
 
 class _Opened(msgspec.Struct, frozen=True):
-    thread: _Id = _Id()
+    thread: _OpenedThread = _OpenedThread()
 
 
 class _TurnStarted(msgspec.Struct, rename="camel"):
@@ -82,15 +83,27 @@ class Hub:
         self._core = Core(limits, id_prefix, endpoint)
         self._requests = Requests(self._core)
         self._greeting = Greeting(self._core)
-        self._notifications = Notifications(self._core, self._requests, self._greeting)
-        self._recovery = Recovery(self._core, self._requests, self._notifications)
+        self._process = ProcessState(self._core, self._requests)
+        self._turns = Turns(self._core, self._requests)
+        self._notifications = Notifications(
+            self._core, self._requests, self._greeting, self._process, self._turns
+        )
+        self._recovery = Recovery(
+            self._core, self._requests, self._notifications, self._process, self._turns
+        )
         self._away_since: float | None = None
 
-    def restore(self, records: Iterable[SessionRecord]) -> None:
+    def restore(self, records: Iterable[SessionRecord], now: float) -> list[Action]:
         """Before the first child: the sessions of an earlier plugin or daemon."""
-        for thread_id in self._core.book.restore(records):
-            # On stdio the server still tells this connection of it, but no client of ours yet.
-            self._core.threads.get(thread_id).hearing = "joined"
+        self._core.now = self._away_since = now
+        for record in self._core.book.restore(records):
+            assert record.thread_id is not None
+            thread = self._core.threads.get(record.thread_id)
+            thread.is_ephemeral = EPHEMERAL in record.metadata
+            turn_id = record.metadata.get(RUNNING_TURN)
+            if turn_id is not None:
+                thread.began({"id": turn_id})
+        return self._core.take_actions()
 
     # -- clients -----------------------------------------------------------------------------
 
@@ -98,11 +111,13 @@ class Hub:
         self, client: int, now: float, profile: ClientProfile = NOTHING
     ) -> list[Action]:
         """A connection was made; ``profile`` is what its client brings with it."""
+        self._core.now = now
         self._core.clients[client] = Client(client, now, profile=profile)
         return self._core.take_actions()
 
     def client_message(self, client: int, data: bytes, now: float) -> list[Action]:
         """A client sent a message. What is no message is passed over, as the server does."""
+        self._core.now = now
         known = self._core.clients.get(client)
         message = jsonrpc.parse(data) if known is not None else None
         if known is None or message is None:
@@ -116,8 +131,9 @@ class Hub:
             self._client_asks(known, message, message.id, now)
         return self._core.take_actions()
 
-    def client_closed(self, client: int) -> list[Action]:
+    def client_closed(self, client: int, now: float) -> list[Action]:
         """A connection is gone: so are its requests, its handles and its subscriptions."""
+        self._core.now = now
         known = self._core.clients.pop(client, None)
         if known is None:
             return []
@@ -144,6 +160,11 @@ class Hub:
             text = "Not initialized"
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
+            if jsonrpc.is_too_deep(message.data):
+                # The server would pass it over, and its client would wait without end.
+                text = f"Invalid request: nested deeper than {jsonrpc.MAX_DEPTH} levels"
+                self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
+                return
             fill_in(client.profile, message)
             self._core.handles.outgoing(client, message)
             self._requests.submit(Pending(message, client.number, client_id, now))
@@ -156,7 +177,8 @@ class Hub:
         thread = self._core.threads.find(message.params(ThreadRef).thread_id or "")
         if thread is None or message.id is None:
             return False
-        if not thread.is_busy and not thread.subscribers - {client.number}:
+        is_away = thread.id in self._core.threads.away
+        if not is_away and not thread.is_busy and not thread.subscribers - {client.number}:
             return False
         was_subscribed = client.number in thread.subscribers
         thread.subscribers.discard(client.number)
@@ -167,28 +189,65 @@ class Hub:
     # -- the child ---------------------------------------------------------------------------
 
     def child_ready(
-        self, initialize_result: bytes, *, same_child: bool, child_pid: int | None
+        self, initialize_result: bytes, now: float, *, same_child: bool, child_pid: int | None
     ) -> list[Action]:
         """The handshake with a child is done. ``same_child``: its process is the one before."""
+        self._core.now = now
         self._core.book.child_pid = child_pid
         self._away_since = None
         if not same_child:
-            self._recovery.end_what_the_old_child_began()
-        self._greeting.child_ready(initialize_result)
+            # What held turns back was the end of the child before.
+            self._requests.holds_turns = False
         self._recovery.begin(same_child=same_child)
+        self._greeting.child_ready(initialize_result)
         return self._core.take_actions()
 
     def drain(self) -> None:
         """The child is to end: turns that run go on, new ones wait for the next child."""
-        self._requests.holds_turns = True
+        self._requests.hold_turns()
+
+    def undrain(self, now: float) -> list[Action]:
+        """The child is not to end after all: the turns that were held back begin."""
+        self._core.now = now
+        self._requests.holds_turns = False
+        if self._core.state == "up":
+            self._requests.release()
+        return self._core.take_actions()
+
+    @property
+    def holds_turns(self) -> bool:
+        """Whether new turns are held back."""
+        return self._requests.holds_turns
+
+    @property
+    def server(self) -> ServerState:
+        """How the child stands; see :data:`.core.ServerState`."""
+        return self._core.state
+
+    @property
+    def turns(self) -> int | None:
+        """How many turns run, or were sent to the child to be started; None until that is known.
+
+        A child that was there before this hub may run some that it has not been asked about yet.
+        """
+        if self._core.state != "up" or not self._recovery.knows_turns:
+            return None
+        threads = self._core.threads
+
+        def is_busy(thread_id: str) -> bool:
+            thread = threads.find(thread_id)
+            return thread is not None and thread.is_busy
+
+        return threads.running_turns + self._requests.starting_turns(is_busy)
 
     def child_message(self, data: bytes, now: float) -> list[Action]:
         """The child sent a message."""
+        self._core.now = now
         message = jsonrpc.parse(data) if self._core.state != "away" else None
         if message is None:
             return []
         if message.method is None:
-            self._child_answers(message, now)
+            self._child_answers(message)
         elif message.id is None:
             self._notifications.came(message)
         else:
@@ -202,15 +261,21 @@ class Hub:
             self._requests.not_sent(message, text, code)
         return self._core.take_actions()
 
-    def child_lost(self, reason: str, now: float) -> list[Action]:
-        """The child is gone, or the connection to it."""
+    def child_lost(self, reason: str, now: float, unread: Iterable[bytes] = ()) -> list[Action]:
+        """The child is gone, or the connection to it.
+
+        ``unread`` are messages to it that it has certainly not read: they go to the next one.
+        """
+        self._core.now = now
         if self._core.state == "away":
             return []
         self._core.state = "away"
         self._away_since = now
         self._notifications.forget_early()
-        self._requests.child_lost(reason)
-        self._recovery.end_processes()
+        self._turns.child_lost()
+        self._process.child_lost()
+        self._requests.child_lost(reason, frozenset(_ids(unread)))
+        self._recovery.child_lost(reason)
         return self._core.take_actions()
 
     def _who_may_answer(self, thread_id: str | None) -> Iterable[int]:
@@ -218,21 +283,20 @@ class Hub:
             return self._notifications.listeners(thread_id)
         return [entry.number for entry in self._core.clients.values() if entry.is_initialized]
 
-    def _child_answers(self, message: Message, now: float) -> None:
+    def _child_answers(self, message: Message) -> None:
         entry = self._requests.answered(message)
         if entry is None:
             return
         if _is_draining(message):
             self._requests.put_back(entry)
             return
-        if entry.client is None:
-            if entry.on_answer is not None:
-                entry.on_answer(message)
-                self._recovery.go_on(now)
-            return
-        self._answer_client(entry, entry.client, message)
+        if entry.client is not None:
+            self._answer_client(entry, entry.client, message)
+        elif entry.on_answer is not None:
+            entry.on_answer(message)
         if self._requests.openings == 0:
             self._notifications.nothing_opens()
+        self._requests.go_on()
 
     def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
         is_ok = "result" in message.fields
@@ -255,6 +319,9 @@ class Hub:
     def _note_answer(self, entry: Pending, client: int, answer: Message) -> str | None:
         """What an answer changes; returns the thread that its client now listens to."""
         method = entry.message.method
+        self._process.succeeded(entry, answer)
+        if method == "thread/settings/update":
+            self._settings_changed(entry)
         if method in methods.SUBSCRIBING:
             return self._subscribed(entry, client, answer)
         if method in methods.TURN_STARTING:
@@ -266,19 +333,41 @@ class Hub:
                 thread.hearing = "left"
         return None
 
+    def _settings_changed(self, entry: Pending) -> None:
+        thread = self._core.threads.find(entry.thread_id or "")
+        if thread is not None:
+            thread.settings_changed(entry.message.params(dict[str, Any]))
+
     def _subscribed(self, entry: Pending, client: int, answer: Message) -> str | None:
-        thread_id: str = answer.result(_Opened).thread.id
+        opened: _OpenedThread = answer.result(_Opened).thread
+        thread_id = opened.id
         if not thread_id:
             return None
         thread = self._core.threads.get(thread_id)
         thread.hearing = "joined"
-        thread.opened_with(entry.message.params(_Opening).config)
         self._core.book.used(thread_id)
+        self._opened(thread, entry, opened)
         if client not in self._core.clients:
             self._notifications.leave_if_idle(thread)
             return None
         self._core.subscribe(client, thread)
+        thread.left_at = None
         return thread_id
+
+    def _opened(self, thread: Thread, entry: Pending, opened: _OpenedThread) -> None:
+        method = entry.message.method
+        is_new = method in methods.OPENING
+        thread.took_s = self._core.now - entry.since
+        thread.opened_with(entry.message.params(dict[str, Any]), is_new=is_new)
+        if opened.ephemeral:
+            thread.is_ephemeral = True
+            self._core.book.is_ephemeral(thread.id)
+        elif method == "thread/start":
+            # The server keeps a new thread in its memory only until it has a turn. Asked for its
+            # turns it writes it down, and nobody is told anything (measured on codex 0.163).
+            self._requests.own("thread/read", {"threadId": thread.id, "includeTurns": True})
+        if thread.id in self._core.threads.away:
+            self._recovery.came(thread)
 
     def _turn_answered(self, entry: Pending, client: int, answer: Message) -> str | None:
         begun = answer.result(_TurnStarted)
@@ -302,8 +391,12 @@ class Hub:
 
     def tick(self, now: float) -> list[Action]:
         """Time passes: nobody waits for ever."""
+        self._core.now = now
         self._greeting.check_patience(now)
-        self._requests.check_patience(now)
+        self._requests.check_patience()
+        self._process.tick()
+        self._recovery.tick()
+        self._turns.tick()
         limit_s = self._core.limits.wait_s
         if self._away_since is not None and now - self._away_since > limit_s:
             self._away_since = None
@@ -321,8 +414,16 @@ class Hub:
             "runningTurns": core.threads.running_turns,
             "waitingApprovals": core.asked.waiting_approvals,
             "waitingRequests": self._requests.count,
+            "resumingThreads": self._recovery.waiting_threads,
             "server": core.state,
         }
+
+
+def _ids(messages: Iterable[bytes]) -> Iterator[str]:
+    for data in messages:
+        message = jsonrpc.parse(data)
+        if message is not None and message.method is not None:
+            yield text_id(message)
 
 
 def _is_draining(answer: Message) -> bool:

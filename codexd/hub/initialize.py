@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import CloseClient, Emit, ToClient
 from codexd.hub.clients import Client, NotIntroduced
@@ -80,7 +81,7 @@ class Greeting:
         assert request is not None
         assert request.id is not None
         text = "The app-server is away and did not come back in time."
-        code, data = jsonrpc.SERVER_RESTARTED, {"codexd": {"reason": "away"}}
+        code, data = jsonrpc.OVERLOADED, {"codexd": {"reason": "away"}}
         self._core.error(client.number, request.id, code, text, data)
 
     def _answer(self, client: Client) -> None:
@@ -97,16 +98,28 @@ class Greeting:
 
     def _result_for(self, client: Client) -> Any:
         """The child's own answer, with the client's name where the server puts it."""
-        result: Fields = msgspec.json.decode(self._result or b"{}", type=Fields)
-        agent = result.get("userAgent")
+        try:
+            result: Fields = msgspec.json.decode(self._result or b"{}", type=Fields)
+        except UNDECODABLE:
+            # Whatever it is, it is what the server says.
+            return msgspec.Raw(self._result or b"{}")
+        agent = _text(result.get("userAgent"))
         if agent is not None and client.info.name:
-            text = _rename(msgspec.json.decode(agent, type=str), client)
-            result["userAgent"] = msgspec.Raw(msgspec.json.encode(text))
+            result["userAgent"] = msgspec.Raw(msgspec.json.encode(_rename(agent, client)))
         return result
 
     def _emit(self, what: str, client: Client) -> None:
         detail = {"client": client.number, "name": client.info.name[:80]}
         self._core.act(Emit("info", f"client.{what}", f"A client {what}.", detail))
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except UNDECODABLE:
+        return None
 
 
 def _rename(agent: str, client: Client) -> str:

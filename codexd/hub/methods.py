@@ -93,6 +93,9 @@ OPENING = frozenset({"thread/start", "thread/fork"})
 # Requests that begin a turn.
 TURN_STARTING = frozenset({"turn/start", "review/start"})
 
+# Requests whose answer changes what the hub knows, also when its client has left.
+ANSWER_MATTERS = SUBSCRIBING | TURN_STARTING | {"thread/unsubscribe"}
+
 # Handles that a client chooses and that mean something on its connection only: the param (or
 # the member of a notification's params) that holds it.
 HANDLES = {
@@ -128,6 +131,8 @@ RELEASES = {
     "fuzzyFileSearch/sessionStart": "fuzzyFileSearch/sessionStop",
     "mcpServer/event/stream/start": "mcpServer/event/stream/stop",
 }
+# Handles that outlive the server for their client: opened again at the next one.
+REOPENED = frozenset({"fs/watch", "fuzzyFileSearch/sessionStart", "mcpServer/event/stream/start"})
 # What ends a handle by itself.
 ENDS_HANDLE = frozenset(
     {
@@ -175,3 +180,37 @@ RECORDED_SETTINGS = {
     "thread/fork": frozenset({"approval_policy", "sandbox_mode"}),
 }
 TAKES_PROFILE = TAKES_CWD | TAKES_CWDS | RECORDED_SETTINGS.keys()
+# What a thread was opened with and `thread/resume` takes again (codex 0.163, both schemas).
+KEPT_BY_RESUME = (
+    "approvalPolicy",
+    "approvalsReviewer",
+    "baseInstructions",
+    "config",
+    "cwd",
+    "developerInstructions",
+    "model",
+    "modelProvider",
+    "permissions",
+    "personality",
+    "runtimeWorkspaceRoots",
+    "sandbox",
+    "serviceTier",
+)
+
+# Requests that set something for the whole process, until it ends: for each, the param that says
+# what. A later request with the same value there takes the place of the one before; None where
+# any later one does.
+PROCESS_SETTINGS: dict[str, str | None] = {
+    "environment/add": "environmentId",
+    "experimentalFeature/enablement/set": "enablement",
+    "remoteControl/enable": None,
+    "skills/extraRoots/set": None,
+}
+# What undoes one of them.
+PROCESS_RESETS = {"remoteControl/disable": "remoteControl/enable"}
+
+# Requests that begin something which a notification ends, and that notification.
+LOGINS = {
+    "account/login/start": "account/login/completed",
+    "mcpServer/oauth/login": "mcpServer/oauthLogin/completed",
+}

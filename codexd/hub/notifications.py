@@ -9,13 +9,16 @@ import msgspec
 
 from codexd.hub import methods
 from codexd.hub.actions import ToClient
-from codexd.hub.clients import Threadlike
 from codexd.hub.core import Core
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
+from codexd.hub.process_state import ProcessState
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import RESOLVED
 from codexd.hub.threads import Thread
+from codexd.hub.turns import Turns
+
+_CLOSED = "The thread was closed before the turn had ended."
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -27,8 +30,14 @@ class _StatusChanged(msgspec.Struct, rename="camel", frozen=True):
     status: _Status = _Status()
 
 
+class _New(msgspec.Struct, rename="camel", frozen=True):
+    id: str = ""
+    parent_thread_id: str | None = None
+    ephemeral: bool = False
+
+
 class _ThreadStarted(msgspec.Struct, frozen=True):
-    thread: Threadlike = Threadlike()
+    thread: _New = _New()
 
 
 class _TurnEvent(msgspec.Struct, rename="camel"):
@@ -40,14 +49,29 @@ class _TurnRef(msgspec.Struct, rename="camel", frozen=True):
     turn_id: str | None = None
 
 
+# What is kept for a thread whose opening is not answered yet.
+_EARLY_MESSAGES = 10_000
+_EARLY_BYTES = 16 << 20
+
+
 class Notifications:
     """Passes notifications on, and keeps threads, turns and sessions by them."""
 
-    def __init__(self, core: Core, requests: Requests, greeting: Greeting) -> None:
+    def __init__(
+        self,
+        core: Core,
+        requests: Requests,
+        greeting: Greeting,
+        process: ProcessState,
+        turns: Turns,
+    ) -> None:
         self._core = core
         self._requests = requests
         self._greeting = greeting
+        self._process = process
+        self._turns = turns
         self._early: list[tuple[str, Message]] = []
+        self._early_bytes = 0
 
     def came(self, message: Message) -> None:
         """The child tells something."""
@@ -62,6 +86,7 @@ class Notifications:
         if learn is not None and not learn(self, message):
             return
         self._greeting.noticed(message)
+        self._process.told(message)
         thread_id = message.params(ThreadRef).thread_id
         if method == "thread/started":
             thread_id = message.params(_ThreadStarted).thread.id
@@ -70,24 +95,36 @@ class Notifications:
         else:
             self._tell_subscribers(thread_id, message)
         if method == "turn/completed" and thread_id is not None:
-            self.leave_if_idle(self._core.threads.get(thread_id))
+            thread = self._core.threads.find(thread_id)
+            if thread is not None:
+                self.leave_if_idle(thread)
 
     def opened(self, thread_id: str) -> None:
         """A thread has its first listener: it hears what came before it could be known."""
-        for early_id, message in self._early:
+        early = self._take_early()
+        for early_id, message in early:
             if early_id == thread_id:
                 self._core.tell(self._core.threads.subscribers(thread_id), message)
-        self._early = [entry for entry in self._early if entry[0] != thread_id]
+            else:
+                self._keep_early(early_id, message)
+
+    def _take_early(self) -> list[tuple[str, Message]]:
+        early, self._early, self._early_bytes = self._early, [], 0
+        return early
+
+    def _keep_early(self, thread_id: str, message: Message) -> None:
+        self._early.append((thread_id, message))
+        self._early_bytes += len(message.data)
 
     def forget_early(self) -> None:
         """Nobody is to hear any more what came early."""
-        self._early.clear()
+        self._take_early()
 
     def nothing_opens(self) -> None:
         """No thread is being opened any more: what came early was of other threads."""
-        early, self._early = self._early, []
+        early = self._take_early()
         for thread_id, message in early:
-            self._tell_subscribers(thread_id, message)
+            self._tell_listeners(thread_id, message)
 
     def listeners(self, thread_id: str) -> Iterable[int]:
         """Whom the server would tell what happens on a thread.
@@ -112,19 +149,27 @@ class Notifications:
             return
         if self._core.state == "up" and thread.hearing == "joined":
             thread.hearing = "left"
+            thread.left_at = self._core.now
             self._requests.own("thread/unsubscribe", {"threadId": thread.id})
 
     def _tell_subscribers(self, thread_id: str, message: Message) -> None:
         thread = self._core.threads.get(thread_id)
         if thread.hearing == "unasked" and not thread.subscribers and self._requests.openings:
             # It may be of a thread whose opening is not answered yet: then it is for one client.
-            self._early.append((thread_id, message))
+            self._keep_early(thread_id, message)
+            if len(self._early) > _EARLY_MESSAGES or self._early_bytes > _EARLY_BYTES:
+                # Too much to be the beginning of a thread.
+                self.nothing_opens()
             return
+        self._tell_listeners(thread_id, message)
+
+    def _tell_listeners(self, thread_id: str, message: Message) -> None:
+        thread = self._core.threads.get(thread_id)
         if thread.is_active and thread.turn is None:
             # A turn that was running before this hub was there: its id is all that is known.
             turn_id = message.params(_TurnRef).turn_id
             if turn_id is not None:
-                thread.began({"id": turn_id})
+                self._core.turn_began(thread, {"id": turn_id})
         self._core.tell(self.listeners(thread_id), message)
 
     def _tell_owner(self, message: Message) -> None:
@@ -139,13 +184,15 @@ class Notifications:
     # Each returns whether the notification is to be passed on.
 
     def _on_thread_started(self, message: Message) -> bool:
-        thread = message.params(_ThreadStarted).thread
-        thread_id = thread.id
+        new = message.params(_ThreadStarted).thread
         for client in self._core.clients.values():
-            client.noticed(thread)
-        if thread_id:
-            self._core.threads.get(thread_id)
-            self._core.book.used(thread_id)
+            client.noticed(new.id, new.parent_thread_id)
+        if new.id:
+            thread = self._core.threads.get(new.id)
+            self._core.book.used(new.id)
+            if new.ephemeral:
+                thread.is_ephemeral = True
+                self._core.book.is_ephemeral(new.id)
         return True
 
     def _on_status(self, message: Message) -> bool:
@@ -157,16 +204,18 @@ class Notifications:
             self._core.book.used(changed.thread_id)
         if thread is not None:
             thread.is_active = is_active
-            if not is_active and thread.hearing != "joined":
-                # That the turn is over will not be told in any other way.
-                thread.turn = None
+            thread.idle_at = None if is_active or thread.turn is None else self._core.now
         return True
 
     def _on_thread_gone(self, message: Message) -> bool:
         thread_id = message.params(ThreadRef).thread_id or ""
         self._core.asked.ended(thread_id)
+        thread = self._core.threads.find(thread_id)
+        if thread is not None and thread.turn is not None:
+            self._turns.cut(thread, _CLOSED)
         self._core.threads.forget(thread_id)
         self._core.book.closed(thread_id)
+        self._requests.thread_came(thread_id)
         return True
 
     def _on_turn_started(self, message: Message) -> bool:
@@ -176,8 +225,11 @@ class Notifications:
 
     def _on_turn_completed(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
-        thread = self._core.threads.get(event.thread_id)
         self._core.asked.ended(event.thread_id)
+        thread = self._core.threads.find(event.thread_id)
+        if thread is None:
+            # Closed meanwhile, and with it the turn was over for everybody.
+            return False
         thread.is_active = False
         is_cut = event.turn.get("status") == "interrupted"
         return self._core.turn_ended(thread, event.turn, is_cut=is_cut)

@@ -1,27 +1,48 @@
-"""What survives the death of a child: threads are resumed, and turns end for who waits."""
+"""What survives the death of a child: threads are resumed, each for those who wait for it.
+
+Threads that somebody listens to or asks for are resumed at once, those that wait for an answer
+first; each one's requests go the moment it is there, and nobody else waits for it. What nobody
+uses is left until somebody asks. Only one answer to a resume is final: that there is no such
+thread. Everything else may be a passing trouble, and is tried again.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc
 from codexd.hub.actions import ToClient
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
+from codexd.hub.methods import REOPENED
 from codexd.hub.notifications import Notifications
-from codexd.hub.requests import Requests
+from codexd.hub.process_state import ProcessState, error_text
+from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.threads import Thread
+from codexd.hub.turns import LAST_TURNS, Turns, TurnsPage
 
-# Threads resumed at the same time after a restart; a server that has just booted is busy.
+# Threads resumed at the same time after a restart; a server that has just booted is busy. One
+# that takes longer than a second waits for something else, and does not hold up the others.
 _RESUMES_AT_ONCE = 16
-_REASON_LENGTH = 200
-# Asked of a server that has lived on: how its last turns stand.
-_LAST_TURNS = {"limit": 5, "sortDirection": "desc", "itemsView": "notLoaded"}
+_SLOW_S = 1.0
+# Between two tries of a resume that fails. A client that asks does not wait for it.
+_PAUSE_FIRST_S = 0.5
+_PAUSE_MAX_S = 60.0
+_PAUSE_ASKED_S = 0.25
+# How long the child may take to say which threads it has.
+_LIST_S = 5.0
+# Answers of codex 0.163 to a resume of what is gone or put away.
+_GONE = ("no rollout found", "invalid session id")
+_ARCHIVED = " is archived."
+# And to a config that it does not take. If its own file is to blame, the path follows.
+_BAD_CONFIG = "failed to load configuration: "
+# And of a thread that is loaded and has not had a turn.
+_UNSUPPORTED = "is not supported yet"
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -32,166 +53,358 @@ class _ResumedThread(msgspec.Struct, frozen=True):
     status: _Status = _Status()
 
 
-class _TurnsPage(msgspec.Struct, frozen=True):
-    data: list[dict[str, Any]] = []
-
-
 class _Resumed(msgspec.Struct, rename="camel", frozen=True):
     thread: _ResumedThread = _ResumedThread()
-    initial_turns_page: _TurnsPage | None = None
+    initial_turns_page: TurnsPage | None = None
 
 
 class _Loaded(msgspec.Struct, frozen=True):
     data: list[str] = []
 
 
-class _ErrorText(msgspec.Struct, frozen=True):
-    message: str = "unknown"
+@dataclass(slots=True)
+class _Try:
+    """How the resume of a thread stands: ``failed`` times so far, the next one at ``next_at``."""
 
-
-class _Failed(msgspec.Struct, frozen=True):
-    error: _ErrorText = _ErrorText()
+    next_at: float
+    last_at: float = 0.0
+    failed: int = 0
+    is_under_way: bool = False
+    without_config: bool = False
+    reason: str = ""
 
 
 class Recovery:
     """Takes the hub from one child to the next."""
 
-    def __init__(self, core: Core, requests: Requests, notifications: Notifications) -> None:
+    def __init__(
+        self,
+        core: Core,
+        requests: Requests,
+        notifications: Notifications,
+        process: ProcessState,
+        turns: Turns,
+    ) -> None:
         self._core = core
         self._requests = requests
         self._notifications = notifications
-        self._waiting: deque[Thread] = deque()
-        self._under_way = 0
+        self._process = process
+        self._turns = turns
+        # In the order in which they are to be resumed.
+        self._tries: dict[str, _Try] = {}
         self._same_child = False
+        # While it is not known which threads the child has; the time at which that was asked.
+        self._listing_at: float | None = None
         self._loaded: frozenset[str] = frozenset()
+        self._reason = "The app-server was restarted before the turn had ended."
+        requests.on_thread_wanted = self._wanted
+
+    @property
+    def waiting_threads(self) -> int:
+        """How many threads are being resumed, or tried again."""
+        return len(self._tries)
+
+    @property
+    def knows_turns(self) -> bool:
+        """Whether a child that lived on has said which turns run in it; a new one runs none."""
+        is_asked = self._listing_at is None and not any(
+            thread_id in self._loaded for thread_id in self._tries
+        )
+        return not self._same_child or is_asked
+
+    # -- from child to child -----------------------------------------------------------------
+
+    def child_lost(self, reason: str) -> None:
+        """The child is gone, or the connection to it: nothing is known of its threads."""
+        self._reason = f"The app-server ended before the turn had ({reason})."
+        self._tries.clear()
+        self._end_processes()
 
     def begin(self, *, same_child: bool) -> None:
-        """Connected: resume every thread there is, also those that the child has from others."""
+        """Connected: from now on requests go, but for threads that are not loaded again."""
         self._core.state = "recovering"
-        self._waiting.clear()
-        self._under_way = 1
+        self._tries.clear()
         self._same_child = same_child
+        self._listing_at = self._core.now
+        if not same_child:
+            self.end_what_the_old_child_began()
+        for thread in self._core.threads:
+            self._core.threads.away.add(thread.id)
+            thread.hearing = "left"
+            if not thread.subscribers and thread.left_at is None:
+                thread.left_at = self._core.now
         self._requests.own("thread/loaded/list", {}, self._listed)
-
-    def _listed(self, answer: Message) -> None:
-        self._under_way = 0
-        self._loaded = frozenset(answer.result(_Loaded).data)
-        for thread_id in self._loaded:
-            self._core.threads.get(thread_id)
-            self._core.book.used(thread_id)
-        self._waiting.extend(self._core.threads)
-        for thread in self._waiting:
-            thread.hearing = "joined"
-
-    def go_on(self, now: float) -> None:
-        """Resume the next threads; once all are, let the waiting requests through."""
-        if self._core.state != "recovering":
-            return
-        while self._waiting and self._under_way < _RESUMES_AT_ONCE:
-            self._under_way += 1
-            # A thread that is loaded still has its config.
-            self._resume(self._waiting.popleft(), with_config=not self._same_child)
-        if self._under_way == 0:
-            self._finish(now)
+        if same_child:
+            self._open()
+        else:
+            self._process.set_again(self._open)
 
     def end_what_the_old_child_began(self) -> None:
         """Its approvals are void, and its turns end: it will never say so itself."""
         self._core.asked.ended()
+        self._process.end_logins()
         for thread in self._core.threads:
             if thread.is_busy:
-                self._end_turn(thread, {"status": "interrupted"})
+                self._turns.cut(thread, self._reason)
+            if thread.is_ephemeral:
+                self._forget(thread)
+                self._core.book.closed(thread.id)
 
-    def end_processes(self) -> None:
-        """Processes of clients end with the server; file watches are set again later."""
+    def _open(self) -> None:
+        self._core.state = "up"
+        self._reopen(None)
+        self._requests.release()
+
+    def _reopen(self, thread_id: str | None) -> None:
+        """Open again the watches of clients, and the like, of one thread or of none."""
+        for client in self._core.clients.values():
+            for opened_by in client.handles.values():
+                is_of_it = opened_by.params(ThreadRef).thread_id == thread_id
+                if opened_by.method in REOPENED and is_of_it:
+                    self._requests.own(opened_by.method, opened_by.params(dict[str, Any]))
+
+    def _end_processes(self) -> None:
+        """Processes of clients end with the server; watches and the like are opened again."""
         for client in self._core.clients.values():
             for full, opened_by in list(client.handles.items()):
-                if opened_by.method == "fs/watch":
+                if opened_by.method in REOPENED:
                     continue
                 del client.handles[full]
                 if opened_by.method == "process/spawn" and client.wants("process/exited"):
                     data = _process_exited(self._core.handles.original(full))
                     self._core.act(ToClient(client.number, data))
 
-    def _resume(self, thread: Thread, *, with_config: bool) -> None:
+    # -- which threads, and when -------------------------------------------------------------
+
+    def _listed(self, answer: Message) -> None:
+        self._list(answer.result(_Loaded).data)
+
+    def _list(self, loaded: Iterable[str]) -> None:
+        if self._listing_at is None:
+            return
+        self._listing_at = None
+        self._loaded = frozenset(loaded)
+        for thread_id in self._loaded:
+            if self._core.threads.find(thread_id) is None:
+                # The child has it from others.
+                self._core.threads.get(thread_id)
+                self._core.threads.away.add(thread_id)
+                self._core.book.used(thread_id)
+        wanted = self._requests.wanted_threads
+        threads = [
+            thread
+            for thread in self._core.threads
+            if thread.id in self._core.threads.away
+            and (
+                thread.id in self._loaded
+                or thread.id in wanted
+                or thread.subscribers
+                or thread.is_busy
+            )
+        ]
+        threads.sort(key=lambda thread: _urgency(thread, wanted))
+        for thread in threads:
+            self._tries.setdefault(thread.id, _Try(self._core.now))
+        self._go_on()
+
+    def _wanted(self, thread_id: str) -> None:
+        """A request waits for a thread: it is resumed before others, whatever failed before."""
+        attempt = self._tries.pop(thread_id, None) or _Try(self._core.now)
+        attempt.next_at = min(attempt.next_at, attempt.last_at + _PAUSE_ASKED_S)
+        self._tries = {thread_id: attempt, **self._tries}
+        self._go_on()
+
+    def tick(self) -> None:
+        """Time passes."""
+        if self._core.state != "up":
+            return
+        if self._listing_at is not None and self._core.now - self._listing_at > _LIST_S:
+            self._list(())
+        for thread_id, attempt in list(self._tries.items()):
+            if attempt.failed and not attempt.is_under_way:
+                self._requests.refuse_for_thread(
+                    thread_id, attempt.reason, older_than_s=self._core.limits.thread_wait_s
+                )
+        self._go_on()
+        self._unload()
+
+    def _go_on(self) -> None:
+        if self._listing_at is not None or self._core.state == "away":
+            return
+        now = self._core.now
+        under_way = sum(
+            attempt.is_under_way and now - attempt.last_at < _SLOW_S
+            for attempt in self._tries.values()
+        )
+        for thread, attempt in self._due():
+            if under_way >= _RESUMES_AT_ONCE or (thread.is_slow and self._quick_ones_are_under_way):
+                return
+            under_way += 1
+            self._resume(thread, attempt)
+
+    def _due(self) -> list[tuple[Thread, _Try]]:
+        """What may be resumed now, the quick ones first.
+
+        codex 0.163 resumes one thread after the other, whoever asks: behind one that waits for
+        its MCP servers all others would wait.
+        """
+        found: list[tuple[Thread, _Try]] = []
+        for thread_id, attempt in list(self._tries.items()):
+            if attempt.is_under_way or attempt.next_at > self._core.now:
+                continue
+            thread = self._core.threads.find(thread_id)
+            if thread is None or not self._is_still_wanted(thread, attempt):
+                del self._tries[thread_id]
+            else:
+                found.append((thread, attempt))
+        return sorted(found, key=lambda entry: entry[0].is_slow)
+
+    @property
+    def _quick_ones_are_under_way(self) -> bool:
+        now = self._core.now
+        for thread_id, attempt in self._tries.items():
+            thread = self._core.threads.find(thread_id)
+            is_young = attempt.is_under_way and now - attempt.last_at < _SLOW_S
+            if is_young and thread is not None and not thread.is_slow:
+                return True
+        return False
+
+    def _is_still_wanted(self, thread: Thread, attempt: _Try) -> bool:
+        """Of what failed: whether anybody would miss it."""
+        is_waited_for = thread.subscribers or self._requests.wait_for(thread.id)
+        return not attempt.failed or bool(is_waited_for) or thread.is_busy
+
+    def _unload(self) -> None:
+        """What nobody has used for as long as the server keeps a thread is over."""
+        before = self._core.now - self._core.limits.unload_s
+        for thread_id in list(self._core.threads.away):
+            thread = self._core.threads.find(thread_id)
+            if thread is None or thread.subscribers or thread_id in self._tries:
+                continue
+            if thread.left_at is not None and thread.left_at < before:
+                self._forget(thread)
+                self._core.book.closed(thread_id)
+
+    # -- one thread --------------------------------------------------------------------------
+
+    def _resume(self, thread: Thread, attempt: _Try) -> None:
+        attempt.is_under_way, attempt.last_at = True, self._core.now
         params: dict[str, Any] = {"threadId": thread.id, "excludeTurns": True}
-        if with_config and thread.config:
-            params["config"] = thread.config
+        # A thread that is loaded still has what it was opened with.
+        if not self._same_child:
+            params |= thread.to_give_again()
+        if attempt.without_config:
+            params.pop("config", None)
         if self._same_child:
-            params["initialTurnsPage"] = _LAST_TURNS
-        on_answer = functools.partial(self._resumed, thread, "config" in params)
+            params["initialTurnsPage"] = LAST_TURNS
+        on_answer = functools.partial(self._resumed, thread, attempt)
         self._requests.own("thread/resume", params, on_answer)
 
-    def _resumed(self, thread: Thread, had_config: bool, answer: Message) -> None:
-        is_ok = "result" in answer.fields
-        if not is_ok and had_config:
-            # The server may refuse it; the thread matters more.
-            self._resume(thread, with_config=False)
+    def _resumed(self, thread: Thread, attempt: _Try, answer: Message) -> None:
+        self._take_answer(thread, attempt, answer)
+        self._go_on()
+
+    def _take_answer(self, thread: Thread, attempt: _Try, answer: Message) -> None:
+        if self._core.threads.find(thread.id) is not thread:
+            # It was closed or deleted meanwhile.
+            self._tries.pop(thread.id, None)
             return
-        self._under_way -= 1
-        if not is_ok and thread.id in self._loaded:
+        thread.took_s = self._core.now - attempt.last_at
+        if "result" in answer.fields:
+            if self._same_child:
+                self._catch_up(thread, answer.result(_Resumed))
+            else:
+                self._core.book.recovered(thread.id)
+                self._set_again(thread)
+            thread.hearing = "joined"
+            self.came(thread)
+            self._reopen(thread.id)
+            return
+        reason = error_text(answer)
+        if thread.id in self._loaded and (_is_gone(reason) or _UNSUPPORTED in reason):
             # It never had a turn, so there is nothing to resume; it is alive all the same.
             thread.hearing = "left"
-        elif not is_ok:
-            self._lose(thread, _error_text(answer))
-        elif self._same_child:
-            self._catch_up(thread, answer.result(_Resumed))
+            self.came(thread)
+        elif _is_gone(reason):
+            self._lose(thread, reason)
+        elif not attempt.without_config and _blames_config(reason):
+            self._resume_without_config(thread, attempt, reason)
         else:
-            self._core.book.recovered(thread.id)
+            self._failed(thread, attempt, reason)
+
+    def _resume_without_config(self, thread: Thread, attempt: _Try, reason: str) -> None:
+        """The server does not take any more what it took at first; the thread matters more."""
+        attempt.without_config = True
+        text = f"The thread was resumed without the config it was opened with: {reason}"
+        data = jsonrpc.notification("warning", {"message": text, "threadId": thread.id})
+        self._core.tell(tuple(thread.subscribers), Message(data, {}, "warning"))
+        self._resume(thread, attempt)
+
+    def came(self, thread: Thread) -> None:
+        """The child has loaded a thread for this connection."""
+        self._tries.pop(thread.id, None)
+        self._core.threads.away.discard(thread.id)
+        if not self._requests.thread_came(thread.id):
+            self._notifications.leave_if_idle(thread)
+
+    def _set_again(self, thread: Thread) -> None:
+        if thread.settings:
+            params = {**thread.settings, "threadId": thread.id}
+            self._requests.own("thread/settings/update", params)
+
+    def _failed(self, thread: Thread, attempt: _Try, reason: str) -> None:
+        pause_s = min(_PAUSE_FIRST_S * 2**attempt.failed, _PAUSE_MAX_S)
+        attempt.failed += 1
+        attempt.is_under_way = False
+        attempt.reason = reason
+        attempt.next_at = self._core.now + pause_s
+        self._requests.refuse_for_thread(
+            thread.id, reason, older_than_s=self._core.limits.thread_wait_s
+        )
 
     def _catch_up(self, thread: Thread, resumed: _Resumed) -> None:
         """What went on while there was no connection to a child that has lived on."""
         page = resumed.initial_turns_page
-        turns = {turn.get("id"): turn for turn in (page.data if page is not None else ())}
+        turns = page.data if page is not None else []
         is_active = resumed.thread.status.type == "active"
-        unended = [turn for turn in turns.values() if turn.get("status") == "inProgress"]
+        unended = [turn for turn in turns if turn.get("status") == "inProgress"]
         running = unended[0] if unended else None
         known = thread.turn
         is_other = running is not None and known is not None and running["id"] != known["id"]
         if thread.is_busy and (not is_active or is_other):
-            missed = turns.get(known["id"], {}) if known is not None else {}
-            self._end_turn(thread, {"status": "interrupted", **missed})
+            self._turns.end_as_recorded(thread, page)
         thread.is_active = is_active
         if running is not None and is_active:
-            thread.began(running)
-
-    def _end_turn(self, thread: Thread, last: dict[str, Any]) -> None:
-        """Tell that the turn is over whose end nobody heard; ``last`` is how it ended."""
-        turn = thread.turn
-        thread.is_active = False
-        self._core.fabricate(thread, "thread/status/changed", {"status": {"type": "idle"}})
-        if turn is None:
-            return
-        over = {"items": [], "itemsView": "notLoaded", **turn, **last}
-        if self._core.turn_ended(thread, over, is_cut=over["status"] == "interrupted"):
-            self._core.fabricate(thread, "turn/completed", {"turn": over})
+            self._core.turn_began(thread, running)
 
     def _lose(self, thread: Thread, reason: str) -> None:
         if thread.is_busy:
-            self._end_turn(thread, {"status": "interrupted"})
-        self._core.fabricate(thread, "thread/closed", {})
-        self._core.threads.forget(thread.id)
+            self._turns.cut(thread, self._reason)
+        self._forget(thread)
         self._core.book.lost(thread.id, reason)
 
-    def _finish(self, now: float) -> None:
-        self._core.state = "up"
-        for client in self._core.clients.values():
-            for opened_by in client.handles.values():
-                if opened_by.method == "fs/watch":
-                    self._requests.own("fs/watch", opened_by.params(dict[str, Any]))
-        self._requests.release(now)
-        for thread in self._core.threads:
-            self._notifications.leave_if_idle(thread)
+    def _forget(self, thread: Thread) -> None:
+        """The thread is gone; what asks for it hears that from the server."""
+        self._core.fabricate(thread, "thread/closed", {})
+        self._core.threads.forget(thread.id)
+        self._tries.pop(thread.id, None)
+        self._requests.thread_came(thread.id)
+
+
+def _urgency(thread: Thread, wanted: Iterable[str]) -> tuple[bool, bool, bool]:
+    """Sorts those who are waited for first, then those at work, then those with listeners."""
+    return (thread.id not in wanted, not thread.is_busy, not thread.subscribers)
+
+
+def _is_gone(reason: str) -> bool:
+    return reason.startswith(_GONE) or _ARCHIVED in reason
+
+
+def _blames_config(reason: str) -> bool:
+    return reason.startswith(_BAD_CONFIG) and not reason.startswith(f"{_BAD_CONFIG}/")
 
 
 def _process_exited(handle: str) -> bytes:
     output = {"stdout": "", "stdoutCapReached": False, "stderr": "", "stderrCapReached": False}
     params = {"processHandle": handle, "exitCode": -1, **output}
     return jsonrpc.notification("process/exited", params)
-
-
-def _error_text(answer: Message) -> str:
-    try:
-        text = msgspec.json.decode(answer.data, type=_Failed).error.message
-    except UNDECODABLE:
-        text = "unknown"
-    return text[:_REASON_LENGTH]

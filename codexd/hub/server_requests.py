@@ -6,6 +6,7 @@ it is resolved. With nobody there it waits for a subscriber.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,33 +67,40 @@ class ServerRequests:
         self._wants = wants
         self._waiting = waiting
         self._open: dict[bytes, ServerRequest] = {}
+        self._by_thread: dict[str | None, dict[bytes, ServerRequest]] = {}
+        # How many approvals nobody has answered yet, by thread.
+        self._unanswered: Counter[str | None] = Counter()
         self._by_client: dict[tuple[int, bytes], ServerRequest] = {}
         self._next_id: dict[int, int] = {}
 
     @property
     def waiting_approvals(self) -> int:
         """How many approvals nobody has answered yet."""
-        return sum(entry.waits_for_leave for entry in self._open.values())
+        return self._unanswered.total()
 
     def of_thread(self, thread_id: str) -> bool:
         """Whether something waits for an answer on this thread."""
-        return any(entry.thread_id == thread_id for entry in self._open.values())
+        return thread_id in self._by_thread
 
     def asked(self, message: Message, recipients: Callable[[str | None], Iterable[int]]) -> None:
         """The server asks (or, after a resume, asks again)."""
         assert message.id is not None
         entry = self._open.get(message.id)
         if entry is None or entry.message.method != message.method:
+            if entry is not None:
+                self._drop(message.id)
             entry = ServerRequest(message, message.params(Subject))
             self._open[message.id] = entry
+            self._by_thread.setdefault(entry.thread_id, {})[message.id] = entry
+            self._unanswered[entry.thread_id] += entry.waits_for_leave
             self._tell(entry, "requested")
         for client in recipients(entry.thread_id):
             self._ask(entry, client)
 
     def deliver(self, client: int, thread_id: str) -> None:
         """A client has come to a thread: it is asked what waits there."""
-        for entry in list(self._open.values()):
-            if entry.thread_id == thread_id and not entry.is_answered:
+        for entry in list(self._by_thread.get(thread_id, {}).values()):
+            if not entry.is_answered:
                 self._ask(entry, client)
 
     def _ask(self, entry: ServerRequest, client: int) -> None:
@@ -116,6 +124,7 @@ class ServerRequests:
             # What concerns no thread is for whichever client can do it; this one cannot.
             self._unask(entry, client)
             return
+        self._unanswered[entry.thread_id] -= entry.waits_for_leave
         entry.is_answered = True
         server_id = entry.message.id
         assert server_id is not None
@@ -136,11 +145,11 @@ class ServerRequests:
 
     def ended(self, thread_id: str | None = None) -> None:
         """The turn, thread or server is gone that asked: nobody is to answer any more."""
-        for server_id, entry in list(self._open.items()):
-            if thread_id is None or entry.thread_id == thread_id:
-                self._drop(server_id)
-                self._tell(entry, "resolved")
-                self._tell_resolved(entry, {"threadId": entry.thread_id or ""})
+        open_ = self._open if thread_id is None else self._by_thread.get(thread_id, {})
+        for server_id, entry in list(open_.items()):
+            self._drop(server_id)
+            self._tell(entry, "resolved")
+            self._tell_resolved(entry, {"threadId": entry.thread_id or ""})
 
     def client_gone(self, client: int) -> None:
         """A client has left; what it was asked still waits for others."""
@@ -162,6 +171,11 @@ class ServerRequests:
     def _drop(self, server_id: bytes) -> ServerRequest | None:
         entry = self._open.pop(server_id, None)
         if entry is not None:
+            on_thread = self._by_thread[entry.thread_id]
+            del on_thread[server_id]
+            self._unanswered[entry.thread_id] -= entry.waits_for_leave
+            if not on_thread:
+                del self._by_thread[entry.thread_id], self._unanswered[entry.thread_id]
             for client, own_id in entry.asked.items():
                 self._by_client.pop((client, b"%d" % own_id), None)
         return entry
@@ -178,7 +192,4 @@ class ServerRequests:
         }
         self._act(Emit("info", f"approval.{what}", f"An approval was {what}.", detail))
         if entry.thread_id is not None:
-            on_thread = (
-                other for other in self._open.values() if other.thread_id == entry.thread_id
-            )
-            self._waiting(entry.thread_id, sum(other.waits_for_leave for other in on_thread))
+            self._waiting(entry.thread_id, self._unanswered[entry.thread_id])

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from codexd.clock import now_iso
-from codexd.contracts import SessionRecord
+from codexd.contracts import RUNNING_TURN, SessionRecord
 from codexd.hub.actions import Action, Emit, SessionChanged
 from codexd.session_id import new_session_id
 
 # Of a session's metadata: how many approvals wait on its thread; not there for none.
 WAITING_APPROVALS = "waitingApprovals"
+# Whether the thread ends with its server, being written down nowhere; not there for no.
+EPHEMERAL = "ephemeral"
 
 
 class SessionBook:
@@ -24,14 +26,14 @@ class SessionBook:
         self._act = act
         self._by_thread: dict[str, SessionRecord] = {}
 
-    def restore(self, records: Iterable[SessionRecord]) -> list[str]:
-        """Take over the active sessions of the registry; returns their threads."""
+    def restore(self, records: Iterable[SessionRecord]) -> list[SessionRecord]:
+        """Take over the active sessions of the registry; returns those that have a thread."""
         for record in records:
             if record.status == "active" and record.thread_id is not None:
                 self._by_thread[record.thread_id] = record
                 # What still waits, the server asks again.
                 self.waiting(record.thread_id, 0)
-        return list(self._by_thread)
+        return list(self._by_thread.values())
 
     def session_of(self, thread_id: str) -> str | None:
         """The id of the thread's active session."""
@@ -59,35 +61,43 @@ class SessionBook:
         )
         self._by_thread[thread_id] = record
         self._act(SessionChanged(record))
-        self._emit("session.registered", "Registered a session.", record)
+        self._emit("session.registered", f"Registered duplex session {record.session_id}.", record)
 
     def waiting(self, thread_id: str, approvals: int) -> None:
         """So many approvals wait on the thread for an answer."""
+        self._note(thread_id, WAITING_APPROVALS, str(approvals) if approvals else None)
+
+    def turn_runs(self, thread_id: str, turn_id: str | None) -> None:
+        """A turn runs on the thread; None: none does any more."""
+        self._note(thread_id, RUNNING_TURN, turn_id)
+
+    def is_ephemeral(self, thread_id: str) -> None:
+        """The thread is written down nowhere."""
+        self._note(thread_id, EPHEMERAL, "true")
+
+    def _note(self, thread_id: str, key: str, value: str | None) -> None:
         record = self._by_thread.get(thread_id)
-        if record is None:
+        if record is None or record.metadata.get(key) == value:
             return
-        metadata = {
-            key: record.metadata[key] for key in record.metadata if key != WAITING_APPROVALS
-        }
-        if approvals:
-            metadata[WAITING_APPROVALS] = str(approvals)
-        if metadata != record.metadata:
-            record = msgspec.structs.replace(record, metadata=metadata, updated_at=now_iso())
-            self._by_thread[thread_id] = record
-            self._act(SessionChanged(record))
+        metadata = {name: record.metadata[name] for name in record.metadata if name != key}
+        if value is not None:
+            metadata[key] = value
+        record = msgspec.structs.replace(record, metadata=metadata, updated_at=now_iso())
+        self._by_thread[thread_id] = record
+        self._act(SessionChanged(record))
 
     def closed(self, thread_id: str) -> None:
-        """The thread was closed, archived or deleted."""
+        """The thread was closed, archived or deleted, or it was ephemeral and its server ended."""
         record = self._end(thread_id)
         if record is not None:
-            self._emit("session.closed", "Closed a session.", record)
+            self._emit("session.closed", f"Closed session {record.session_id}.", record)
 
     def lost(self, thread_id: str, reason: str) -> None:
         """The thread could not be resumed."""
         record = self._end(thread_id)
         if record is not None:
             detail = {"sessionId": record.session_id, "threadId": thread_id, "reason": reason}
-            message = "A session could not be resumed after the restart."
+            message = f"Session {record.session_id} could not be resumed after the restart."
             self._act(Emit("error", "session.lost", message, detail))
 
     def recovered(self, thread_id: str) -> None:
@@ -98,13 +108,17 @@ class SessionBook:
         record = msgspec.structs.replace(record, child_pid=self.child_pid, updated_at=now_iso())
         self._by_thread[thread_id] = record
         self._act(SessionChanged(record))
-        self._emit("session.recovered", "Resumed a session after the restart.", record)
+        message = f"Resumed session {record.session_id} after the restart."
+        self._emit("session.recovered", message, record)
 
     def _end(self, thread_id: str) -> SessionRecord | None:
         record = self._by_thread.pop(thread_id, None)
         if record is None:
             return None
-        ended = msgspec.structs.replace(record, status="closed", updated_at=now_iso())
+        metadata = {key: record.metadata[key] for key in record.metadata if key != RUNNING_TURN}
+        ended = msgspec.structs.replace(
+            record, status="closed", metadata=metadata, updated_at=now_iso()
+        )
         self._act(SessionChanged(ended))
         return ended
 

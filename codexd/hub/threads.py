@@ -6,19 +6,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from codexd.hub.methods import SETTINGS_IN_CONFIG
+from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
 
 # Whether the server tells the hub's connection what happens on a thread. unasked: only if it does
 # so on its own, as for a subagent's. joined: a client, or the hub itself, asked for it. left: no
 # more.
 Hearing = Literal["unasked", "joined", "left"]
 
+_SLOW_S = 1.0
+
 
 @dataclass(slots=True)
 class Thread:
     """One thread. ``turn`` is the turn that runs, as the server described it.
 
-    ``config`` are the overrides that a resume must give the server again.
+    ``config`` are the overrides that a resume must give the server again. ``opening`` is what
+    else one must give it as long as no turn has had it written down, and ``settings`` the changes
+    to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
+    the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
+    took to be opened or resumed.
     """
 
     id: str
@@ -27,7 +33,18 @@ class Thread:
     turn: dict[str, Any] | None = None
     last_ended: str | None = None
     is_active: bool = False
+    is_ephemeral: bool = False
     config: dict[str, Any] = field(default_factory=dict)
+    opening: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+    left_at: float | None = None
+    idle_at: float | None = None
+    took_s: float = 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it is likely to take long to resume: it starts programs, or did take long."""
+        return "mcp_servers" in self.config or self.took_s > _SLOW_S
 
     @property
     def is_busy(self) -> bool:
@@ -37,9 +54,11 @@ class Thread:
     def began(self, turn: dict[str, Any]) -> bool:
         """A turn runs; False if that was known, or is over already."""
         turn_id = turn.get("id")
-        is_new = turn_id != self.last_ended and (self.turn is None or self.turn["id"] != turn_id)
-        if turn_id != self.last_ended and isinstance(turn_id, str):
-            self.turn = turn
+        if not isinstance(turn_id, str) or turn_id == self.last_ended:
+            return False
+        is_new = self.turn is None or self.turn["id"] != turn_id
+        self.turn = turn
+        self.opening = self.settings = self.idle_at = None
         return is_new
 
     def ended(self, turn_id: str) -> bool:
@@ -47,21 +66,41 @@ class Thread:
         is_new = turn_id != self.last_ended
         self.last_ended = turn_id
         if self.turn is not None and self.turn["id"] == turn_id:
-            self.turn = None
+            self.turn = self.idle_at = None
         return is_new
 
-    def opened_with(self, config: dict[str, Any] | None) -> None:
-        """A client opened the thread with these overrides; None for none."""
-        if config is not None:
+    def opened_with(self, params: dict[str, Any], *, is_new: bool) -> None:
+        """A client opened the thread with these params; ``is_new``: it had no turn yet."""
+        config = params.get("config")
+        if isinstance(config, dict):
             kept = {key: value for key, value in config.items() if key not in SETTINGS_IN_CONFIG}
             self.config = kept
+        if is_new:
+            self.opening = {key: params[key] for key in KEPT_BY_RESUME if key in params}
+            self.settings = {}
+
+    def to_give_again(self) -> dict[str, Any]:
+        """The params of a resume that the server has not written down."""
+        given = dict(self.opening or {})
+        if self.config:
+            given["config"] = {**(given.get("config") or {}), **self.config}
+        return given
+
+    def settings_changed(self, params: dict[str, Any]) -> None:
+        """Settings were changed; those of a thread with a turn are in its rollout."""
+        if self.settings is not None:
+            self.settings.update(params)
 
 
 class Threads:
-    """Every thread that someone listens to, or on which something goes on."""
+    """Every thread that someone listens to, or on which something goes on.
+
+    ``away`` are those that the present child has not been asked to load yet.
+    """
 
     def __init__(self) -> None:
         self._by_id: dict[str, Thread] = {}
+        self.away: set[str] = set()
 
     def __iter__(self) -> Iterator[Thread]:
         return iter(list(self._by_id.values()))
@@ -82,6 +121,7 @@ class Threads:
 
     def forget(self, thread_id: str) -> Thread | None:
         """The thread is gone."""
+        self.away.discard(thread_id)
         return self._by_id.pop(thread_id, None)
 
     def subscribers(self, thread_id: str) -> Iterable[int]:

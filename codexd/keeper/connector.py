@@ -15,7 +15,7 @@ from codexd.child import pipes as child_io
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE
 from codexd.link.endpoint import Endpoint, parse_endpoint
-from codexd.link.errors import LinkError
+from codexd.link.errors import LinkError, LinkLost
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
@@ -45,7 +45,7 @@ class Exchange(Protocol):
 
     def child_message(self, data: bytes) -> None: ...
 
-    def child_lost(self, reason: str) -> None: ...
+    def child_lost(self, reason: str, unread: list[bytes]) -> None: ...
 
 
 class _Handshake(msgspec.Struct):
@@ -59,12 +59,18 @@ class Conversation:
     """Speaks with one child after the other."""
 
     def __init__(
-        self, config: Config, exchange: Exchange, on_ready: Ready, on_lost: Callable[[str], None]
+        self,
+        config: Config,
+        exchange: Exchange,
+        on_ready: Ready,
+        on_lost: Callable[[str], None],
+        on_message: Callable[[bytes], None],
     ) -> None:
         self._config = config
         self._exchange = exchange
         self._on_ready = on_ready
         self._on_lost = on_lost
+        self._on_message = on_message
         self._endpoint = _spoken_endpoint(config)
         self._loop = asyncio.get_event_loop()
         self._task: asyncio.Task[None] | None = None
@@ -97,6 +103,17 @@ class Conversation:
             raise ConnectionError("there is no connection")
         await self._link.probe(timeout_s)
 
+    async def ask(self, method: str, params: Any, timeout_s: float) -> bytes:
+        """Ask the child something for codexd itself; see :meth:`codexd.link.link.Link.request`."""
+        if self._link is None:
+            raise LinkLost("There is no connection to the server.")
+        return await self._link.request(method, params, timeout_s)
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where the child is spoken to; None where it is not."""
+        return self._endpoint
+
     # -- for the keeper ----------------------------------------------------------------------
 
     def child_started(self, generation: int, pid: int | None) -> None:
@@ -110,7 +127,7 @@ class Conversation:
         """The child is gone."""
         self._cancel()
         self.waiting_since = None
-        self._drop(reason)
+        self._drop(reason, self._link.unread() if self._link is not None else [])
 
     def feed(self, generation: int, data: bytes) -> None:
         """What the child of ``generation`` wrote to its stdout (stdio endpoints)."""
@@ -134,50 +151,74 @@ class Conversation:
             self._task.cancel()
             self._task = None
 
-    def _drop(self, reason: str) -> None:
+    def _drop(self, reason: str, unread: list[bytes]) -> None:
         link, self._link = self._link, None
         if link is not None:
             link.close()
-            self._exchange.child_lost(reason)
+            self._exchange.child_lost(reason, unread)
 
     async def _talk(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
-        known = self._load_handshake(pid)
         retry_s = _RETRY_FIRST_S
         while True:
-            lost: asyncio.Future[str] = self._loop.create_future()
-            transport = self._transport(endpoint, generation)
-            link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
+            begun = self._loop.time()
             try:
-                result = await link.open(_ATTEMPT_S)
+                await self._talk_once(endpoint, generation, pid)
             except LinkError as error:
-                link.close()
                 logger.info("%s", error)
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 2, _RETRY_MAX_S)
-                continue
-            except asyncio.CancelledError:
-                link.close()
-                raise
-            retry_s = _RETRY_FIRST_S
+            except Exception:
+                # Whatever it is, the next try may go well, and nobody else would make one.
+                logger.exception("the talk with the server broke off")
+                self._break_off()
+            if self._loop.time() - begun > _RETRY_MAX_S:
+                retry_s = _RETRY_FIRST_S
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, _RETRY_MAX_S)
+
+    def _break_off(self) -> None:
+        try:
+            self._lost("codexd could not go on with this connection")
+        except Exception:
+            logger.exception("the loss of the connection could not be told")
+
+    async def _talk_once(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
+        """One connection, from its first byte to its last.
+
+        Raises:
+            LinkError: there was none.
+        """
+        known = self._load_handshake(pid)
+        lost: asyncio.Future[str] = self._loop.create_future()
+        transport = self._transport(endpoint, generation)
+        link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
+        try:
+            result = await link.open(_ATTEMPT_S)
             self._connected(link, pid, result, known)
-            known = self._load_handshake(pid)
-            reason = await lost
-            self._drop(reason)
-            self.waiting_since = self._loop.time()
-            self._on_lost(reason)
+        except BaseException:
+            link.close()
+            raise
+        self._lost(await lost)
+
+    def _lost(self, reason: str) -> None:
+        """The connection is gone; the child may live, and read what was sent to it."""
+        self._drop(reason, [])
+        self.waiting_since = self._loop.time()
+        self._on_lost(reason)
 
     def _transport(
         self, endpoint: Endpoint, generation: int
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
             return WebSocketTransport(endpoint)
-        path = child_io.pipe_path(self._config.runtime.runtime_dir, generation, "stdin")
-        transport = StdioTransport(path)
+        runtime_dir = self._config.runtime.runtime_dir
+        path = child_io.pipe_path(runtime_dir, generation, "stdin")
+        is_first = child_io.speaks_first(runtime_dir, generation)
+        transport = StdioTransport(path, is_first=is_first)
         self._stdio = (generation, transport)
         return transport
 
     def _heard(self, data: bytes) -> None:
         self.last_heard = self._loop.time()
+        self._on_message(data)
         self._exchange.child_message(data)
 
     def _connected(
@@ -192,8 +233,8 @@ class Conversation:
         self.waiting_since = None
         self.last_heard = self._loop.time()
         after_ms = round((self.last_heard - begun) * 1000)
-        self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         self._exchange.child_ready(link.send, result, same_child=known is not None, pid=pid)
+        self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         link.listen()
         if is_new:
             # Last: it may wait for the disk, and nobody should wait for it.

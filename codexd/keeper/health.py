@@ -61,6 +61,11 @@ class Health:
         self._on_answer = on_answer
         self._misses = 0
 
+    @property
+    def misses(self) -> int:
+        """How many checks in a row the child has not answered."""
+        return self._misses
+
     def child_ready(self) -> None:
         """A child became ready: what was held against the one before is forgotten."""
         self._misses = 0
@@ -96,7 +101,7 @@ class Health:
             self._misses = 0
             return
         self._misses += 1
-        if self._misses >= self._allowed_misses:
+        if self._misses % self._allowed_misses == 0:
             self._give_up(
                 f"The child did not answer {self._misses} checks of {self._timeout_s:g} s in a row."
             )
@@ -111,5 +116,4 @@ class Health:
         )
 
     def _give_up(self, reason: str) -> None:
-        self._misses = 0
         self._on_unhealthy(reason)

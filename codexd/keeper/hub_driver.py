@@ -7,11 +7,14 @@ import logging
 import os
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
+from websockets.frames import CloseCode
 
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
+from codexd.child.told import Report, ServerState
 from codexd.config import Config
 from codexd.hub.hub import (
     Action,
@@ -25,6 +28,7 @@ from codexd.hub.hub import (
 )
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.hub.profile import ClientProfile
+from codexd.keeper.appetite import is_idle
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Memory
@@ -32,12 +36,26 @@ from codexd.records.records import Memory
 logger = logging.getLogger("codexd")
 
 _HEAL_S = 1.0
+# A tick this late means that this process was held up itself.
+_STALL_S = 1.0
 
 
 class Exchange:
-    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`."""
+    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`.
 
-    def __init__(self, config: Config, memory: Memory) -> None:
+    ``on_change()`` is called when turns begin or end and when the server comes or goes;
+    ``more_status()`` gives what `/v1/status` has beside what the hub tells.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        memory: Memory,
+        on_change: Callable[[], None],
+        more_status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._on_change = on_change
+        self._more_status = more_status
         self._config = config
         self._memory = memory
         policy = config.policy
@@ -54,21 +72,31 @@ class Exchange:
             backlog_bytes=policy.hub_backlog_bytes,
             head_timeout_s=policy.hub_initialize_ms / 1000,
         )
-        routes = Routes(lambda: memory.recorder.child.ready, self._status)
-        self._server = HubServer(self, routes, self._limits, on_cut=self._on_cut)
+        self._order = 0
+        self._told: ServerState = "away"
+        self._answered_at = self._ticked_at = self._loop.time()
+        # Asked once in an interval, a server that lives answers within the time-out.
+        interval_ms, timeout_ms = policy.health_interval_ms, policy.health_timeout_ms
+        self._fresh_s = (interval_ms + timeout_ms) / 1000 + _STALL_S
+        routes = Routes(lambda: self.is_usable, self._status)
+        self._server = HubServer(
+            self, routes, self._limits, on_cut=self._on_cut, on_full=self._on_full
+        )
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
         self._paths = [config.runtime.hub_socket_path]
         if policy.hub_default_socket:
             self._paths.append(default_control_socket(os.environ))
         self._unserved = list(self._paths)
-        self._complained: set[str] = set()
+        # Why, for those that somebody else serves, say.
+        self._refusals: dict[str, str] = {}
         self._healing: asyncio.Task[None] | None = None
         self._heal_at = 0.0
 
     async def start(self) -> None:
         """Take over the sessions there are, and let clients in."""
-        self._hub.restore(list(self._memory.state.sessions.values()))
+        sessions = list(self._memory.state.sessions.values())
+        self._do(self._hub.restore(sessions, self._loop.time()))
         await self._heal()
 
     async def stop(self) -> None:
@@ -81,10 +109,20 @@ class Exchange:
     def tick(self) -> None:
         """Time passes; call it every 100 ms or so."""
         now = self._loop.time()
+        if now - self._ticked_at > _STALL_S:
+            # Nobody was asked meanwhile, so nobody could answer.
+            self._answered_at += now - self._ticked_at
+        self._ticked_at = now
         self._do(self._hub.tick(now))
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
-            self._healing = self._loop.create_task(self._heal())
+            self._healing = self._loop.create_task(self._heal_again())
+
+    async def _heal_again(self) -> None:
+        try:
+            await self._heal()
+        except Exception:
+            logger.exception("the sockets of the hub could not be looked after")
 
     async def _heal(self) -> None:
         """Serve every path, also one whose socket was taken away."""
@@ -96,14 +134,15 @@ class Exchange:
             try:
                 await self._server.listen(path)
                 self._unserved.remove(path)
-                self._complained.discard(path)
+                self._refusals.pop(path, None)
             except OSError as error:
                 self._complain(path, error)
 
     def _complain(self, path: str, error: OSError) -> None:
         """Once for each trouble: the path is tried again every second."""
-        if path not in self._complained:
-            self._complained.add(path)
+        is_new = path not in self._refusals
+        self._refusals[path] = str(error)
+        if is_new:
             message = f"The socket {path} cannot be served: {error}"
             self._memory.recorder.event("error", "hub.socket.failed", message, {"path": path})
 
@@ -117,16 +156,28 @@ class Exchange:
 
     def message(self, client: int, data: bytes) -> None:
         """A client has sent a message."""
-        self._do(self._hub.client_message(client, data, self._loop.time()))
+        try:
+            self._do(self._hub.client_message(client, data, self._loop.time()))
+        except Exception:
+            # Nobody shall wait for what will not be answered.
+            logger.exception("a message of client %d could not be handled", client)
+            self._server.close_client(client, CloseCode.INTERNAL_ERROR, "codexd failed on it")
 
     def closed(self, client: int) -> None:
         """A client is gone."""
-        self._do(self._hub.client_closed(client))
+        self._do(self._hub.client_closed(client, self._loop.time()))
 
     def _on_cut(self, client: int, unread: int) -> None:
         message = f"A client was cut off: it left {unread} bytes unread."
         detail = {"client": client, "unreadBytes": unread}
         self._memory.recorder.event("warn", "client.cut", message, detail)
+
+    def _on_full(self, connections: int) -> None:
+        message = (
+            f"{connections} connections use up the open files that codexd may have: "
+            "those that say nothing are ended, and no client more can stay."
+        )
+        self._memory.recorder.event("warn", "hub.full", message, {"connections": connections})
 
     # -- the child ---------------------------------------------------------------------------
 
@@ -140,20 +191,42 @@ class Exchange:
     ) -> None:
         """The handshake with a child is done."""
         self._send = send
-        self._do(self._hub.child_ready(initialize_result, same_child=same_child, child_pid=pid))
+        self.answered()
+        now = self._loop.time()
+        self._do(
+            self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
+        )
 
-    def drain(self) -> None:
-        """The child is to end once its turns have."""
-        self._hub.drain()
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for anything of the child."""
+        return is_idle(self._hub.snapshot())
+
+    def drain(self, order: int, *, holds: bool) -> None:
+        """Follow an order of circusd's: hold new turns, for the child is to end, or let them go."""
+        self._order = order
+        if holds:
+            self._hub.drain()
+        else:
+            self._do(self._hub.undrain(self._loop.time()))
+        self._on_change()
+
+    def answered(self) -> None:
+        """The child has answered a health check."""
+        self._answered_at = self._loop.time()
 
     def child_message(self, data: bytes) -> None:
-        """The child has sent a message."""
-        self._do(self._hub.child_message(data, self._loop.time()))
+        """The child has sent a message; one that cannot be handled takes nothing with it."""
+        self._answered_at = now = self._loop.time()
+        try:
+            self._do(self._hub.child_message(data, now))
+        except Exception:
+            logger.exception("a message of the server could not be handled")
 
-    def child_lost(self, reason: str) -> None:
-        """The child is gone."""
+    def child_lost(self, reason: str, unread: list[bytes]) -> None:
+        """The child is gone; it has certainly not read ``unread``."""
         self._send = None
-        self._do(self._hub.child_lost(reason, self._loop.time()))
+        self._do(self._hub.child_lost(reason, self._loop.time(), unread))
 
     # -- carrying out ------------------------------------------------------------------------
 
@@ -166,10 +239,16 @@ class Exchange:
                     self._to_child(data)
                 case Emit(level, type_, message, detail):
                     self._memory.recorder.event(level, type_, message, detail)
+                    if type_.startswith("turn."):
+                        self._on_change()
                 case SessionChanged(record):
                     self._memory.recorder.session(record)
                 case CloseClient(client, code, reason):
                     self._server.close_client(client, code, reason)
+
+        if self._hub.server != self._told:
+            self._told = self._hub.server
+            self._on_change()
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:
@@ -184,7 +263,33 @@ class Exchange:
             # The loss of the link is told by the link itself, and the hub answers then.
             logger.warning("%s", error)
 
+    # -- for whoever asks ----------------------------------------------------------------------
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a client's request that comes now is answered, as far as anyone can tell."""
+        is_fresh = self._loop.time() - self._answered_at <= self._fresh_s
+        return self._memory.recorder.child.ready and self._hub.server == "up" and is_fresh
+
+    def report(self, child: int | None) -> Report:
+        """What circusd should know, where ``child`` is the pid of the child that is spoken with."""
+        hub = self._hub
+        return Report(
+            plugin=os.getpid(),
+            child=child,
+            server=hub.server,
+            turns=hub.turns,
+            drain=self._order,
+            holds=hub.holds_turns,
+        )
+
     def _status(self) -> bytes:
-        child = self._memory.recorder.child
-        document = {"ready": child.ready, "childPid": child.pid, **self._hub.snapshot()}
+        unserved = [{"path": path, "reason": why} for path, why in self._refusals.items()]
+        document = {
+            "ready": self.is_usable,
+            "childPid": self._memory.recorder.child.pid,
+            "unservedSockets": unserved,
+            **self._hub.snapshot(),
+            **self._more_status(),
+        }
         return msgspec.json.encode(document) + b"\n"

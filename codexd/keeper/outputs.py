@@ -16,14 +16,23 @@ from codexd.config import Config
 from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
+from codexd.eventlog.last_words import TAIL_BYTES, last_words
+from codexd.eventlog.types import PROTOCOL
+from codexd.platform.pipe_watch import PipeWatch, watch_pipe
 
 Stream = Literal["stdout", "stderr"]
 Record = Callable[[EventLevel, str, str, dict[str, object]], None]
 
 # One event covers what a child writes in this time.
 BURST_S = 0.1
-# Bytes moved in one turn of the loop, so that a flood does not hold up everything else.
-_TURN_BYTES = 1 << 20
+# The same where it is the protocol itself, of which an event tells no more than that.
+TALK_S = 60.0
+_TALK_BYTES = 16 << 20
+# What was written longer than this before a child's end does not tell of it.
+_LAST_WORDS_S = 5.0
+# Bytes moved in one turn of the loop, so that a flood does not hold up everything else: a message
+# of a hundred bytes takes the hub some 30 µs.
+_TURN_BYTES = 128 << 10
 
 
 @dataclass(slots=True)
@@ -31,6 +40,31 @@ class _Source:
     generation: int
     descriptor: int
     ended: bool = False
+
+
+class _LastWords:
+    """Where in a log the last that a child said begins: after it had been silent for a while."""
+
+    def __init__(self) -> None:
+        self._begin = 0
+        self._heard_at = -_LAST_WORDS_S
+
+    def begin_anew(self, written: int) -> None:
+        """Another child speaks from here on."""
+        self._begin = written
+
+    def heard(self, now: float, written_before: int) -> None:
+        """The child wrote something."""
+        if now - self._heard_at > _LAST_WORDS_S:
+            self._begin = written_before
+        self._heard_at = now
+
+    def read(self, now: float, capture: OutputCapture) -> str | None:
+        """What the child said last, if that was just now."""
+        if now - self._heard_at > _LAST_WORDS_S:
+            return None
+        count = capture.written - self._begin
+        return last_words(capture.tail(min(count, TAIL_BYTES)), is_cut=count > TAIL_BYTES)
 
 
 class StreamLog:
@@ -58,6 +92,11 @@ class StreamLog:
         self._sources: deque[_Source] = deque()
         self._loop = asyncio.get_event_loop()
         self._timer: asyncio.TimerHandle | None = None
+        # Whether what is not told yet is the protocol.
+        self._talks = False
+        self._last_words = _LastWords()
+        self._said: dict[int, str | None] = {}
+        self._watch: PipeWatch | None = None
 
     def add(self, generation: int) -> None:
         """Read a new child's pipe, once those before it are empty.
@@ -81,6 +120,10 @@ class StreamLog:
             if self._sources:
                 self._listen()
 
+    def take_last_words(self, generation: int) -> str | None:
+        """What the dead child of ``generation`` said last; may be asked once."""
+        return self._said.pop(generation, None)
+
     def tick(self) -> None:
         """Look after the log; call it every 100 ms or so."""
         self._capture.tick()
@@ -94,14 +137,27 @@ class StreamLog:
         self._capture.close()
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._sources[0].descriptor, self._pump)
+        self._last_words.begin_anew(self._capture.written)
+        self._watch = watch_pipe(self._loop, self._sources[0].descriptor, self._pump)
 
     def _pump(self) -> int:
         source = self._sources[0]
+        if self._talks != self._is_talk():
+            self._tell_burst()
+            self._talks = not self._talks
+        before = self._capture.written
         moved = self._capture.pump(source.descriptor, _TURN_BYTES, self._listener(source))
-        if moved and self._timer is None:
-            self._timer = self._loop.call_later(BURST_S, self._tell_burst)
+        if moved:
+            self._last_words.heard(self._loop.time(), before)
+            self._tell_later()
         return moved
+
+    def _tell_later(self) -> None:
+        if self._talks and self._capture.burst_bytes > _TALK_BYTES:
+            self._tell_burst()
+        elif self._timer is None:
+            delay_s = TALK_S if self._talks else BURST_S
+            self._timer = self._loop.call_later(delay_s, self._tell_burst)
 
     def _listener(self, source: _Source) -> Callable[[bytes], object] | None:
         return None if self._on_data is None else partial(self._on_data, source.generation)
@@ -110,10 +166,14 @@ class StreamLog:
         while self._pump():
             pass
         source = self._sources.popleft()
-        self._loop.remove_reader(source.descriptor)
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         os.close(source.descriptor)
         self._tell_burst()
         if source.ended:
+            said = self._last_words.read(self._loop.time(), self._capture)
+            self._said = {source.generation: said}
             self._on_empty(source.generation)
 
     def _tell_burst(self) -> None:
@@ -127,8 +187,8 @@ class StreamLog:
     def _tell(self, burst: Burst) -> None:
         level: EventLevel = "warn" if self.stream == "stderr" else "info"
         # What goes between server and clients (prompts, answers) is not for the event log.
-        is_secret = self._on_data is not None and (self._is_talk() or "{" in burst.preview)
-        message = f"{self.stream}: {'(protocol messages)' if is_secret else burst.preview}"
+        is_secret = self._on_data is not None and (self._talks or "{" in burst.preview)
+        message = f"{self.stream}: {PROTOCOL if is_secret else burst.preview}"
         self._record(level, f"child.{self.stream}", message, burst.detail(self.stream))
 
     def _tell_lost(self, count: int) -> None:
@@ -189,10 +249,19 @@ class Outputs:
                 stream.add(generation)
                 self._open[generation] = self._open.get(generation, 0) + 1
 
+    def is_lost(self, generation: int) -> bool:
+        """Whether the pipes of one generation are neither read nor there to be."""
+        is_read = generation in self._open
+        return not is_read and generation not in child_io.generations(self._runtime_dir)
+
     def ended(self, generation: int) -> None:
         """The child of ``generation`` is dead."""
         for stream in self._streams:
             stream.ended(generation)
+
+    def take_last_words(self, generation: int) -> str | None:
+        """What the dead child of ``generation`` said last on its stderr; may be asked once."""
+        return self._streams[1].take_last_words(generation)
 
     def tick(self) -> None:
         """Look after the logs; call it every 100 ms or so."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from codexd.codex_home import codex_home
 from codexd.config import Config, Server
+from codexd.settings import quoted
 
 Kind = Literal["stdio", "unix", "ws"]
 
@@ -34,10 +36,8 @@ class Endpoint:
 
 def default_control_socket(environ: Mapping[str, str]) -> str:
     """The vendor's control socket: where a plain `codex` looks for a server (codex 0.163)."""
-    home = environ.get("CODEX_HOME") or os.path.join(
-        environ.get("HOME") or os.path.expanduser("~"), ".codex"
-    )
-    return os.path.join(home, "app-server-control", "app-server-control.sock")
+    home = codex_home(environ, cwd=os.curdir)
+    return os.path.normpath(os.path.join(home, "app-server-control", "app-server-control.sock"))
 
 
 def parse_endpoint(url: str, environ: Mapping[str, str], *, cwd: str) -> Endpoint:
@@ -53,14 +53,15 @@ def parse_endpoint(url: str, environ: Mapping[str, str], *, cwd: str) -> Endpoin
         path = os.path.join(cwd, rest) if rest else default_control_socket(environ)
         if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
             raise BadEndpoint(
-                f'The endpoint "{url}" is too long for a socket: '
+                f"The endpoint {quoted(url)} is too long for a socket: "
                 f"at most {_SOCKET_PATH_LIMIT} bytes of path."
             )
         return Endpoint("unix", url, path=path)
     if separator and scheme == "ws":
         return _parse_websocket(url)
     raise BadEndpoint(
-        f'Unsupported endpoint "{url}": use stdio://NAME, unix://PATH, unix:// or ws://HOST:PORT.'
+        f"Unsupported endpoint {quoted(url)}: "
+        "use stdio://NAME, unix://PATH, unix:// or ws://HOST:PORT."
     )
 
 
@@ -73,7 +74,9 @@ def _parse_websocket(url: str) -> Endpoint:
     except ValueError:
         host, port = None, None
     if host is None or not port or parts.path not in ("", "/") or parts.username:
-        raise BadEndpoint(f'Unsupported endpoint "{url}": use ws://IP:PORT, ws://127.0.0.1:4500.')
+        raise BadEndpoint(
+            f"Unsupported endpoint {quoted(url)}: use ws://IP:PORT, ws://127.0.0.1:4500."
+        )
     return Endpoint("ws", url, host=host, port=port)
 
 

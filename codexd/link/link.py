@@ -197,6 +197,10 @@ class Link:
             # An error is an answer, too: an overloaded server is not a hung one.
             return
 
+    def unread(self) -> list[bytes]:
+        """Messages that the child, which is dead, has certainly not read, in order."""
+        return self._transport.unread()
+
     def close(self) -> None:
         """Let go of the connection; ``on_lost`` is not called. Once closed, it stays closed."""
         self._is_open = False

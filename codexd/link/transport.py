@@ -46,6 +46,9 @@ class Transport(Protocol):
             codexd.link.errors.NotReading: more than ``UNREAD_LIMIT`` bytes are unread.
         """
 
+    def unread(self) -> list[bytes]:
+        """Messages that a child which has just died has certainly not read, in order."""
+
     def close(self) -> None:
         """Let go; ``on_lost`` is not called."""
 

@@ -80,6 +80,10 @@ class WebSocketTransport:
             raise NotReading(f"The server has left {wire.buffered} bytes unread.")
         wire.send(data)
 
+    def unread(self) -> list[bytes]:
+        """See :class:`.transport.Transport`. What a socket had in it nobody can tell."""
+        return []
+
     def close(self) -> None:
         """See :class:`.transport.Transport`."""
         wire, self._wire = self._wire, None

@@ -85,3 +85,18 @@ def living_holder(path: str) -> ProcessId | None:
     """The daemon that holds the lock, if it lives. Reads only: taking part could disturb it."""
     holder = read_holder(path)
     return holder if is_alive(holder) else None
+
+
+def flock_holder(path: str) -> int | None:
+    """The pid of whoever holds an flock on ``path``; None where nobody tells (macOS)."""
+    try:
+        inode = os.stat(path).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            lines = [line.split() for line in file]
+    except (OSError, ValueError):
+        return None
+    for fields in lines:
+        # A file system may show another device here than stat(2) does.
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+            return int(fields[4]) or None
+    return None

@@ -20,7 +20,9 @@ class ServiceManager:
         microseconds = environ.pop("WATCHDOG_USEC", "")
         pid = environ.pop("WATCHDOG_PID", "")
         is_ours = pid in ("", str(os.getpid()))
-        self._watchdog_s = int(microseconds) / 1e6 if microseconds.isdigit() and is_ours else None
+        # 20 digits hold every number that systemd can mean; isdigit alone takes ² for one.
+        is_number = microseconds.isascii() and microseconds.isdigit() and len(microseconds) <= 20
+        self._watchdog_s = int(microseconds) / 1e6 if is_number and is_ours else None
 
     @property
     def watchdog_interval_s(self) -> float | None:
@@ -30,6 +32,15 @@ class ServiceManager:
     def ready(self, status: str) -> None:
         """The daemon is up; ``status`` is one line for people."""
         self._send(f"READY=1\nSTATUS={status}")
+
+    @property
+    def listens(self) -> bool:
+        """Whether there is a manager to tell."""
+        return bool(self._address)
+
+    def status(self, status: str) -> None:
+        """How the daemon does now, in one line for people."""
+        self._send(f"STATUS={status}")
 
     def stopping(self) -> None:
         """The daemon ends."""
@@ -45,4 +56,4 @@ class ServiceManager:
         # An @ stands for the NUL of Linux's abstract sockets.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(text.encode(), address)
+            sock.sendto(text.encode("utf-8", "replace"), address)

@@ -1,8 +1,9 @@
-"""Ending with one's parent.
+"""Ending with one's parent, and who becomes the parent of those whose parent ended.
 
 Linux has the parent-death signal (prctl(2), PR_SET_PDEATHSIG): the kernel sends it. macOS has
 not: there a process that runs Python watches its parent instead (:func:`watch_parent`), and a
-child that is another program is ended by the next start.
+child that is another program is ended by the next start. Orphans go to process 1; Linux lets a
+process above them ask for them (PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from threading import Thread
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 # Loaded once, before any fork: a forked child must not import or look up anything.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -32,6 +34,15 @@ def end_with_parent(parent: int, signum: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signum)
+
+
+def adopt_orphans() -> bool:
+    """From now on be the parent of every descendant whose own parent ends (Linux only).
+
+    Returns:
+        Whether orphans come here; where not, they go to process 1, among all others.
+    """
+    return _libc is not None and _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 def watch_parent(parent: int, on_death: Callable[[], None]) -> None:

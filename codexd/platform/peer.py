@@ -11,9 +11,11 @@ from typing import Protocol
 # version, uid, number of groups, groups.
 _SOL_LOCAL = 0
 _LOCAL_PEERCRED = 1
+_LOCAL_PEERPID = 2
 _XUCRED = struct.Struct("=IIh2x16I")
 # Linux, unix(7): SO_PEERCRED answers pid, uid, gid.
 _UCRED = struct.Struct("=iII")
+_PID = struct.Struct("=i")
 
 
 class _Socket(Protocol):
@@ -31,3 +33,21 @@ def peer_uid(connected: _Socket) -> int:
         return int(_UCRED.unpack(answer)[1])
     answer = connected.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size)
     return int(struct.unpack_from("=II", answer)[1])
+
+
+def peer_pid(connected: _Socket) -> int:
+    """The pid of the process at the other end: of whoever listened, for one that connected.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    if sys.platform == "linux":
+        answer = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        pid = int(_UCRED.unpack(answer)[0])
+    else:
+        answer = connected.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, _PID.size)
+        pid = int(_PID.unpack(answer)[0])
+    if pid <= 0:
+        # It is in another pid namespace.
+        raise OSError("the process at the other end has no pid here")
+    return pid

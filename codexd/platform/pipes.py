@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 import sys
+import termios
 
 
 class CannotSplice(Exception):
@@ -43,7 +45,8 @@ def set_pipe_capacity(pipe_fd: int, wanted: int) -> int:
     """Let the pipe hold ``wanted`` bytes where the system allows it.
 
     Returns:
-        How many bytes it holds now; 0 where nobody can tell (macOS grows pipes by itself).
+        How many bytes it holds now; 0 where nobody can tell. A named pipe of macOS holds 8 KiB,
+        always; only its unnamed ones grow.
     """
     if sys.platform != "linux":
         return 0
@@ -52,3 +55,13 @@ def set_pipe_capacity(pipe_fd: int, wanted: int) -> int:
     except PermissionError:
         # Past /proc/sys/fs/pipe-user-pages-soft a user's pipes stay as they are.
         return fcntl.fcntl(pipe_fd, fcntl.F_GETPIPE_SZ)
+
+
+def unread_bytes(pipe_fd: int) -> int:
+    """How many bytes the pipe holds (FIONREAD).
+
+    The descriptor is to be open for reading only: of one that is open for both, macOS would tell
+    of the other direction (xnu, fifo_ioctl).
+    """
+    answer = fcntl.ioctl(pipe_fd, termios.FIONREAD, struct.pack("i", 0))
+    return int(struct.unpack("i", answer)[0])

@@ -1,13 +1,18 @@
 """Which process a pid stands for, and how to end it without ever hitting another one.
 
 A pid is used again after a while; a pid together with the moment its process started is not.
+The kernel notes that moment once, at the fork; psutil moves it when the clock is set, and so two
+processes that ask it may differ. It is read from the kernel here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -23,29 +28,70 @@ class ProcessId(msgspec.Struct, frozen=True, rename="camel"):
     token: str
 
 
+class Glimpse(msgspec.Struct, frozen=True):
+    """A process as it is in this moment: who it is, its parent, and its session."""
+
+    id: ProcessId
+    parent: int
+    session: int
+
+
 def identify(pid: int) -> ProcessId | None:
-    """The process that ``pid`` stands for now, or None if there is none (or only a zombie)."""
-    token = _linux_token(pid) if sys.platform == "linux" else _token(pid)
-    return None if token is None else ProcessId(pid, token)
+    """The process that ``pid`` stands for now, or None if there is none (or only a zombie).
+
+    None also where nobody can tell, for no file can be opened.
+    """
+    with contextlib.suppress(OSError):
+        glimpse = look_at(pid)
+        return None if glimpse is None else glimpse.id
+    return None
 
 
 def is_alive(process: ProcessId | None) -> bool:
     """Whether that very process still runs; a zombie does not."""
-    return process is not None and identify(process.pid) == process
-
-
-def _linux_token(pid: int) -> str | None:
-    # psutil's create_time moves when the clock is set; ticks since boot do not (proc(5), field 22).
+    if process is None:
+        return False
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        glimpse = look_at(process.pid)
     except OSError:
+        # Not to be able to look is no sign of death.
+        return _exists(process.pid)
+    return glimpse is not None and glimpse.id == process
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def look_at(pid: int) -> Glimpse | None:
+    """What the kernel says of ``pid``; None if there is no such process (or only a zombie).
+
+    Raises:
+        OSError: nobody can tell, for no file can be opened.
+    """
+    return _linux_glimpse(pid) if sys.platform == "linux" else _darwin_glimpse(pid)
+
+
+def _linux_glimpse(pid: int) -> Glimpse | None:
+    # proc(5): after the name come state, parent, group, session, …, and the start as field 22.
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     if not fields or fields[0] in (b"Z", b"X"):
         return None
-    return f"{_boot_id()}:{fields[19].decode()}"
+    id_ = ProcessId(pid, f"{_boot_id()}:{fields[19].decode()}")
+    return Glimpse(id_, parent=int(fields[1]), session=int(fields[3]))
 
 
+@functools.cache
 def _boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
@@ -54,15 +100,41 @@ def _boot_id() -> str:
         return "unknown-boot"
 
 
-def _token(pid: int) -> str | None:
-    # On macOS the kernel keeps the start as a wall-clock time that is fixed at the fork.
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return f"{process.create_time():.6f}"
-    except psutil.Error:
+# macOS, libproc.h and sys/proc_info.h: proc_pidinfo(pid, PROC_PIDTBSDINFO, 0, …) fills a struct
+# proc_bsdinfo: flags, status, exit status, pid, parent, seven numbers, two names, six numbers,
+# and the start in seconds and microseconds of the clock as it was then.
+_PROC_PIDTBSDINFO = 3
+_BSDINFO = struct.Struct("=5I 28x 48x 24x QQ")
+_SZOMB = 5
+
+
+def _darwin_glimpse(pid: int) -> Glimpse | None:
+    raw = _proc_pidinfo(pid)
+    if raw is None:
         return None
+    _flags, status, _xstatus, _pid, parent, seconds, microseconds = _BSDINFO.unpack(raw)
+    if status == _SZOMB:
+        return None
+    try:
+        session = os.getsid(pid)
+    except OSError:
+        return None
+    # As versions before this one wrote it, with psutil's time of a clock that was not set.
+    token = f"{seconds + microseconds / 1e6:.6f}"
+    return Glimpse(ProcessId(pid, token), parent=parent, session=session)
+
+
+def _proc_pidinfo(pid: int) -> bytes | None:
+    buffer = ctypes.create_string_buffer(_BSDINFO.size)
+    size = _libproc().proc_pidinfo(
+        pid, _PROC_PIDTBSDINFO, ctypes.c_uint64(0), buffer, _BSDINFO.size
+    )
+    return buffer.raw if size == _BSDINFO.size else None
+
+
+@functools.cache
+def _libproc() -> ctypes.CDLL:
+    return ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
 
 
 def end_group(process: ProcessId, *, grace_s: float, report: Callable[[str], None]) -> bool:
@@ -86,6 +158,18 @@ def end_group(process: ProcessId, *, grace_s: float, report: Callable[[str], Non
     while is_alive(process):
         time.sleep(0.005)
     return True
+
+
+def end_tree(process: ProcessId, *, grace_s: float, report: Callable[[str], None]) -> None:
+    """As :func:`end_group`, and also what ``process`` has started, in whatever group it is."""
+    below: list[ProcessId | None] = []
+    with contextlib.suppress(psutil.Error):
+        below = [identify(p.pid) for p in psutil.Process(process.pid).children(recursive=True)]
+    end_group(process, grace_s=grace_s, report=report)
+    for child in below:
+        if child is not None and is_alive(child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
 
 
 def _process_group(pid: int) -> int | None:

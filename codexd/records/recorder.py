@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from codexd.child.lifecycle import ChildEvent, next_status
 from codexd.child.steps import Step
 from codexd.clock import from_epoch, now_iso
 from codexd.config import Server
-from codexd.contracts import ChildState, DaemonState, Event, EventLevel, SessionRecord
+from codexd.contracts import (
+    ChildState,
+    ChildStatus,
+    DaemonState,
+    Event,
+    EventLevel,
+    SessionRecord,
+)
 
 # What is known of a child before anything is.
 _UNHEARD_OF: dict[str, Any] = {
@@ -24,6 +31,11 @@ _UNHEARD_OF: dict[str, Any] = {
     "restarts": 0,
     "next_restart_at": None,
 }
+# Where there is a process, ours or not, that can answer.
+_THERE: tuple[ChildStatus, ...] = ("running", "external")
+
+# Signals that a program brings upon itself.
+_OWN_FAULTS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
 
 
 class State(Protocol):
@@ -48,13 +60,22 @@ class Recorder:
     """Applies facts to the store and the event log.
 
     ``recorded`` is the number of the newest step that is in the event log already: steps up to
-    it only mend the state, which may have been written later than the log.
+    it only mend the state, which may have been written later than the log. ``last_end`` is the
+    detail of the newest ``child.exited``.
     """
 
-    def __init__(self, state: State, events: Events, *, recorded: int = 0) -> None:
+    def __init__(
+        self,
+        state: State,
+        events: Events,
+        *,
+        recorded: int = 0,
+        last_end: Mapping[str, Any] | None = None,
+    ) -> None:
         self._state = state
         self._events = events
         self.recorded = recorded
+        self._last_end = last_end or {}
 
     @property
     def child(self) -> ChildState:
@@ -90,7 +111,7 @@ class Recorder:
             **_UNHEARD_OF,
         )
         detail = {"endpoint": server.endpoint, "strategy": server.child_strategy, "pid": pid}
-        self.event("info", "daemon.started", f"codexd started in mode {server.mode}.", detail)
+        self.event("info", "daemon.started", f"codexd started in {server.mode} mode.", detail)
 
     def daemon_stopped(self) -> None:
         """The daemon ends; a child that is still believed in is not any more."""
@@ -98,16 +119,15 @@ class Recorder:
         if child.status == "external":
             self._release()
         elif child.status in ("running", "starting"):
-            self._change(
-                ChildEvent.ENDED_WELL, pid=None, exited_at=now_iso(), ready=False, ready_at=None
-            )
+            self._change("stopped", pid=None, exited_at=now_iso(), ready=False, ready_at=None)
+        elif child.next_restart_at is not None:
+            self._call_off()
         now = now_iso()
-        self._state.update_child(next_restart_at=None)
         self._state.update_daemon(started=False, stopped_at=now, updated_at=now, pid=None)
         self.event("info", "daemon.stopped", "codexd stopped.")
 
     def _release(self) -> None:
-        self._change(ChildEvent.RELEASED, exited_at=now_iso(), ready=False)
+        self._change("idle", exited_at=now_iso(), ready=False)
 
     # -- what circusd did --------------------------------------------------------------------
 
@@ -124,15 +144,14 @@ class Recorder:
         getattr(self, f"_{step.kind}")(step, is_new)
         self.recorded = max(self.recorded, step.number)
 
-    def _change(self, event: ChildEvent, **changes: Any) -> None:
-        status = next_status(self.child.status, event)
+    def _change(self, status: ChildStatus, **changes: Any) -> None:
         self._state.update_child(status=status, **changes)
 
     def _spawned(self, step: Step, is_new: bool) -> None:
         if not is_new and self.child.pid == step.pid and self.child.ready:
             return
         self._change(
-            ChildEvent.SPAWNED,
+            "running",
             **{
                 **_UNHEARD_OF,
                 "pid": step.pid,
@@ -150,14 +169,16 @@ class Recorder:
                 "pid": step.pid,
                 "step": step.number,
             }
-            self.event("info", "child.started", f"Started the child, process {step.pid}.", detail)
+            self.event("info", "child.started", f"Started Codex child process {step.pid}.", detail)
 
     def _spawn_failed(self, step: Step, is_new: bool) -> None:
         self._change(
-            ChildEvent.SPAWN_FAILED,
+            "failed",
             pid=None,
             ready=False,
             exited_at=from_epoch(step.at),
+            exit_code=None,
+            signal=None,
             last_error=step.error,
         )
         if is_new:
@@ -166,28 +187,35 @@ class Recorder:
     def _ended(self, step: Step, is_new: bool) -> None:
         code, signame = split_exit(step.code)
         well = step.asked or step.code == 0
-        how = f"by {signame}" if signame else f"with code {code}"
-        if step.code is None:
-            how = "in a way nobody saw"
+        how, reason = _how_it_ended(code, signame), self._reason(step, signame)
         self._change(
-            ChildEvent.ENDED_WELL if well else ChildEvent.ENDED_BADLY,
+            "stopped" if well else "failed",
             pid=None,
             ready=False,
             exited_at=from_epoch(step.at),
             exit_code=code,
             signal=signame,
-            last_error=None if well else f"The child ended {how}.",
+            last_error=None if well else f"Child exited{how}{f': {reason}' if reason else '.'}",
         )
         if is_new:
             detail = {"code": code, "signal": signame, "pid": step.pid, "step": step.number}
-            self.event(
-                "info" if well else "error", "child.exited", f"The child ended {how}.", detail
-            )
+            if reason and not well:
+                detail["reason"] = reason
+            self._last_end = detail
+            message = f"Codex child exited{'' if code == 0 else how}."
+            self.event("info" if well else "error", "child.exited", message, detail)
+
+    def _reason(self, step: Step, signame: str | None) -> str | None:
+        """What the child said last, unless it was someone else who ended it."""
+        if signame is not None and signame not in _OWN_FAULTS:
+            return None
+        was_told = self._last_end.get("step") == step.number
+        return step.error or (self._last_end.get("reason") if was_told else None)
 
     def _waiting(self, step: Step, is_new: bool) -> None:
         if step.delay_ms:
             self._change(
-                ChildEvent.WAITING,
+                "failed",
                 next_restart_at=from_epoch(step.at + step.delay_ms / 1000),
                 last_error=self.child.last_error
                 or f"The child ended {step.attempt} times in a row.",
@@ -201,7 +229,7 @@ class Recorder:
         reason = (
             f"Gave up after {step.attempt} failures in a row; `codexd restart` tries once more."
         )
-        self._change(ChildEvent.WAITING, next_restart_at=None, last_error=reason)
+        self._change("failed", next_restart_at=None, last_error=reason)
         if is_new:
             detail = {"attempt": step.attempt, "step": step.number}
             self.event("error", "child.abandoned", reason, detail)
@@ -209,11 +237,18 @@ class Recorder:
     def _stopped(self, step: Step, is_new: bool) -> None:
         if self.child.next_restart_at is None:
             return
-        self._change(ChildEvent.ENDED_WELL, next_restart_at=None)
+        self._call_off()
         if is_new:
             self.event(
                 "info", "child.stopped", "The restart was called off.", {"step": step.number}
             )
+
+    def _call_off(self) -> None:
+        """Nothing is waited for any more: the record is that of the last end again."""
+        if self.child.exit_code == 0:
+            self._change("stopped", next_restart_at=None, last_error=None)
+        else:
+            self._state.update_child(next_restart_at=None)
 
     def lost_with_daemon(self, after: int) -> None:
         """circusd died and took the child with it; how the child ended nobody saw.
@@ -224,9 +259,7 @@ class Recorder:
         pid = self.child.pid
         is_new = after + 1 > self.recorded
         reason = "The daemon was killed, and the child with it."
-        self._change(
-            ChildEvent.ENDED_BADLY, pid=None, ready=False, exited_at=now_iso(), last_error=reason
-        )
+        self._change("failed", pid=None, ready=False, exited_at=now_iso(), last_error=reason)
         if is_new:
             detail = {"code": None, "signal": None, "pid": pid, "step": after + 1}
             self.event("error", "child.exited", reason, detail)
@@ -236,34 +269,40 @@ class Recorder:
 
     def starting(self) -> None:
         """A child is about to be started."""
-        self._change(ChildEvent.STARTING, next_restart_at=None)
+        self._change("starting", next_restart_at=None)
 
     def cannot_spawn(self, reason: str) -> None:
         """The child cannot be started; circus was not even asked."""
-        self._change(ChildEvent.SPAWN_FAILED, pid=None, exited_at=now_iso(), last_error=reason)
+        self._change("failed", pid=None, exited_at=now_iso(), last_error=reason)
         self.event("error", "child.spawn.failed", reason)
 
     def ready(self, detail: dict[str, Any]) -> None:
         """The handshake is done. ``detail`` goes into the event."""
-        if self.child.ready:
+        if self.child.ready or self.child.status not in _THERE:
             return
-        self._change(ChildEvent.READY, ready=True, ready_at=now_iso(), last_error=None)
+        self._state.update_child(ready=True, ready_at=now_iso(), last_error=None)
         self.event("info", "child.ready", "The child answers.", detail)
 
     def not_ready(self, reason: str, *, unhealthy: bool = False) -> None:
         """The child is there but does not answer."""
-        if self.child.ready or unhealthy:
-            self._change(ChildEvent.NOT_READY, ready=False, last_error=reason)
+        if self.child.status in _THERE and (self.child.ready or unhealthy):
+            self._state.update_child(ready=False, last_error=reason)
         if unhealthy:
             self.event("error", "child.unhealthy", reason, {"pid": self.child.pid})
 
     def external(self, endpoint: str) -> None:
         """There is no child of ours, only an endpoint to watch."""
         self._change(
-            ChildEvent.EXTERNAL,
+            "external",
             **{**_UNHEARD_OF, "started_at": now_iso()},
         )
-        self.event("info", "child.external", f"Watching the external endpoint {endpoint}.")
+        self.event("info", "child.external", f"codexd is pointing at external endpoint {endpoint}.")
+
+
+def _how_it_ended(code: int | None, signame: str | None) -> str:
+    if signame is not None:
+        return f" after {signame}"
+    return " in a way nobody saw" if code is None else f" with code {code}"
 
 
 def split_exit(code: int | None) -> tuple[int | None, str | None]:

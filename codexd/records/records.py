@@ -7,16 +7,17 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from codexd.child import steps as supervision
 from codexd.clock import now_iso
 from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
-from codexd.eventlog.reader import last_number
+from codexd.eventlog.reader import events_with, last_number
 from codexd.platform.process import end_group
+from codexd.records.open_turns import bring_up_to_date, end_open_turns, since_the_registry
 from codexd.records.recorder import Recorder
-from codexd.session_id import new_session_id
 from codexd.store.state import Flusher, StateStore
 from codexd.store.writer_lock import WriterLock
 
@@ -55,11 +56,20 @@ class Memory:
         if self.recorder.child.pid is not None:
             self.recorder.lost_with_daemon(record.last_number if until is None else until)
 
-    def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
-        """Register a session without a thread; returns its id."""
+    def end_open_turns(self) -> None:
+        """The server is gone, and its turns with it. Not for one that is not ours: it may live."""
+        if self.config.server.child_strategy == "spawn":
+            end_open_turns(self.state.sessions.values(), self.recorder.session, self.recorder.event)
+
+    def open_session(
+        self, session_id: str, purpose: SessionPurpose, metadata: dict[str, str]
+    ) -> None:
+        """Register a session without a thread, unless it is there."""
+        if session_id in self.state.sessions:
+            return
         now = now_iso()
         record = SessionRecord(
-            session_id=new_session_id(),
+            session_id=session_id,
             purpose=purpose,
             endpoint=self.config.server.endpoint,
             child_pid=self.recorder.child.pid,
@@ -69,16 +79,16 @@ class Memory:
         )
         self.recorder.session(record)
         detail = {"sessionId": record.session_id, "threadId": None}
-        self.recorder.event(
-            "info", "session.registered", f"Registered a {purpose} session.", detail
-        )
-        return record.session_id
+        message = f"Registered {purpose} session {record.session_id}."
+        self.recorder.event("info", "session.registered", message, detail)
 
     def close_session(self, session_id: str) -> None:
-        """Close a session."""
+        """Close a session, if there is one."""
+        if session_id not in self.state.sessions:
+            return
         self.state.close_session(session_id)
         self.recorder.event(
-            "info", "session.closed", "Closed a session.", {"sessionId": session_id}
+            "info", "session.closed", f"Closed session {session_id}.", {"sessionId": session_id}
         )
 
 
@@ -127,6 +137,7 @@ def record_end(config: Config, *, close_session: str | None = None) -> None:
     """
     with open_as_daemon(config) as memory:
         memory.catch_up()
+        memory.end_open_turns()
         if close_session is not None:
             memory.close_session(close_session)
         memory.recorder.daemon_stopped()
@@ -143,12 +154,28 @@ def _open(config: Config) -> Memory:
     )
     state = StateStore.open(config, recent=events.recent_record)
     events.subscribe(state.event_recorded)
-    recorder = Recorder(state, events, recorded=_newest_recorded_step(config))
+    # The events tell what the registry was not written for any more.
+    newer = since_the_registry(
+        events_with(paths.structured_event_log_path, "turnId"), state.registry_at
+    )
+    for session in bring_up_to_date(state.sessions.values(), newer, config.server.endpoint):
+        state.put_session(session)
+    recorder = Recorder(
+        state, events, recorded=_newest_recorded_step(config), last_end=_last_end(config)
+    )
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
     flusher.start()
     return Memory(config, state, events, recorder, flusher)
+
+
+def _last_end(config: Config) -> dict[str, Any]:
+    """The detail of the newest ``child.exited``: why that child ended is written nowhere else."""
+    for event in events_with(config.paths.structured_event_log_path, "child.exited"):
+        if event.type == "child.exited":
+            return event.detail or {}
+    return {}
 
 
 def _newest_recorded_step(config: Config) -> int:

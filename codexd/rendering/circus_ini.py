@@ -25,7 +25,6 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
     stop_timeout_s = config.policy.stop_timeout_ms / 1000
     options = {
         "graceful_timeout": str(stop_timeout_s + PLUGIN_GRACE_S),
-        "max_retry": "-1",
         "priority": "2",
         **encode_settings(config),
     }
@@ -35,7 +34,6 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
         log_level=_LOG_LEVEL,
         spawns=config.server.child_strategy == "spawn",
         stop_timeout_s=stop_timeout_s,
-        child_nofile=config.policy.child_nofile,
         plugin=_PLUGIN,
         plugin_command=_plugin_command(config, python, options),
         options=options,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Literal
 
 from codexd.config import Config
 from codexd.rendering.service import (
@@ -16,6 +17,10 @@ from codexd.rendering.service import (
 from codexd.rendering.templates import CannotRender, describe_character, render
 
 DEFAULT_LABEL = "so.makefile.baa-codexd"
+
+ProcessType = Literal["Background", "Standard", "Adaptive", "Interactive"]
+# What every macOS lets a process have (OPEN_MAX); it refuses what is above its own limit.
+_MOST_FILES = 10_240
 
 _SYSTEM_PATH = (
     "/opt/homebrew/bin",
@@ -35,10 +40,15 @@ def render_plist(
     home: str,
     label: str = DEFAULT_LABEL,
     program: Sequence[str] | None = None,
+    kept: Mapping[str, str] | None = None,
+    umask: int | None = None,
+    process_type: ProcessType = "Background",
 ) -> str:
     """The property list of the service ``label`` for the user whose home is ``home``.
 
     ``program`` is the command to which `start` is added; by default the codexd that runs now.
+    ``kept`` is more of its environment: see :mod:`.environment`. ``umask`` is that of the files
+    which the server and its commands make; by default launchd's.
 
     Raises:
         CannotRender: a value that XML cannot hold, or a label that is no file name.
@@ -50,6 +60,7 @@ def render_plist(
         "HOME": home,
         "LANG": "en_US.UTF-8",
         "LC_ALL": "en_US.UTF-8",
+        **(kept or {}),
         **setting_variables(config),
     }
     words = [*(default_program() if program is None else program), "start"]
@@ -60,6 +71,9 @@ def render_plist(
         repo_root=_xml(config.paths.repo_root, "--repo-root"),
         environment={name: _xml(value, name) for name, value in environment.items()},
         program=[_xml(word, "--program") for word in words],
+        process_type=process_type,
+        umask=umask,
+        open_files=min(config.policy.child_nofile, _MOST_FILES),
         exit_timeout_s=stop_timeout_s(config),
         out_log=_xml(f"{log}.out.log", "--logs-dir"),
         error_log=_xml(f"{log}.err.log", "--logs-dir"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from codexd.config import Config
 from codexd.rendering.service import (
@@ -27,15 +27,28 @@ _NOT_PATH = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_PROGRAM = re.compile("[\x00-\x1f\x7f\ud800-\udfff\"'\\\\]")
 
 
-def render_systemd(config: Config, *, home: str, program: Sequence[str] | None = None) -> str:
+def render_systemd(
+    config: Config,
+    *,
+    home: str,
+    program: Sequence[str] | None = None,
+    kept: Mapping[str, str] | None = None,
+    umask: int | None = None,
+) -> str:
     """The unit for the user whose home is ``home``.
 
     ``program`` is the command to which `start` is added; by default the codexd that runs now.
+    ``kept`` is more of its environment: see :mod:`.environment`. ``umask`` is that of the files
+    which the server and its commands make; by default systemd's.
 
     Raises:
         CannotRender: a value that a unit cannot hold.
     """
-    environment = {"PATH": search_path(home, *_SYSTEM_PATH), **setting_variables(config)}
+    environment = {
+        "PATH": search_path(home, *_SYSTEM_PATH),
+        **(kept or {}),
+        **setting_variables(config),
+    }
     words = [*(default_program() if program is None else program), "start"]
     _check(words[0], "--program", _NOT_PROGRAM)
     return render(
@@ -46,6 +59,7 @@ def render_systemd(config: Config, *, home: str, program: Sequence[str] | None =
         start_timeout_s=math.ceil(config.policy.ready_timeout_ms / 1000) + _START_MARGIN_S,
         stop_timeout_s=stop_timeout_s(config),
         child_nofile=config.policy.child_nofile,
+        umask=umask,
     )
 
 

@@ -26,7 +26,7 @@ class Sessions:
 
     def __init__(self, registry: SessionRegistry, *, keep_count: int, keep_ms: int) -> None:
         self.by_id: dict[str, SessionRecord] = {}
-        self._updated_at = registry.updated_at
+        self.updated_at = registry.updated_at
         self._keep_count = keep_count
         self._keep = timedelta(milliseconds=min(keep_ms, _FOR_EVER_MS))
         self._pieces: dict[str, bytes] = {}
@@ -39,7 +39,7 @@ class Sessions:
     def put(self, record: SessionRecord, now: str) -> None:
         """Add ``record``, or put it in the place of the one with its id."""
         self._set(record)
-        self._updated_at = now
+        self.updated_at = now
         self.prune(now)
 
     def close(self, session_id: str, now: str) -> None:
@@ -57,7 +57,7 @@ class Sessions:
 
     def encode(self) -> bytes:
         """session-registry.json."""
-        head = encode_json(self._updated_at)
+        head = encode_json(self.updated_at)
         body = _INDENT[1:] + (b"," + _INDENT).join(self._pieces.values()) + b"\n  "
         listed = b"[\n" + body + b"]" if self._pieces else b"[]"
         return b'{\n  "updatedAt": ' + head + b',\n  "sessions": ' + listed + b"\n}\n"

@@ -102,6 +102,11 @@ class StateStore:
         """Every session by its id; to be read only."""
         return self._sessions.by_id
 
+    @property
+    def registry_at(self) -> str | None:
+        """When the registry was last changed."""
+        return self._sessions.updated_at
+
     def update_daemon(self, **changes: Any) -> None:
         """Change fields of the daemon's record."""
         self._change(self.daemon, changes)

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from circus.arbiter import Arbiter
 from circus.util import configure_logger
@@ -15,28 +16,35 @@ from codexd import runtime
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
 from codexd.circus_ext import hooks
 from codexd.config import Config
-from codexd.contracts import SessionPurpose
+from codexd.keeper.circusd import WATCHER
 from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
 from codexd.records.records import Memory, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
+from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
-from codexd.supervisor.readiness import Outcome, wait_until_up
+from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
+from codexd.supervisor.session import NewSession, register
+from codexd.supervisor.status_text import status_text
 
 logger = logging.getLogger("circus")
+
+# How often the service manager may be told something new.
+_STATUS_S = 2.0
 
 
 class Daemon:
     """One run of the daemon in this process.
 
-    ``announce(outcome)`` is called once, when the child is up or cannot be.
+    ``announce(outcome)`` is called when the child runs, and once more when it is up or cannot be.
     """
 
     def __init__(self, config: Config, announce: Callable[[Outcome], None] | None) -> None:
         self.config = config
         self._announce = announce
         self._manager = ServiceManager(os.environ)
+        self._session: NewSession | None = None
 
     def prepare(self) -> None:
         """Everything that can be wrong is found here, before anything runs.
@@ -81,6 +89,7 @@ class Daemon:
     def _begin(self, memory: Memory) -> None:
         server = self.config.server
         memory.catch_up()
+        memory.end_open_turns()
         memory.recorder.daemon_started(os.getpid(), server)
         if server.child_strategy == "external":
             memory.recorder.external(server.endpoint)
@@ -101,9 +110,12 @@ class Daemon:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(render_circus_ini(self.config))
 
-    def run(self, *, lifetime_s: float | None = None) -> None:
-        """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``."""
-        os.umask(0o077)
+    def run(self, *, lifetime_s: float | None = None, session: NewSession | None = None) -> None:
+        """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``.
+
+        ``session`` is registered once the child runs.
+        """
+        self._session = session
         again = True
         while again:
             again = self._run_arbiter(lifetime_s)
@@ -115,8 +127,14 @@ class Daemon:
         arbiter = Arbiter.load_from_config(path)
         configure_logger(logging.getLogger(), "WARNING", "-")
         hooks.stop_on_signals(arbiter)
+
+        def publish(topic: str, message: dict[str, Any]) -> None:
+            arbiter.get_watcher(WATCHER).notify_event(topic, message)
+
         arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
         arbiter.loop.add_callback(self._beat)
+        if self._session is not None:
+            arbiter.loop.add_callback(register, self.config, self._session, publish)
         arbiter.start().result()
         return bool(arbiter._restarting)
 
@@ -128,21 +146,28 @@ class Daemon:
             await asyncio.sleep(interval_s)
 
     async def _watch(self, arbiter: Arbiter, lifetime_s: float | None) -> None:
-        outcome = await wait_until_up(self.config, os.getpid())
+        tell = self._announce or ignore
+        outcome = await wait_until_up(self.config, os.getpid(), tell)
         # Up, even if the server is not: the daemon keeps trying, and to end it would help nobody.
         self._manager.ready(outcome.reason or "ready")
-        if self._announce is not None:
-            self._announce(outcome)
+        if self._manager.listens:
+            arbiter.loop.add_callback(self._tell_status, arbiter, outcome.reason or "ready")
+        tell(outcome)
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
             hooks.stop(arbiter)
 
-    def open_session(self, purpose: SessionPurpose, metadata: dict[str, str]) -> str:
-        """Register a session before circus runs; returns its id."""
-        with open_as_daemon(self.config) as memory:
-            return memory.open_session(purpose, metadata)
+    async def _tell_status(self, arbiter: Arbiter, told: str) -> None:
+        """Keep what the service manager shows true; ``told`` is what it shows."""
+        while not arbiter.codexd.is_over:
+            status = status_text(read_daemon(self.config.paths), arbiter.codexd.told, os.getpid())
+            if status != told:
+                told = status
+                self._manager.status(status)
+            await asyncio.sleep(_STATUS_S)
 
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
         record_end(self.config, close_session=close_session)
         runtime.leave(self.config)
+        hooks.ignore_signals()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from codexd.child.command import speaks_protocol
 from codexd.config import Config
 from codexd.contracts import DaemonState
 from codexd.store.snapshot import read_daemon
@@ -15,19 +16,23 @@ from codexd.store.snapshot import read_daemon
 _POLL_S = 0.02
 # How long a child that may not speak the protocol gets before it is called running, not ready.
 _PATIENCE_S = 3.0
+_TELL_AFTER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a start. ``reason`` is one line where it is not ``up``."""
+    """What became of a start; ``reason`` is one line where it is ``failed``.
 
-    kind: Literal["up", "failed"]
+    On the way there it is ``running`` once the child runs, and ``waiting`` when that has not
+    answered for a second.
+    """
+
+    kind: Literal["running", "waiting", "up", "failed"]
     reason: str | None = None
 
 
-def expects_protocol(config: Config) -> bool:
-    """Whether the configured child is one that must answer the handshake."""
-    return config.server.mode == "app-server" and "app-server" in config.server.child_args
+def ignore(_outcome: Outcome) -> None:
+    """For those who want to know only what came of it."""
 
 
 def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float) -> Outcome | None:
@@ -44,30 +49,66 @@ def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float)
         return Outcome("failed", child.last_error)
     if child.status == "stopped" and config.policy.restart != "always":
         return Outcome("up")
-    patience = config.policy.ready_timeout_ms / 1000 if expects_protocol(config) else _PATIENCE_S
+    speaks = speaks_protocol(config.server)
+    patience = config.policy.ready_timeout_ms / 1000 if speaks else _PATIENCE_S
     if waited_s < patience:
         return None
-    if child.status == "running" and not expects_protocol(config):
+    if child.status == "running" and not speaks:
         return Outcome("up")
     return Outcome("failed", child.last_error or f"The child is {child.status}, not ready.")
 
 
-async def wait_until_up(config: Config, pid: int) -> Outcome:
-    """Wait for the daemon ``pid``, from a loop."""
-    begun = time.monotonic()
+async def wait_until_up(
+    config: Config, pid: int, tell: Callable[[Outcome], None] = ignore
+) -> Outcome:
+    """Wait for the daemon ``pid``, from a loop; ``tell`` hears of each step on the way."""
+    wait = _Wait(config, pid, tell)
     while True:
-        outcome = judge(read_daemon(config.paths), config, pid, time.monotonic() - begun)
+        outcome = wait.look()
         if outcome is not None:
             return outcome
         await asyncio.sleep(_POLL_S)
 
 
-def wait_for_process(config: Config, pid: int, ended: Callable[[], bool]) -> Outcome | None:
+def wait_for_process(
+    config: Config,
+    pid: int,
+    ended: Callable[[], bool],
+    tell: Callable[[Outcome], None] = ignore,
+) -> Outcome | None:
     """Wait for the daemon ``pid``, blocking; None if it ended first."""
-    begun = time.monotonic()
+    wait = _Wait(config, pid, tell)
     while not ended():
-        outcome = judge(read_daemon(config.paths), config, pid, time.monotonic() - begun)
+        outcome = wait.look()
         if outcome is not None:
             return outcome
         time.sleep(_POLL_S)
     return None
+
+
+class _Wait:
+    def __init__(self, config: Config, pid: int, tell: Callable[[Outcome], None]) -> None:
+        self._config = config
+        self._pid = pid
+        self._tell = tell
+        self._begun = time.monotonic()
+        self._running_since: float | None = None
+        self._told_waiting = False
+
+    def look(self) -> Outcome | None:
+        now = time.monotonic()
+        daemon = read_daemon(self._config.paths)
+        outcome = judge(daemon, self._config, self._pid, now - self._begun)
+        if outcome is None and daemon is not None and daemon.pid == self._pid:
+            self._tell_step(daemon.child.status == "running", now)
+        return outcome
+
+    def _tell_step(self, is_running: bool, now: float) -> None:
+        if not is_running:
+            return
+        if self._running_since is None:
+            self._running_since = now
+            self._tell(Outcome("running"))
+        elif not self._told_waiting and now - self._running_since > _TELL_AFTER_S:
+            self._told_waiting = True
+            self._tell(Outcome("waiting"))

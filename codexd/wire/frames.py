@@ -36,8 +36,14 @@ class MessageAssembler:
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._parts: list[bytes] = []
+        self._size = 0
         self._is_text = False
         self._failed = False
+
+    @property
+    def held(self) -> int:
+        """Bytes that have come of a message which is not whole yet."""
+        return self._size + len(self._protocol.reader.buffer)
 
     def add(self, frame: Frame) -> bytes | None:
         """The message that ``frame`` completes, if it does.
@@ -51,6 +57,7 @@ class MessageAssembler:
         if not self._is_text or self._failed:
             return None
         self._parts.append(bytes(frame.data))
+        self._size += len(frame.data)
         if not frame.fin:
             return None
         return self._whole()
@@ -58,6 +65,7 @@ class MessageAssembler:
     def _whole(self) -> bytes | None:
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts = []
+        self._size = 0
         # One client's bad text must not reach the connection that all of them share.
         if not _is_utf8(data):
             self._failed = True

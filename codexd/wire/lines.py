@@ -39,7 +39,7 @@ class LineSplitter:
         self._parts.clear()
         self._size = 0
         if line.startswith(b"{") and line.endswith(b"}"):
-            self._on_line(line)
+            self._on_line(as_utf8(line))
         elif line or too_long:
             self.noise += 1
 
@@ -49,6 +49,17 @@ class LineSplitter:
             self._parts.clear()
         else:
             self._parts.append(piece)
+
+
+def as_utf8(text: bytes) -> bytes:
+    """The text itself, or what can be read of it: JSON is UTF-8, and so are text frames."""
+    if text.isascii():
+        return text
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "replace").encode()
+    return text
 
 
 def as_line(message: bytes) -> bytes:

@@ -18,7 +18,7 @@ def main(root: Path, stamp: str, extras: list[str]) -> str | None:
     with open(venv / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         marks = [venv / f".has-{extra}" for extra in extras]
-        if all(read(mark) == stamp for mark in marks):
+        if all(read(mark) == stamp for mark in marks) and works(venv, root):
             return None
         trouble = create(venv, root) or install(venv, root, extras)
         if trouble is None:

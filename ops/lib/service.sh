@@ -1,24 +1,33 @@
 # shellcheck shell=sh disable=SC2034
 # Sourced by the scripts that install and remove the service, with $root set.
 
-# read_options "$@": sets dry_run, label, home and, quoted for eval, rest: what is not for us.
+# read_options "$@": sets dry_run, force, label, home, process_type and, quoted for eval, rest: what
+# is not for us.
 read_options() {
     dry_run=
+    force=
+    process_type=
     label=
     home=$HOME
     rest=
     while [ $# -gt 0 ]; do
         case $1 in
             --dry-run) dry_run=yes ;;
+            --force) force=yes ;;
             -h | --help)
                 usage
                 exit 0
                 ;;
             --label=*) label=${1#*=} ;;
             --home=*) home=${1#*=} ;;
-            --label | --home)
+            --process-type=*) process_type=${1#*=} ;;
+            --label | --home | --process-type)
                 [ $# -gt 1 ] || fail "$1 needs a value"
-                if [ "$1" = --label ]; then label=$2; else home=$2; fi
+                case $1 in
+                    --label) label=$2 ;;
+                    --home) home=$2 ;;
+                    *) process_type=$2 ;;
+                esac
                 shift
                 ;;
             *) rest="$rest $(quote "$1")" ;;
@@ -37,8 +46,10 @@ no_more_options() {
     [ -z "$rest" ] || fail "unknown option$rest (see --help)"
 }
 
-no_label() {
+# Only launchd knows these.
+no_launchd_options() {
     [ -z "$label" ] || fail "unknown option --label (see --help)"
+    [ -z "$process_type" ] || fail "unknown option --process-type (see --help)"
 }
 
 fail() {
@@ -59,6 +70,34 @@ run() {
     fi
 }
 
+# seal TEXT BEGIN END: TEXT and a last line, a comment, that tells whether it was edited since.
+seal() {
+    printf '%s\n%scodexd-seal %s%s\n' "$1" "$2" "$(printf '%s\n' "$1" | cksum | tr ' ' -)" "$3"
+}
+
+# refuse_edited FILE: fail where the file is not as we wrote it, unless --force was given.
+refuse_edited() {
+    [ -e "$1" ] || return 0
+    sum=$(sed '$d' "$1" | cksum | tr ' ' -)
+    case $(tail -n 1 "$1") in
+        *"codexd-seal $sum"*) return 0 ;;
+    esac
+    [ -z "$force" ] || return 0
+    fail "$1 was edited, or not written by this script: keep what you need of it, and run this" \
+        "again with --force, which replaces it"
+}
+
+# ask_about_service WHAT KIND ARG...: service_file.py about the service file in $text.
+ask_about_service() {
+    printf '%s\n' "$text" | "$root/.venv/bin/python" "$root/ops/lib/service_file.py" "$@"
+}
+
+# Under sudo the service would be root's, and so would its files.
+refuse_sudo() {
+    [ "$(id -u)" != 0 ] || [ -z "${SUDO_USER:-}" ] ||
+        fail "run this as $SUDO_USER, without sudo: it installs a service of the user who runs it"
+}
+
 # is_same TEXT FILE: whether the file holds just that text.
 is_same() {
     [ -f "$2" ] && printf '%s\n' "$1" | cmp -s - "$2"
@@ -70,12 +109,12 @@ write_file() {
         say "would write: $2"
         return
     fi
-    text=$1 file=$2
+    new_text=$1 file=$2
     shift 2
     (
         umask 077
         mkdir -p "$(dirname -- "$file")"
-        printf '%s\n' "$text" >"$file.new"
+        printf '%s\n' "$new_text" >"$file.new"
         if [ $# -gt 0 ] && ! "$@" "$file.new" >&2; then
             rm -f "$file.new"
             exit 1

@@ -4,6 +4,11 @@
 # need_venv EXTRA...: see that .venv holds codexd as it is now, with these extras.
 need_venv() {
     want="$root $(cksum <"$root/pyproject.toml")"
+    # Homebrew takes a Python away when it has a newer one.
+    if ! runs; then
+        make_venv "$@"
+        return
+    fi
     for extra in "$@"; do
         if [ "$(cat "$root/.venv/.has-$extra" 2>/dev/null)" != "$want" ]; then
             make_venv "$@"
@@ -12,11 +17,15 @@ need_venv() {
     done
 }
 
+runs() {
+    "$root/.venv/bin/python" -S -E -c '' >/dev/null 2>&1
+}
+
 make_venv() {
     python=$(find_python) || exit 1
     "$python" "$root/ops/lib/make_venv.py" "$root" "$want" "$@" && return
     # An update that fails (no network, say) must not keep a service from starting.
-    if [ "$*" = codex ] && [ -e "$root/.venv/.has-codex" ]; then
+    if [ "$*" = codex ] && [ -e "$root/.venv/.has-codex" ] && runs; then
         echo "codexd: going on with the environment as it was" >&2
         return
     fi

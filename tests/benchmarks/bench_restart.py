@@ -1,10 +1,11 @@
-"""How long codexd is without a server: from SIGKILL of the child until the next one is ready.
+"""How long codexd is without a server when it is killed again and again, at the defaults.
 
-``python -m tests.benchmarks.bench_restart [--rounds 15]``
+``python -m tests.benchmarks.bench_restart [--kills 12] [--apart 2.5]``
 
-Beside each round the same codex is booted bare: spawned with pipes and asked to `initialize`.
-A ratio of 1.0 means that codexd adds nothing to that; dying takes a process some milliseconds
-too, and they count. Everything is on stdio, in turn, on one machine.
+From each SIGKILL until the next server answers `initialize`. Beside each kill the same codex is
+booted bare: spawned with pipes and asked the same. A ratio of 1.0 means that codexd adds nothing
+to that; dying takes a process some milliseconds too, and they count. Everything is on stdio, in
+turn, on one machine.
 """
 
 from __future__ import annotations
@@ -72,27 +73,36 @@ def _moment(event: dict[str, str]) -> float:
 
 
 def main() -> None:
-    """Print medians and their ratio."""
+    """Print each kill, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--apart", type=float, default=2.5, metavar="SECONDS")
+    options = parser.parse_args()
+    bare, ended, ready = [], [], []
     with tempfile.TemporaryDirectory(prefix="codexd-bench-", dir=Path.home()) as directory:
-        # A child that was ready at all counts as well: no round is slowed by a crash loop.
-        box = DaemonBox(Path(directory), "--restart-reset-ms", "0")
+        box = DaemonBox(Path(directory))
         try:
             box.start()
-            bare, ended, ready = [], [], []
-            for _ in range(rounds):
+            boot_bare(box)
+            for number in range(options.kills):
+                next_at = time.monotonic() + options.apart
                 bare.append(boot_bare(box))
+                time.sleep(max(0.0, next_at - time.monotonic()))
                 times = kill_child(box)
                 ended.append(times[0])
                 ready.append(times[1])
+                print(
+                    f"kill {number + 1:2}: its end on record {times[0] * 1000:6.1f} ms, the next "
+                    f"ready {times[1] * 1000:6.1f} ms, bare boot {bare[-1] * 1000:6.1f} ms, "
+                    f"ratio {times[1] / bare[-1]:.2f}",
+                    flush=True,
+                )
         finally:
             box.clean_up()
-    print(f"bare boot of codex          {_ms(bare)}")
+    print(f"bare boot of codex           {_ms(bare)}")
     print(f"SIGKILL to its end on record {_ms(ended)}")
-    print(f"SIGKILL to ready again      {_ms(ready)}")
-    print(f"ratio of the medians        {statistics.median(ready) / statistics.median(bare):.2f}")
+    print(f"SIGKILL to ready again       {_ms(ready)}")
+    print(f"ratio of the medians         {statistics.median(ready) / statistics.median(bare):.2f}")
 
 
 def _ms(seconds: list[float]) -> str:

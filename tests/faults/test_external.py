@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from codex_cli_bin import bundled_codex_path
 
+from codexd.client.circus import running_turns
 from tests.conftest import MakeBox
 from tests.support.client import AppClient
 from tests.support.daemon import DaemonBox
@@ -48,6 +49,11 @@ def test_an_endpoint_that_comes_goes_and_comes_back(make_box: MakeBox) -> None:
         assert box.run("status", "--check").returncode == 0
         client = AppClient(box.config.runtime.hub_socket_path)
         thread = client.start_thread()
+        eventually(lambda: running_turns(box.config) == 0, what="word that no turn runs")
+        # The daemon's strategy counts, not that of the shell.
+        refused = box.run("restart", "--repo-root", str(box.root), flags=False)
+        assert refused.returncode == 1
+        assert "external" in refused.stderr
         assert server.poll() is None
     eventually(lambda: not _is_ready(box), what="an endpoint that is gone")
     child = box.child()

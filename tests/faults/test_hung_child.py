@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import MakeBox
 from tests.support.faults import check_events, freeze, wait_event, wait_stderr
 from tests.support.stub import quick_health, stub_flags
+from tests.support.waiting import eventually
 
 
 @pytest.mark.real
@@ -66,11 +67,12 @@ def test_a_plugin_that_was_stopped_does_not_blame_the_child(make_box: MakeBox) -
     box.start()
     child = box.wait_ready()
     plugin = box.plugin()
-    freeze(plugin)
-    # Longer than all the checks that a hung child gets.
     other = make_box(*stub_flags("hang"), *quick_health(), name="other")
     other.start()
-    wait_event(other, "child.unhealthy", count=2)
+    seen = len(wait_event(other, "child.unhealthy"))
+    freeze(plugin)
+    # Longer than all the checks that a hung child gets, and less than a hung plugin does.
+    wait_event(other, "child.unhealthy", count=seen + 1)
     os.kill(plugin.pid, signal.SIGCONT)
     assert box.run("ctl", "signal", "codex-app-server", "cont").returncode == 0
     assert box.wait_ready()["pid"] == child["pid"]
@@ -87,3 +89,16 @@ def test_a_child_that_hangs_up_is_replaced(make_box: MakeBox, word: str) -> None
     assert child["restarts"] >= 1
     assert box.stop() == 0
     check_events(box)
+
+
+def test_ready_means_that_a_request_is_answered_now(make_box: MakeBox) -> None:
+    # So many misses are allowed that it is not replaced.
+    box = make_box(*stub_flags(), *quick_health(misses=1000))
+    box.start()
+    child = box.wait_ready()
+    assert box.run("status", "--check").returncode == 0
+    freeze(psutil.Process(child["pid"]))
+    eventually(lambda: box.run("status", "--check").returncode == 3, what="a word of it")
+    os.kill(child["pid"], signal.SIGCONT)
+    eventually(lambda: box.run("status", "--check").returncode == 0, what="a server that answers")
+    assert box.wait_ready()["pid"] == child["pid"]

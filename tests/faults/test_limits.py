@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from tests.conftest import MakeBox
-from tests.support.faults import wait_stderr
+from tests.support.faults import check_sound, wait_event, wait_stderr
 from tests.support.stub import stub_flags
 
 
@@ -39,3 +39,20 @@ def test_a_child_with_no_file_left_is_still_supervised(make_box: MakeBox) -> Non
     wait_stderr(box, "no descriptor left")
     assert box.wait_ready()["restarts"] == 0
     assert box.stop() == 0
+
+
+def test_a_server_that_has_grown_too_big_is_replaced(make_box: MakeBox) -> None:
+    # Only the first one eats.
+    box = make_box(*stub_flags("eat=200@-hungry"), "--server-max-memory-mb=150")
+    (box.root / "hungry").touch()
+    box.start()
+    big = box.wait_ready()["pid"]
+    (event,) = wait_event(box, "child.recycling")
+    assert event["detail"]["pid"] == big
+    assert event["detail"]["residentBytes"] > 200 << 20
+    assert event["detail"]["limitBytes"] == 150 << 20
+    assert check_sound(box, other_than=big)["restarts"] == 1
+    after = [entry["type"] for entry in box.events() if entry["seq"] > event["seq"]]
+    wanted = ["child.exited", "child.started", "child.ready"]
+    assert [kind for kind in after if kind in wanted] == wanted
+    box.stop_cleanly()

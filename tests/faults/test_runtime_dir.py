@@ -57,6 +57,32 @@ def test_a_runtime_directory_that_vanishes_is_made_again_under_the_running_child
     assert not place.exists()
 
 
+# macOS has no /proc/self/fd by which the pipes get their names back.
+AS_ON_MACOS = """
+import codexd.child.pipes as pipes
+pipes.NAMED_AGAIN_S = 0.0
+pipes.ChildPipes.name_again = lambda *_: None
+"""
+
+
+def test_a_child_that_no_plugin_can_hear_is_replaced_at_once(make_box: MakeBox) -> None:
+    box = make_box(*stub_flags())
+    (box.root / "sitecustomize.py").write_text(AS_ON_MACOS)
+    box.env["PYTHONPATH"] = str(box.root)
+    box.start()
+    child = check_sound(box)
+    shutil.rmtree(runtime_dir(box))
+    # The plugin that holds its pipes can still hear it.
+    eventually(lambda: is_whole(box), what="circus and the hub on new sockets")
+    assert check_sound(box)["pid"] == child["pid"]
+    box.plugin().kill()
+    check_sound(box, other_than=child["pid"])
+    (event,) = box.events("child.unhealthy")
+    assert "pipes are gone" in event["message"]
+    assert box.run("stop").returncode == 0
+    assert box.leftovers() == []
+
+
 def test_an_external_server_is_watched_on_after_the_directory_vanished(make_box: MakeBox) -> None:
     with short_directory() as place:
         server = CodexServer(place)

@@ -17,6 +17,7 @@ from tests.support.codex import short_directory
 from tests.support.daemon import DaemonBox
 from tests.support.faults import check_sound, freeze
 from tests.support.stub import backoff, stub_flags
+from tests.support.waiting import eventually
 
 WATCHDOG_US = 400_000
 
@@ -95,8 +96,26 @@ def test_a_server_that_cannot_start_does_not_keep_the_daemon_from_being_up(
 ) -> None:
     box = make_box(*stub_flags("exit=3"), *backoff(60_000, 60_000), env=manager.variables)
     box.start(wait=False)
-    assert manager.next() == "READY=1\nSTATUS=The child ended with code 3."
+    assert manager.next() == "READY=1\nSTATUS=Child exited with code 3."
+    shown = manager.next()
+    assert shown.startswith("STATUS=the server is failed: Child exited with code 3.")
     assert box.stop() == 0
+
+
+def test_what_the_manager_shows_follows_the_server(make_box: MakeBox, manager: Manager) -> None:
+    box = make_box(*stub_flags("exit=3@broken"), *backoff(60_000, 60_000), env=manager.variables)
+    box.start()
+    assert manager.next() == "READY=1\nSTATUS=ready"
+    (box.root / "broken").touch()
+    os.kill(box.wait_ready()["pid"], signal.SIGKILL)
+    shown = eventually(lambda: _failed(manager), what="a crash loop that is shown")
+    assert "Next try at" in shown
+    assert box.stop() == 0
+
+
+def _failed(manager: Manager) -> str | None:
+    shown = manager.next()
+    return shown if shown.startswith("STATUS=the server is failed") else None
 
 
 def exit_code(box: DaemonBox, *flags: str) -> int:

@@ -15,7 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from codexd.api import connection, server
-from codexd.api.server import ServerLimits, SocketInUse
+from codexd.api.server import ServerLimits
+from codexd.api.stale import SocketInUse
 from tests.support.codex import short_directory
 from tests.support.echo import EchoServer, echo_server, round_trip
 
@@ -248,6 +249,28 @@ def test_a_client_that_does_not_read_is_cut_off_and_slows_nobody(place: Path) ->
     serve(place, act, ServerLimits(backlog_bytes=limit))
 
 
+def test_a_client_that_pings_and_does_not_read_is_cut_off_as_well(place: Path) -> None:
+    limit = 1 << 20
+    ping = b"\x89\xfd\0\0\0\0" + b"x" * 125
+
+    async def act(echo: EchoServer) -> None:
+        _, writer = await asyncio.open_unix_connection(echo.path)
+        writer.write(UPGRADE)
+        sent = 0
+        while not echo.hub.cut:
+            with contextlib.suppress(OSError):
+                writer.write(ping * 500)
+                await writer.drain()
+            sent += 500 * len(ping)
+            assert sent < 8 * limit
+        _, unread = echo.hub.cut[0]
+        assert limit < unread < 2 * limit
+        await until(lambda: echo.hub.closed_clients == [1])
+        writer.close()
+
+    serve(place, act, ServerLimits(backlog_bytes=limit))
+
+
 def test_a_client_that_floods_leaves_the_others_their_turn(place: Path) -> None:
     frames = b"\x81\x82\0\0\0\0{}" * 100_000
 
@@ -465,3 +488,35 @@ def test_at_the_end_clients_are_told(place: Path) -> None:
             assert echo.hub.closed_clients == [1]
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("in_fragments", [False, True])
+def test_half_sent_messages_of_all_clients_are_bounded_together(
+    place: Path, in_fragments: bool
+) -> None:
+    def begun(opcode: int, length: int) -> bytes:
+        """So many bytes of a message: a frame that is not its last, or the beginning of one."""
+        first, declared = (opcode, length) if in_fragments else (0x81, 900_000)
+        return struct.pack("!BBQ", first, 0xFF, declared) + b"\0\0\0\0" + b"x" * length
+
+    async def act(echo: EchoServer) -> None:
+        streams = [await asyncio.open_unix_connection(echo.path) for _ in range(3)]
+        for (reader, writer), length in zip(streams, (300_000, 500_000, 100_000), strict=True):
+            writer.write(UPGRADE)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(begun(1, length))
+            await writer.drain()
+        async with echo.client() as other:
+            assert await round_trip(other, "{}") == "{}"
+            # Now it is too much: who holds most has to go, whoever came last.
+            streams[2][1].write(begun(0, 150_000) if in_fragments else b"x" * 150_000)
+            close = await streams[1][0].readexactly(4)
+            assert (close[:1], struct.unpack("!H", close[2:4])[0]) == (b"\x88", 1013)
+            # What it still sends costs nothing, and its place is free again.
+            streams[1][1].write(b"x" * 10_000)
+            assert await round_trip(other, '{"a":1}') == '{"a":1}'
+        assert not streams[0][0].at_eof()
+        for _, writer in streams:
+            writer.close()
+
+    serve(place, act, ServerLimits(unfinished_bytes=1_000_000))

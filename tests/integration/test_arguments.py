@@ -27,6 +27,7 @@ from tornado.ioloop import IOLoop
 
 from codexd.circus_ext import hooks
 from codexd.circus_ext.arbiter import read_settings
+from codexd.circus_ext.channel import Channel
 from codexd.config import resolve
 from codexd.rendering import render_circus_ini
 from codexd.runtime import make_directories
@@ -84,7 +85,7 @@ def spawned(ini_text: str, root: Path) -> Iterator[Watcher]:
     make_directories(config)
     try:
         with mock.patch.object(watcher, "notify_event"):
-            hooks.adopt(watcher, config)
+            hooks.adopt(watcher, config, Channel(mock.Mock(), config))
             watcher.hooks.clear()
             watcher.loop.run_sync(watcher._start)
         yield watcher

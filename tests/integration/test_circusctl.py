@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -149,6 +151,9 @@ def test_another_command_is_mirrored(box: DaemonBox) -> None:
 def test_reading_the_ini_anew_loses_nothing(box: DaemonBox) -> None:
     before = box.wait_ready()
     plugin = box.plugin()
+    ini = Path(box.config.runtime.circus_ini_path)
+    text = ini.read_text("utf-8")
+    ini.write_text(re.sub("(?m)^graceful_timeout = .*", "graceful_timeout = 29", text, count=1))
     assert circusctl(box, "reloadconfig") == "ok"
     box.wait_ready(other_than=before["pid"])
     eventually(lambda: _is_other(box.plugin(), plugin), what="another plugin")

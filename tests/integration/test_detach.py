@@ -91,7 +91,7 @@ def test_it_says_why_the_child_is_not_ready_and_keeps_trying(make_box: MakeBox) 
     box.note_processes()
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "codexd: The server is not ready: The child ended with code 3. "
+        "codexd: The server is not ready: Child exited with code 3. "
         f"codexd (pid {state['pid']}) keeps trying; `codexd stop` ends it."
     ]
     assert psutil.pid_exists(state["pid"])

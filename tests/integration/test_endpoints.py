@@ -180,7 +180,7 @@ def test_mode_exec_is_supervised_and_never_ready(directory: Path) -> None:
 
 @pytest.mark.parametrize(
     ("restart", "code", "status", "error"),
-    [("never", 7, "failed", "The child ended with code 7."), ("on-failure", 0, "stopped", None)],
+    [("never", 7, "failed", "Child exited with code 7."), ("on-failure", 0, "stopped", None)],
 )
 def test_a_child_that_ends_for_good(
     directory: Path, restart: str, code: int, status: str, error: str | None

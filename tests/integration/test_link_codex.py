@@ -150,13 +150,15 @@ class StdioChild:
             stdout=child_stdout,
             stderr=subprocess.DEVNULL,
         )
+        self.was_spoken_to = False
         os.close(stdin)
         os.close(child_stdout)
         os.set_blocking(self.stdout, False)
 
     def connect(self) -> tuple[Heard, StdioTransport]:
         """A new link, as a new plugin makes it."""
-        transport = StdioTransport(self.stdin_path)
+        transport = StdioTransport(self.stdin_path, is_first=not self.was_spoken_to)
+        self.was_spoken_to = True
         loop = asyncio.get_running_loop()
         loop.add_reader(self.stdout, lambda: transport.feed(os.read(self.stdout, 1 << 16)))
         return Heard(transport), transport

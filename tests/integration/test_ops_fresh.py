@@ -31,18 +31,20 @@ def fresh(tmp_path: Path) -> Path:
     return place
 
 
-def environ() -> dict[str, str]:
+def environ(place: Path) -> dict[str, str]:
     """A login's environment: nothing of the one that runs this suite but the index and cache."""
     kept = {name: os.environ[name] for name in os.environ if name.startswith("PIP_")}
     system = f"{Path(sys.base_prefix, 'bin')}:/usr/bin:/bin"
-    return {**kept, "HOME": os.path.expanduser("~"), "PATH": system, "LANG": "C.UTF-8"}
+    # The home is that of whoever runs this suite, for pip's cache; the list of daemons is not.
+    ours = {"XDG_STATE_HOME": str(place.parent / "state")}
+    return {**kept, **ours, "HOME": os.path.expanduser("~"), "PATH": system, "LANG": "C.UTF-8"}
 
 
 def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> None:
     command = [str(fresh / "ops/codexd"), "config", "--json"]
     runs = [
         subprocess.Popen(
-            command, cwd=fresh, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=fresh, env=environ(fresh), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         for _ in range(2)
     ]
@@ -58,13 +60,15 @@ def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> 
 
     # What is there is used as it is: not a word, and no pip.
     (fresh / ".venv/bin/pip").write_text("")
-    again = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=60)
+    again = subprocess.run(command, cwd=fresh, env=environ(fresh), capture_output=True, timeout=60)
     assert (again.returncode, again.stderr) == (0, b"")
     assert_smoke_is_well(fresh)
 
     with (fresh / "pyproject.toml").open("a") as file:
         file.write("# changed\n")
-    changed = subprocess.run(command, cwd=fresh, env=environ(), capture_output=True, timeout=110)
+    changed = subprocess.run(
+        command, cwd=fresh, env=environ(fresh), capture_output=True, timeout=110
+    )
     assert (changed.returncode, changed.stderr) == (0, "codexd: updating .venv …\n".encode())
     assert_wheel_has_templates(fresh)
 
@@ -75,7 +79,7 @@ def assert_smoke_is_well(fresh: Path) -> None:
     smoke = subprocess.run(
         [str(fresh / "ops/codexd"), "smoke"],
         cwd=fresh,
-        env=environ(),
+        env=environ(fresh),
         capture_output=True,
         text=True,
         timeout=60,
@@ -89,7 +93,7 @@ def assert_wheel_has_templates(fresh: Path) -> None:
     subprocess.run(
         [*pip, "wheel", "--quiet", "--no-deps", "-w", "dist", "."],
         cwd=fresh,
-        env=environ(),
+        env=environ(fresh),
         check=True,
         timeout=110,
     )
@@ -107,6 +111,29 @@ def test_without_a_python_that_will_do_it_says_so(tmp_path: Path) -> None:
     done = checkout.run("codexd", "config")
     assert done.returncode == 1
     assert done.stderr == "codexd: Python 3.11 or newer is needed, and none is on PATH\n"
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path / "repo", tmp_path / "home")
+    python = checkout.root / ".venv/bin/python"
+    working = python.read_text()
+    # As Homebrew leaves it: the link is there, what it leads to is not.
+    python.unlink()
+    python.symlink_to("/opt/homebrew/opt/python@3.12/bin/python3.12-is-gone")
+    (tmp_path / "working").write_text(working)
+    make = f'rm "{python}"; cp "{tmp_path}/working" "{python}"; chmod 755 "{python}"'
+    checkout.fake("python3", f'case "$1" in *make_venv.py) {make} ;; esac')
+    done = checkout.run("codexd", "config")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("node_id: ")
+    assert [call.split()[1] for call in checkout.taken_calls() if "make_venv" in call] != []
+
+    # Where it cannot be made, there is nothing to go on with.
+    python.unlink()
+    checkout.fake("python3", 'case "$1" in *make_venv.py) exit 1 ;; esac')
+    done = checkout.run("codexd", "config")
+    assert done.returncode == 1
+    assert "going on" not in done.stderr
 
 
 def test_an_update_that_fails_does_not_keep_codexd_from_running(tmp_path: Path) -> None:

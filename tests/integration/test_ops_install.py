@@ -2,51 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import plistlib
+import shlex
 import stat
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.checkout import Checkout
+from tests.support.waiting import eventually
 
 LABEL = "so.makefile.baa-codexd"
 SERVICE = f"gui/{os.getuid()}/{LABEL}"
 
-# Loaded or not is a file; bootout takes a moment, as the real one does.
-LAUNCHCTL = """
+STAND_IN = shlex.join([sys.executable, "-m", "tests.support.service_process"])
+# Loaded or not is a file, which has the pid; bootout takes a moment, as the real one does, and
+# answers 36 (in progress) where that is long. Without a login at the screen bootstrap answers 125.
+LAUNCHCTL = f"""
 loaded="$HOME/loaded"
 case $1 in
-    print) [ -e "$loaded" ] ;;
-    bootstrap) [ ! -e "$loaded" ] || exit 5; : >"$loaded" ;;
-    bootout) [ -e "$loaded" ] || exit 3; (sleep 0.2; rm "$loaded") >/dev/null 2>&1 & ;;
+    print)
+        [ -e "$loaded" ] || exit 113
+        pid=$(cat "$loaded")
+        ! kill -0 "$pid" 2>/dev/null || printf '\\tpid = %s\\n' "$pid"
+        ;;
+    enable) [ ! -e "$HOME/no-screen" ] || exit 125 ;;
+    bootstrap)
+        [ ! -e "$HOME/no-screen" ] || exit 125
+        [ ! -e "$loaded" ] || exit 5
+        {STAND_IN} launchd "$3" </dev/null >/dev/null 2>&1 &
+        echo $! >"$loaded"
+        ;;
+    bootout)
+        [ -e "$loaded" ] || exit 3
+        kill "$(cat "$loaded")"
+        (sleep 0.3; rm "$loaded") >/dev/null 2>&1 &
+        [ ! -e "$HOME/slow" ] || exit 36
+        ;;
 esac
 """
-SYSTEMCTL = """
+SYSTEMCTL = f"""
+active="$HOME/active"
 case "$*" in
     *is-enabled*) [ -e "$HOME/enabled" ] ;;
-    *is-active*) [ -e "$HOME/active" ] ;;
+    *is-active*) [ -e "$active" ] ;;
+    *MainPID*) if [ -e "$active" ]; then cat "$active"; else echo 0; fi ;;
+    *ActiveState*) if [ -e "$HOME/broken" ]; then echo failed; else echo active; fi ;;
     *" enable "*) : >"$HOME/enabled" ;;
-    *" restart "*) : >"$HOME/active" ;;
-    *" disable "*) rm -f "$HOME/enabled" "$HOME/active" ;;
+    *" restart "*)
+        [ ! -e "$active" ] || kill "$(cat "$active")"
+        rm -f "$active"
+        {STAND_IN} systemd "$HOME/.config/systemd/user/codexd.service" </dev/null >/dev/null 2>&1 &
+        [ ! -e "$HOME/broken" ] || exit 1
+        echo $! >"$active"
+        ;;
+    *" disable "*) rm -f "$HOME/enabled" "$active" ;;
 esac
 """
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """A checkout in a place with a name that wants care."""
     made = Checkout(tmp_path / "my repo & co", tmp_path / "home")
     made.fake("launchctl", LAUNCHCTL)
     made.fake("systemctl", SYSTEMCTL)
     made.fake("loginctl", "echo Linger=no")
-    return made
+    made.fake("journalctl", 'echo "codexd: $(cat "$HOME/broken")"')
+    yield made
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("CALLS") == str(made.calls):
+                process.kill()
 
 
 def changes(calls: list[str]) -> list[str]:
     """The calls that change something."""
-    reading = (" print ", " is-enabled ", " is-active ", "show-user")
+    reading = (" print ", " is-enabled ", " is-active ", " show ", "show-user", "journalctl ")
     return [call for call in calls if not any(word in f"{call} " for word in reading)]
 
 
@@ -111,7 +148,7 @@ class TestLaunchd:
 
     def test_one_that_was_booted_out_is_started_again(self, checkout: Checkout) -> None:
         checkout.run("install-launchd.sh")
-        (checkout.home / "loaded").unlink()
+        checkout.run("uninstall-launchd.sh")
         checkout.taken_calls()
         assert checkout.run("install-launchd.sh").returncode == 0
         assert (checkout.home / "loaded").exists()
@@ -132,6 +169,57 @@ class TestLaunchd:
         assert list(plist_of(checkout).parent.iterdir()) == []
         assert changes(checkout.taken_calls()) == [f"plutil -lint {plist_of(checkout)}.new"]
 
+    def test_a_slow_end_is_waited_for(self, checkout: Checkout) -> None:
+        checkout.run("install-launchd.sh")
+        (checkout.home / "slow").touch()
+        again = checkout.run("install-launchd.sh", "--node-id", "other")
+        assert again.returncode == 0, again.stderr
+        done = checkout.run("uninstall-launchd.sh")
+        assert done.returncode == 0, done.stderr
+        assert not plist_of(checkout).exists()
+        assert not (checkout.home / "loaded").exists()
+
+    def test_a_bootout_that_fails_leaves_nothing_for_the_next_login(
+        self, checkout: Checkout
+    ) -> None:
+        checkout.run("install-launchd.sh")
+        checkout.fake("launchctl", "[ $1 != bootout ] || exit 5")
+        done = checkout.run("uninstall-launchd.sh")
+        assert done.returncode == 1
+        assert "answered 5" in done.stderr
+        assert not plist_of(checkout).exists()
+
+    def test_without_a_login_at_the_screen_it_says_what_to_do(self, checkout: Checkout) -> None:
+        (checkout.home / "no-screen").touch()
+        done = checkout.run("install-launchd.sh")
+        assert done.returncode == 1
+        assert "started" not in done.stdout
+        for way in ("Log in there", "automatic login", "LaunchDaemon"):
+            assert way in done.stderr
+        assert plist_of(checkout).exists()
+
+    def test_one_that_does_not_come_up_is_told_in_codexds_own_words(
+        self, checkout: Checkout
+    ) -> None:
+        (checkout.home / "broken").write_text("The disk is made of cheese.")
+        done = checkout.run("install-launchd.sh")
+        assert done.returncode == 1
+        assert "started" not in done.stdout
+        assert "codexd: The disk is made of cheese." in done.stderr.splitlines()
+
+    def test_a_directory_that_macos_closes_is_warned_of(self, checkout: Checkout) -> None:
+        place = checkout.home / "Documents/repo"
+        place.mkdir(parents=True)
+        done = checkout.run("install-launchd.sh", "--repo-root", str(place))
+        assert done.returncode == 0, done.stderr
+        assert f"may keep launchd jobs out of {place};" in done.stderr
+        assert "Full Disk Access" in done.stderr
+
+    def test_the_process_type_can_be_chosen(self, checkout: Checkout) -> None:
+        assert checkout.run("install-launchd.sh", "--process-type", "Standard").returncode == 0
+        assert plistlib.loads(plist_of(checkout).read_bytes())["ProcessType"] == "Standard"
+        assert checkout.run("install-systemd.sh", "--process-type", "Standard").returncode == 1
+
     def test_a_bad_option_is_said_and_nothing_is_done(self, checkout: Checkout) -> None:
         done = checkout.run("install-launchd.sh", "--mode", "sideways")
         assert done.returncode == 2
@@ -150,7 +238,7 @@ class TestLaunchd:
         assert checkout.run("uninstall-launchd.sh").returncode == 0
         assert changes(checkout.taken_calls()) == [f"launchctl bootout {SERVICE}"]
         assert not plist_of(checkout).exists()
-        (checkout.home / "loaded").unlink(missing_ok=True)
+        assert not (checkout.home / "loaded").exists()
         assert checkout.run("uninstall-launchd.sh").returncode == 0
         assert changes(checkout.taken_calls()) == []
 
@@ -191,11 +279,21 @@ class TestSystemd:
         assert changes(checkout.taken_calls()) == []
         assert list(checkout.home.iterdir()) == []
 
+    def test_one_that_does_not_come_up_is_told_in_codexds_own_words(
+        self, checkout: Checkout
+    ) -> None:
+        (checkout.home / "broken").write_text("The disk is made of cheese.")
+        done = checkout.run("install-systemd.sh")
+        assert done.returncode == 1
+        assert "started" not in done.stdout
+        assert "codexd: The disk is made of cheese." in done.stderr.splitlines()
+
     def test_what_systemctl_says_is_not_hidden(self, checkout: Checkout) -> None:
         checkout.fake("systemctl", "echo 'Failed to connect to bus' >&2; exit 1")
         done = checkout.run("install-systemd.sh")
         assert done.returncode != 0
         assert "Failed to connect to bus" in done.stderr
+        assert "log in as the user" in done.stderr
 
     def test_uninstall_undoes_it_and_may_be_run_again(self, checkout: Checkout) -> None:
         checkout.run("install-systemd.sh")
@@ -208,6 +306,61 @@ class TestSystemd:
         assert not unit_of(checkout).exists()
         assert checkout.run("uninstall-systemd.sh").returncode == 0
         assert changes(checkout.taken_calls()) == []
+
+
+class TestBefore:
+    """What is looked at before anything is touched."""
+
+    def test_a_daemon_in_a_terminal_is_named(self, checkout: Checkout) -> None:
+        command = [*shlex.split(STAND_IN), "launchd", str(plist_of(checkout))]
+        plist_of(checkout).parent.mkdir(parents=True)
+        plist_of(checkout).write_text(checkout.run("codexd", "render-plist").stdout)
+        with checkout.running(command) as process:
+            lock = checkout.root / "state/codexd/daemon.lock"
+            eventually(
+                lambda: lock.exists() and str(process.pid) in lock.read_text(), what="a daemon"
+            )
+            checkout.taken_calls()
+            for script in ("install-launchd.sh", "install-systemd.sh"):
+                done = checkout.run(script, "--force")
+                assert done.returncode == 1
+                assert f"as pid {process.pid}" in done.stderr
+                assert "codexd stop --state-dir" in done.stderr
+            assert changes(checkout.taken_calls()) == []
+
+    @pytest.mark.parametrize("kind", ["launchd", "systemd"])
+    def test_a_command_that_the_service_would_not_find(self, checkout: Checkout, kind: str) -> None:
+        checkout.fake("my-codex")
+        done = checkout.run(f"install-{kind}.sh", "--server-command", "my-codex")
+        assert done.returncode == 1
+        assert '"my-codex" is not on PATH' in done.stderr
+        assert "PATH of the service" in done.stderr
+        assert changes(checkout.taken_calls()) == []
+        assert list(checkout.home.iterdir()) == []
+
+    @pytest.mark.parametrize("kind", ["launchd", "systemd"])
+    def test_sudo_would_make_it_roots(self, checkout: Checkout, kind: str) -> None:
+        checkout.fake("id", "echo 0")
+        checkout.more_environ["SUDO_USER"] = "me"
+        for script in (f"install-{kind}.sh", f"uninstall-{kind}.sh"):
+            done = checkout.run(script)
+            assert done.returncode == 1
+            assert "as me, without sudo" in done.stderr
+        assert list(checkout.home.iterdir()) == []
+
+    @pytest.mark.parametrize("kind", ["launchd", "systemd"])
+    def test_a_file_that_was_edited_is_not_lost(self, checkout: Checkout, kind: str) -> None:
+        checkout.run(f"install-{kind}.sh")
+        path = plist_of(checkout) if kind == "launchd" else unit_of(checkout)
+        edited = path.read_text().replace("mini-main", "my-own")
+        path.write_text(edited)
+        done = checkout.run(f"install-{kind}.sh")
+        assert done.returncode == 1
+        assert f"{path} was edited" in done.stderr
+        assert path.read_text() == edited
+        done = checkout.run(f"install-{kind}.sh", "--force")
+        assert done.returncode == 0, done.stderr
+        assert "my-own" not in path.read_text()
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])

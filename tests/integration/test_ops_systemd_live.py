@@ -49,6 +49,11 @@ class Service:
         command = ["systemctl", "--user", "show", "codexd", f"--property={name}", "--value"]
         return self._manager.run(*command).stdout.strip()
 
+    def drop_in(self, line: str) -> None:
+        """One more line for the service, as `systemctl --user edit` adds it."""
+        path = self._checkout.home / ".config/systemd/user/codexd.service.d/z.conf"
+        path.write_text(f"[Service]\n{line}\n")
+
     def kill(self, signal: str) -> None:
         """Send the daemon a signal."""
         command = ["systemctl", "--user", "kill", "--kill-who=main", "-s", signal, "codexd"]
@@ -91,8 +96,17 @@ def test_a_service_from_install_to_uninstall(service: Service) -> None:
     assert service.show("Result") == "success"
     assert service.show("NRestarts") == "1"
 
+    # What can be seen before is said before, and nothing is touched.
+    refused = service.ops("install-systemd.sh", "--server-cwd", "/no/such")
+    assert 'codexd: The server working directory "/no/such" does not exist' in refused
+    assert refused.endswith("[1]")
+    assert service.show("ActiveState") == "inactive"
+
     # A configuration that cannot be is tried once.
-    assert service.ops("install-systemd.sh", "--server-cwd", "/no/such").endswith("[1]")
+    service.drop_in("Environment=BAA_CODEXD_MODE=sideways")
+    broken = service.ops("install-systemd.sh", "--node-id", "other")
+    assert "started codexd.service" not in broken
+    assert broken.endswith("[1]")
     assert service.show("ActiveState") == "failed"
     assert service.show("ExecMainStatus") == "2"
     assert service.show("NRestarts") == "0"

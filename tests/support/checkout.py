@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +22,7 @@ class Checkout:
         self.home = home
         self.fakes = home.parent / "fakes"
         self.calls = home.parent / "calls.log"
+        self.more_environ: dict[str, str] = {}
         self.fakes.mkdir()
         self.home.mkdir()
         shutil.copytree(ROOT / "ops", root / "ops")
@@ -38,19 +41,34 @@ class Checkout:
         note = f'printf "%s" {name} >>"$CALLS"; printf " %s" "$@" >>"$CALLS"; echo >>"$CALLS"'
         _script(self.fakes / name, f"{note}\n{body}")
 
-    def run(self, script: str, *args: str) -> subprocess.CompletedProcess[str]:
-        """Run a script of ops/ in the checkout."""
-        environ = {
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the scripts run with."""
+        return {
             "HOME": str(self.home),
             "PATH": f"{self.fakes}:/usr/bin:/bin",
             "CALLS": str(self.calls),
             "PYTHONPATH": str(ROOT),
             "LANG": "C.UTF-8",
+            **self.more_environ,
         }
+
+    @contextlib.contextmanager
+    def running(self, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command beside; it ends with the block."""
+        process = subprocess.Popen(command, cwd=self.root, env=self.environ)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(10)
+
+    def run(self, script: str, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a script of ops/ in the checkout."""
         return subprocess.run(
             [str(self.root / "ops" / script), *args],
             cwd=self.root,
-            env=environ,
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=60,

@@ -54,7 +54,9 @@ class EchoServer:
         self.hub = EchoHub()
         self.is_ready = True
         http = Routes(lambda: self.is_ready, lambda: b'{"clients":0}\n')
-        self.server = HubServer(self.hub, http, limits, on_cut=self.hub.on_cut)
+        self.server = HubServer(
+            self.hub, http, limits, on_cut=self.hub.on_cut, on_full=lambda _connections: None
+        )
         self.hub.server = self.server
 
     def client(self) -> contextlib.AbstractAsyncContextManager[ClientConnection]:

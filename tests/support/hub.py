@@ -56,14 +56,19 @@ class HubRig:
     def ready(self, *loaded: str, same_child: bool = False) -> None:
         """The child answers the handshake, and that the threads ``loaded`` are loaded in it."""
         result = json.dumps(INITIALIZED).encode()
-        self.do(self.hub.child_ready(result, same_child=same_child, child_pid=7))
-        asked = self.to_child.pop()
-        assert asked["method"] == "thread/loaded/list"
+        self.do(self.hub.child_ready(result, self.now, same_child=same_child, child_pid=7))
+        asked = self.asked("thread/loaded/list")
+        self.to_child.remove(asked)
         self.child({"id": asked["id"], "result": {"data": list(loaded), "nextCursor": None}})
 
-    def lose(self) -> None:
-        """The child is gone."""
-        self.do(self.hub.child_lost("the server ended by signal 9", self.now))
+    def lose(self, *unread: dict[str, Any]) -> None:
+        """The child is gone; it has not read ``unread``."""
+        messages = [json.dumps(message).encode() for message in unread]
+        self.do(self.hub.child_lost("the server ended by signal 9", self.now, messages))
+
+    def leave(self, client: int) -> None:
+        """A client hangs up."""
+        self.do(self.hub.client_closed(client, self.now))
 
     def tick(self, seconds: float = 0.0) -> None:
         """Time passes."""

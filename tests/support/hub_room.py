@@ -34,6 +34,7 @@ class HubRoom:
         **config: str,
     ) -> None:
         self._schemas = schemas
+        self.endpoint = endpoint
         # A short path: sockets are below it.
         self.root = Path(tempfile.mkdtemp(prefix="hub-", dir="/tmp"))
         self.child_socket = str(self.root / "child.sock")

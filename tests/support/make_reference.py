@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from codexd.child.lifecycle import ACTIONS, TRANSITIONS, ChildEvent
+from codexd.child.machine import MEANING, TABLE, WORDS, Action, Event, State
 from codexd.cli.main import COMMANDS, cli
 from codexd.settings import BY_NAME, SETTINGS
 from tests.support.rooms import ROOMS
@@ -72,32 +72,36 @@ def _row(*cells: str) -> str:
     return f"| {' | '.join(texts)} |"
 
 
+def state_table() -> str:
+    """Each state, what it means, and the word for it in daemon-state.json."""
+    rows = [_row(f"**{state}**", MEANING[state], WORDS[state]) for state in State]
+    return "\n".join(["| State | Meaning | In the record |", "| --- | --- | --- |", *rows])
+
+
 def transition_table() -> str:
-    """The child's states and events, a row for each state."""
-    states = list(dict.fromkeys(state for state, _ in TRANSITIONS))
-    lines = [
-        "| State | " + " | ".join(event.value for event in ChildEvent) + " |",
-        "| --- |" + " --- |" * len(ChildEvent),
-    ]
-    for state in sorted(states):
-        cells = [TRANSITIONS.get((state, event), "") for event in ChildEvent]
-        lines.append(f"| **{state}** | " + " | ".join(cells) + " |")
+    """What each event leads to; states in which it leads to the same share a row."""
+    lines = ["| Event | In | Then | What is done |", "| --- | --- | --- | --- |"]
+    for event in Event:
+        shared: dict[tuple[str, tuple[Action, ...]], list[str]] = {}
+        for (state, what), (then, actions) in TABLE.items():
+            if what is event:
+                target = "the same" if then is state else f"**{then}**"
+                shared.setdefault((target, actions), []).append(state)
+        for (target, actions), states in shared.items():
+            done = "; ".join(actions) or "nothing"
+            lines.append(_row(event, ", ".join(states), target, done))
     return "\n".join(lines)
 
 
 def transition_drawing() -> str:
     """The same, as a drawing; events that lead between the same two states share an arrow."""
     arrows: dict[tuple[str, str], list[str]] = {}
-    for (state, event), then in TRANSITIONS.items():
-        arrows.setdefault((state, then), []).append(event.value)
+    for (state, event), (then, _) in TABLE.items():
+        if state is not then:
+            pair = (state.name.lower(), then.name.lower())
+            arrows.setdefault(pair, []).append(event.value)
     lines = [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in sorted(arrows.items())]
-    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> idle", *lines, "```"])
-
-
-def action_table() -> str:
-    """What is done about each event."""
-    rows = [_row(event.value, action) for event, action in ACTIONS.items()]
-    return "\n".join(["| Event | What codexd does |", "| --- | --- |", *rows])
+    return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> off", *lines, "```"])
 
 
 def room_table() -> str:
@@ -116,7 +120,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "commands": command_list,
     "transitions": transition_table,
     "drawing": transition_drawing,
-    "actions": action_table,
+    "states": state_table,
     "rooms": room_table,
 }
 

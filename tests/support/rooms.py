@@ -15,7 +15,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("records",),
     ("runtime",),
     ("child",),
-    ("store", "eventlog"),
+    ("store", "eventlog", "daemons"),
     ("hub", "link"),
     ("wire", "rendering"),
     ("platform",),

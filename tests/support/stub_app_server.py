@@ -23,6 +23,7 @@ class Stub:
     def __init__(self) -> None:
         self.is_mute = False
         self.busy_s = 0.0
+        self.asks = 0
         self.after_handshake: list[Any] = []
         self.unread = b""
 
@@ -57,6 +58,10 @@ class Stub:
         """Only SIGKILL ends it."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    def do_term_code(self, code: str) -> None:
+        """End on SIGTERM with a code of its own."""
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(int(code)))
+
     def do_slow_term(self, seconds: str) -> None:
         """Take a while to end on SIGTERM, and say a last word."""
 
@@ -75,6 +80,19 @@ class Stub:
             # As whatever a shell started: no thought of its parent, and new signal handlers.
             os.execv(sys.executable, [sys.executable, "-ISc", "import signal; signal.pause()"])
         os.write(2, f"grandchild {pid}\n".encode())
+
+    def do_eat(self, mebibytes: str) -> None:
+        """Have so much memory."""
+        self.eaten = b"x" * (int(mebibytes) << 20)
+
+    def do_helper(self, _: str) -> None:
+        """As codex does with an MCP server: one in a group of its own, which is hard to end."""
+        pid = os.fork()
+        if pid == 0:
+            code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
+            os.setpgid(0, 0)
+            os.execve(sys.executable, [sys.executable, "-ISc", code], {})
+        os.write(2, f"helper {pid}\n".encode())
 
     def do_outlive(self, _: str) -> None:
         """Live on when the daemon dies, as on a system without a parent-death signal."""
@@ -97,6 +115,10 @@ class Stub:
                 out.writelines(f"line {number}\n" for number in range(int(lines)))
 
         self.after_handshake.append(print_them)
+
+    def do_ask(self, count: str) -> None:
+        """Ask for so many approvals, once it is asked for anything."""
+        self.asks = int(count)
 
     # -- speaking ----------------------------------------------------------------------------
 
@@ -127,6 +149,17 @@ class Stub:
                 self.after_handshake.pop(0)()
         elif "id" in message and "method" in message and not self.is_mute:
             self._send({"id": message["id"], "result": {}})
+            if message["method"] == "model/list":
+                self._ask()
+
+    def _ask(self) -> None:
+        method, params = "item/fileChange/requestApproval", {"threadId": "t", "turnId": "u"}
+        lines = (
+            json.dumps({"id": number, "method": method, "params": params}) + "\n"
+            for number in range(self.asks)
+        )
+        with os.fdopen(os.dup(1), "w") as out:
+            out.writelines(lines)
 
 
 def main(words: list[str]) -> None:

@@ -75,6 +75,16 @@ def test_other_mistakes_are_one_line_too(
         (["--version", "1.2"], ["start", "--version", "1.2"]),
         (["help"], ["--help"]),
         (["help", "events"], ["events", "--help"]),
+        (["--json", "help"], ["--help"]),
+        (["config", "help"], ["config", "--help"]),
+        (["--json", "status", "help"], ["status", "--help"]),
+        (["ctl", "help"], ["ctl", "help"]),
+        (["--node-id", "help"], ["start", "--node-id", "help"]),
+        (["--version", "status"], ["--version"]),
+        (["--json", "--version"], ["--version"]),
+        (["--version", "--json", "status"], ["--version"]),
+        (["--version", "1.2", "status"], ["status", "--version", "1.2"]),
+        (["status", "--version", "1.2"], ["status", "--version", "1.2"]),
         (["--config", "a=b", "app-server"], ["app-server", "--config", "a=b"]),
     ],
 )
@@ -85,6 +95,30 @@ def test_the_command_may_stand_anywhere(args: list[str], hoisted: list[str]) -> 
 def test_an_unknown_command_is_named() -> None:
     with pytest.raises(BadValue, match="bogus"):
         hoist_command(["bogus"])
+
+
+def test_run_once_is_taken_and_counts_for_nothing(tmp_path: Path) -> None:
+    for name in ("config", "status"):
+        words = [name, "--repo-root", str(tmp_path)]
+        plain, once = (CliRunner().invoke(cli, [*words, *more]) for more in ([], ["--run-once"]))
+        assert (once.exit_code, once.output) == (0, plain.output)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux)")
+@pytest.mark.parametrize("args", [["config"], ["status", "--json"], ["--help"], ["events", "help"]])
+def test_an_output_that_takes_nothing_is_one_line(args: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "codexd", *args]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == b"codexd: The output cannot be written: No space left on device.\n"
+
+
+def test_an_output_that_is_closed_harms_nobody(tmp_path: Path) -> None:
+    for args in ("config", "events", "logs"):
+        shell = f'exec "$0" -m codexd {args} <&- >&- 2>&-'
+        done = subprocess.run(["sh", "-c", shell, sys.executable], cwd=tmp_path)
+        assert done.returncode == 0
 
 
 def _without_spaces(text: str) -> str:

@@ -1,71 +1,67 @@
+"""Finding `app-server` in a command line of codex."""
+
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from codexd.cli.codex_options import CannotGive, read_codex_options
+from codexd.cli.codex_options import command_index, split_app_server
 
 
 @pytest.mark.parametrize(
-    ("words", "config"),
+    ("args", "command"),
     [
-        (["-c", 'model="o3"'], {"model": "o3"}),
-        (["-c", "model=o3"], {"model": "o3"}),
-        (["-c", "model='o3"], {"model": "o3"}),
-        (["-cmodel=o3"], {"model": "o3"}),
-        (["-c=model=o3"], {"model": "o3"}),
-        (["--config=a.b=[1, 2]"], {"a.b": [1, 2]}),
-        (["-c", "a={b=true}"], {"a": {"b": True}}),
-        (["-c", "a=1979-05-27"], {"a": "1979-05-27"}),
-        (["--enable", "x", "--disable=y"], {"features.x": True, "features.y": False}),
-        (["-m", "o3", "-s", "read-only"], {"model": "o3", "sandbox_mode": "read-only"}),
-        (["--ask-for-approval", "never"], {"approval_policy": "never"}),
+        (["app-server"], "app-server"),
+        (["-c", "a=b", "app-server"], "app-server"),
+        (["-c", "app-server", "exec"], "exec"),
         (
-            ["--add-dir", "/a", "--add-dir=/b"],
-            {"sandbox_workspace_write.writable_roots": ["/a", "/b"]},
+            ["-m", "gpt-5", "-s", "read-only", "-a", "never", "-C", "/tmp", "app-server"],
+            "app-server",
         ),
+        (["--model=gpt-5", "-mgpt-5", "--oss", "app-server"], "app-server"),
         (
-            ["--dangerously-bypass-approvals-and-sandbox"],
-            {"approval_policy": "never", "sandbox_mode": "danger-full-access"},
+            ["--enable", "x", "--disable", "y", "-p", "z", "app-server", "--listen", "off"],
+            "app-server",
         ),
-        (["--analytics-default-enabled", "--no-alt-screen"], {}),
+        (["-i", "a.png", "app-server"], None),
+        (["-i", "a.png", "b.png", "--oss", "app-server"], "app-server"),
+        (["--", "app-server"], None),
+        (["explain the app-server"], "explain the app-server"),
+        (["exec", "app-server"], "exec"),
+        (["--version"], None),
+        (["-m"], None),
+        ([], None),
     ],
 )
-def test_options_become_config_of_threads(words: list[str], config: dict[str, Any]) -> None:
-    assert read_codex_options(words).config == config
-
-
-def test_a_directory_and_what_is_no_option_are_told_apart() -> None:
-    overrides = read_codex_options(["-C", "/w", "daemon", "-c", "a=1"])
-    assert (overrides.cwd, overrides.rest, overrides.config) == ("/w", ["daemon"], {"a": 1})
+def test_the_subcommand_is_found(args: list[str], command: str | None) -> None:
+    index = command_index(args)
+    assert (None if index is None else args[index]) == command
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("args", "listen", "rest", "is_for_codex"),
     [
-        (["--strict-config"], "--strict-config cannot be given"),
-        (["--search"], "--search cannot be given"),
-        (["-p", "x"], "-p cannot be given"),
-        (["-c"], "-c lacks its value"),
-        (["-s"], "-s lacks its value"),
-        (["-c", "x"], "must be key=value"),
-        (["-c", "=x"], "must be key=value"),
-        (["-c", "otel.exporter=x"], "of the server's process"),
-        (["-c", "chatgpt_base_url=x"], "of the server's process"),
+        ([], None, [], False),
+        (["--listen", "stdio://", "--stdio"], "stdio://", [], False),
+        (
+            ["--listen=ws://127.0.0.1:0", "-c", "daemon"],
+            "ws://127.0.0.1:0",
+            ["-c", "daemon"],
+            False,
+        ),
+        (["--listen"], "", [], False),
+        (["-c"], None, ["-c"], False),
+        (
+            ["--ws-issuer", "help", "--strict-config"],
+            None,
+            ["--ws-issuer", "help", "--strict-config"],
+            False,
+        ),
+        (["-c", "a=b", "daemon", "start"], None, ["-c", "a=b"], True),
+        (["generate-json-schema", "--out", "x"], None, [], True),
+        (["--help"], None, [], True),
     ],
 )
-def test_what_cannot_be_given_is_refused_by_name(words: list[str], says: str) -> None:
-    with pytest.raises(CannotGive, match=says):
-        read_codex_options(words)
-
-
-@given(st.lists(st.text()))
-def test_whatever_is_given_is_read_or_refused(words: list[str]) -> None:
-    try:
-        overrides = read_codex_options(words)
-    except CannotGive:
-        return
-    assert set(overrides.rest) <= set(words)
+def test_what_follows_app_server_is_taken_apart(
+    args: list[str], listen: str | None, rest: list[str], is_for_codex: bool
+) -> None:
+    assert split_app_server(args) == (listen, rest, is_for_codex)

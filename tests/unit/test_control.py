@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 from codexd.child import pipes as child_io
 from codexd.child import steps as supervision
-from codexd.child.control import ChildControl
+from codexd.child.control import ChildControl, machine_for
+from codexd.child.ledger import Ledger
+from codexd.child.pipes import PipeRack
 from codexd.config import Config, resolve
 
 
@@ -27,22 +30,48 @@ class Timer:
 
 
 class Rig:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, kept: tuple[Ledger, PipeRack] | None = None) -> None:
         self.published: list[dict[str, Any]] = []
         self.timers: list[Timer] = []
         self.woken = 0
-        self.control = ChildControl(config, self._publish, self._call_later)
+        self.now = 0.0
+        # Whether each step was in the file by the time that it was told.
+        self.on_file = True
+        self._path = supervision.path_of(config)
+        self.kept = kept or (
+            Ledger(supervision.path_of(config)),
+            PipeRack(config.runtime.runtime_dir),
+        )
+        ledger, rack = self.kept
+        ledger.attach(self._publish, self._call_later)
+        machine = machine_for(config, lambda: self.now)
+        self.control = ChildControl(machine, ledger, rack, self._call_later, self._wake)
+        self.control.start()
 
     def _publish(self, topic: str, message: dict[str, Any]) -> None:
         assert topic == "step"
         self.published.append(message)
+        self.on_file = self.on_file and message["number"] <= self._newest_on_file()
+
+    def _newest_on_file(self) -> int:
+        return supervision.load(self._path).last_number
 
     def _call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         self.timers.append(Timer(seconds, callback))
         return self.timers[-1]
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         self.woken += 1
+
+    def fire(self) -> None:
+        """The timers that are set run out."""
+        due, self.timers = [timer for timer in self.timers if not timer.cancelled], []
+        for timer in due:
+            timer.callback()
+
+    @property
+    def pauses(self) -> list[float]:
+        return [timer.seconds for timer in self.timers if not timer.cancelled]
 
     @property
     def kinds(self) -> list[str]:
@@ -74,7 +103,7 @@ NO_PID = 1 << 30
 
 def test_no_number_of_a_step_is_used_again_by_the_next_daemon(config: Config, rig: Rig) -> None:
     rig.control.spawned(NO_PID, "true", ["/bin/true"], "/")
-    rig.control.ended(NO_PID, 0, rig.wake)
+    rig.control.ended(NO_PID, 0)
     numbers = [message["number"] for message in rig.published]
     assert numbers == list(range(numbers[0], numbers[0] + 3))
     again = Rig(config)
@@ -84,18 +113,43 @@ def test_no_number_of_a_step_is_used_again_by_the_next_daemon(config: Config, ri
     assert record.begin == again.published[0]["number"] - 1
 
 
+def saved(config: Config) -> list[str]:
+    return [step.kind for step in supervision.load(supervision.path_of(config)).steps]
+
+
 def test_an_end_is_in_the_file_once_the_next_child_is_or_is_waited_for(
     config: Config, rig: Rig
 ) -> None:
-    def kinds() -> list[str]:
-        return [step.kind for step in supervision.load(supervision.path_of(config)).steps]
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    rig.control.ended(NO_PID, 1)
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    assert saved(config) == ["spawned", "ended", "waiting", "spawned"]
+    rig.control.ended(NO_PID, 1)
+    assert saved(config)[-2:] == ["ended", "waiting"]
 
+
+def test_whoever_hears_of_a_step_finds_it_in_the_file(rig: Rig) -> None:
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    rig.control.ended(NO_PID, 1, rig.wake)
+    assert rig.on_file
+    rig.control.stopping()
+    rig.control.ended(NO_PID, 1)
+    assert rig.on_file
+    rig.control.start()
+    # The first is tried again at once, and only then in the file.
+    rig.control.spawn_failed("no such file")
+    rig.on_file = True
+    rig.control.spawn_failed("no such file")
+    assert rig.kinds[-1] == "waiting"
+    assert rig.on_file
+
+
+def test_an_end_is_in_the_file_also_if_circus_starts_no_other(config: Config, rig: Rig) -> None:
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    assert kinds() == ["spawned", "ended", "waiting", "spawned"]
-    rig.control.ended(NO_PID, 1, rig.wake)
-    assert kinds()[-2:] == ["ended", "waiting"]
+    rig.control.asked(NO_PID, 15)
+    rig.control.ended(NO_PID, -15)
+    rig.fire()
+    assert rig.woken == 1
+    assert saved(config) == ["spawned", "ended"]
 
 
 def test_the_child_is_on_record_with_the_start_of_its_process(
@@ -108,77 +162,78 @@ def test_the_child_is_on_record_with_the_start_of_its_process(
     assert record.executable is not None
     assert record.daemon is not None
     assert record.daemon.pid == os.getpid()
+    rig.control.ended(child.pid, 0)
+    rig.fire()
+    assert supervision.load(supervision.path_of(config)).child is None
 
 
 def test_a_crash_loop_waits_longer_and_gives_up_at_the_limit(rig: Rig) -> None:
-    for failure in range(1, 5):
+    pauses: list[float] = []
+    for _ in range(4):
+        assert rig.control.may_start
         rig.control.spawned(NO_PID, "x", ["/x"], "/")
-        rig.control.ended(NO_PID, 1, rig.wake)
-        assert rig.control.waiting == (failure > 1)
-        if failure in (2, 3):
-            rig.timers[-1].callback()
-            assert not rig.control.waiting
+        assert not rig.control.may_start
+        rig.control.ended(NO_PID, 1)
+        pauses += rig.pauses
+        rig.fire()
+    assert pauses[0] == 0 < pauses[1] < pauses[2]
     assert rig.kinds.count("waiting") == 3
     assert rig.kinds[-1] == "gave_up"
-    assert rig.control.waiting
-    assert rig.timers[0].seconds < rig.timers[1].seconds
-    assert rig.woken == 2
+    assert not rig.control.may_start
+    assert rig.woken == 3
 
 
-def test_what_an_operator_asked_for_is_no_failure(rig: Rig) -> None:
-    rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    rig.control.asked(NO_PID, 15)
-    rig.control.ended(NO_PID, -15, rig.wake)
-    assert rig.published[-1]["asked"]
-    assert not rig.control.waiting
-
-
-def test_another_signal_than_the_one_asked_for_is_a_failure(rig: Rig) -> None:
-    rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    rig.control.asked(NO_PID, 1)
-    rig.control.ended(NO_PID, -11, rig.wake)
-    assert not rig.published[-2]["asked"]
-    assert rig.kinds[-1] == "waiting"
-
-
-def test_replacing_an_unhealthy_child_is_a_failure(rig: Rig) -> None:
-    rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    rig.control.condemn(NO_PID)
-    rig.control.asked(NO_PID, 9)
-    rig.control.ended(NO_PID, -9, rig.wake)
-    assert not rig.published[-2]["asked"]
-
-
-def test_a_stop_ends_the_waiting(rig: Rig) -> None:
+def test_a_stop_ends_the_waiting(config: Config, rig: Rig) -> None:
     for _ in range(2):
         rig.control.spawned(NO_PID, "x", ["/x"], "/")
-        rig.control.ended(NO_PID, 1, rig.wake)
-    assert rig.control.waiting
+        rig.control.ended(NO_PID, 1)
+    assert not rig.control.may_start
+    rig.control.stopping()
     rig.control.stopped()
-    assert not rig.control.waiting
-    assert rig.timers[-1].cancelled
-    assert rig.kinds[-1] == "stopped"
+    assert rig.pauses == []
+    assert rig.kinds[-1] == saved(config)[-1] == "stopped"
+    rig.control.start()
+    assert rig.control.may_start
 
 
-def test_a_child_that_cannot_be_started_is_tried_again_by_a_timer(rig: Rig) -> None:
-    rig.control.spawn_failed(FileNotFoundError(2, "No such file", "/x"), rig.wake)
-    assert rig.published[0]["error"] == "No such file: /x"
-    assert rig.control.retries
-    rig.timers[0].callback()
-    assert rig.woken == 1
+def test_where_no_process_is_to_be_nothing_is_waited_for(rig: Rig) -> None:
+    for _ in range(2):
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
+        rig.control.ended(NO_PID, 1)
+    rig.control.nobody_wanted()
+    rig.control.nobody_wanted()
+    assert rig.kinds.count("stopped") == 1
+    assert rig.pauses == []
+    assert rig.control.may_start
 
 
-@pytest.mark.parametrize(
-    ("policy", "code", "rests"),
-    [("never", 1, True), ("on-failure", 0, True), ("on-failure", 1, False), ("always", 0, False)],
-)
-def test_restart_policies(tmp_path: Path, policy: str, code: int, rests: bool) -> None:
-    (tmp_path / "state" / "codexd").mkdir(parents=True)
-    rig = Rig(resolve({"repo_root": str(tmp_path), "restart": policy}, {}, cwd="/"))
+def test_what_is_left_of_its_group_ends_with_the_child_and_not_with_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("codexd.child.control.end_group_members", ended.append)
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    rig.control.ended(NO_PID, code, rig.wake)
-    assert rig.control.waiting == rests
-    assert not rig.timers
+    rig.control.ended(NO_PID + 1, 1)
+    assert ended == []
+    rig.control.ended(NO_PID, 1)
+    rig.control.ended(NO_PID, 1)
+    assert ended == [NO_PID]
+
+
+def test_a_watcher_made_anew_goes_on_where_the_last_one_was(config: Config, rig: Rig) -> None:
+    rig.control.new_pipes()
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    rig.control.stopping()
+    rig.control.ended(NO_PID, 0)
+    rig.control.stopped()
+    begin = supervision.load(supervision.path_of(config)).begin
+    again = Rig(config, rig.kept)
+    again.control.new_pipes()
+    again.control.spawned(NO_PID, "x", ["/x"], "/")
+    (step,) = again.published
+    assert (step["number"], step["attempt"]) == (rig.published[-1]["number"] + 1, 2)
+    assert step["generation"] == rig.published[0]["generation"] + 1
+    assert supervision.load(supervision.path_of(config)).begin == begin
 
 
 def test_each_generation_has_pipes_of_its_own_until_they_are_read(config: Config, rig: Rig) -> None:
@@ -187,6 +242,10 @@ def test_each_generation_has_pipes_of_its_own_until_they_are_read(config: Config
     first = rig.control.pipes
     os.write(first.stdout, b"last words")
     rig.control.new_pipes()
+    assert [child_io.speaks_first(runtime_dir, 2) for _ in range(2)] == [True, False]
+    assert not child_io.speaks_first(runtime_dir, 99)
+    # What is no number is not one of ours, whatever Unicode calls a digit.
+    os.mkdir(child_io.io_dir(runtime_dir) / "²")
     assert child_io.generations(runtime_dir) == [1, 2]
     reader = os.open(child_io.pipe_path(runtime_dir, 1, "stdout"), os.O_RDONLY | os.O_NONBLOCK)
     assert os.read(reader, 100) == b"last words"
@@ -198,12 +257,84 @@ def test_each_generation_has_pipes_of_its_own_until_they_are_read(config: Config
     assert psutil.Process().num_fds() == two_generations
 
 
-def test_a_disk_that_takes_nothing_does_not_keep_a_child_from_starting(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """A disk that can be full."""
+    state = {"full": False}
+    save = supervision.save
 
-    monkeypatch.setattr(supervision, "save", full)
+    def try_to(path: str, record: supervision.Supervision) -> None:
+        if state["full"]:
+            raise OSError(28, "No space left on device")
+        save(path, record)
+
+    monkeypatch.setattr(supervision, "save", try_to)
+    return state
+
+
+def test_what_a_full_disk_did_not_take_is_written_when_there_is_space(
+    config: Config, rig: Rig, disk: dict[str, bool]
+) -> None:
+    disk["full"] = True
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
     assert rig.kinds == ["spawned"]
+    rig.control.became_ready(NO_PID)
+    for _ in range(3):
+        # One timer at a time, for as long as it takes.
+        assert rig.pauses == [1.0]
+        rig.fire()
+    assert saved(config) == []
+    disk["full"] = False
+    rig.fire()
+    assert saved(config) == ["spawned"]
+    assert rig.pauses == []
+
+
+def test_a_file_that_is_taken_away_is_written_again(config: Config, rig: Rig) -> None:
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    os.unlink(supervision.path_of(config))
+    rig.control.restore_pipes()
+    assert saved(config) == ["spawned"]
+
+
+def test_numbers_go_on_after_any_number_of_steps_that_were_not_written(
+    config: Config, disk: dict[str, bool]
+) -> None:
+    rig = Rig(config)
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    disk["full"] = True
+    for _ in range(300):
+        rig.control.ended(NO_PID, 1)
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    disk["full"] = False
+    again = Rig(config)
+    again.control.spawned(NO_PID, "x", ["/x"], "/")
+    assert again.published[0]["number"] > rig.published[-1]["number"]
+
+
+def test_a_lost_file_does_not_begin_the_numbers_anew(
+    config: Config, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    os.unlink(supervision.path_of(config))
+    minute_later = time.time() + 60
+    monkeypatch.setattr("codexd.child.ledger.time.time", lambda: minute_later)
+    again = Rig(config)
+    again.control.spawned(NO_PID, "x", ["/x"], "/")
+    assert again.published[0]["number"] > rig.published[0]["number"] + 50
+
+
+def test_the_file_of_an_older_daemon_is_read(config: Config) -> None:
+    path = Path(supervision.path_of(config))
+    path.write_text(
+        '{"daemon":{"pid":1,"token":"a:1"},"child":{"pid":2,"token":"a:2"},"executable":'
+        '["/bin/x",1,2],"generation":7,"begin":100,"steps":[{"number":101,"kind":"spawned","at":1.5,'
+        '"generation":7,"pid":2,"code":null,"asked":false,"error":null,"attempt":1,"delayMs":0,'
+        '"command":"x","args":[],"cwd":"/"},{"number":102,"kind":"stopped","at":2.5,"generation":7}]}'
+    )
+    rig = Rig(config)
+    rig.control.new_pipes()
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    assert rig.published[0]["generation"] == 8
+    assert rig.published[0]["number"] > 1102
+    assert saved(config) == ["spawned", "stopped", "spawned"]

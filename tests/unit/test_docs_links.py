@@ -23,6 +23,7 @@ FOREIGN_FLAGS = {
     "--enable",
     "--disable-linger",
     "--endpoint",
+    "--force",
     "--listen",
     "--out",
     "--remote",

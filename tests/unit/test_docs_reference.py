@@ -11,6 +11,7 @@ import pytest
 
 from codexd import contracts
 from codexd.config import resolve
+from codexd.eventlog.types import TYPES
 from tests.support.event_types import Unclear, recorded_types
 from tests.support.make_reference import PAGES, REFERENCE, updated
 
@@ -40,7 +41,8 @@ def documented_types() -> set[str]:
 
 def test_the_table_of_events_holds_just_those_that_are_recorded() -> None:
     recorded = {name for path in PACKAGE.rglob("*.py") for name in recorded_types(path.read_text())}
-    assert documented_types() == recorded
+    assert documented_types() == recorded == set(TYPES)
+    assert list(TYPES) == sorted(TYPES)
 
 
 SOURCE = """

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codexd.config import Server, resolve
 from codexd.link.endpoint import (
     BadEndpoint,
+    check_endpoint,
     child_arguments,
     default_control_socket,
     parse_endpoint,
 )
+from codexd.settings import SettingError
 
 
 def server(**flags: str | tuple[str, ...]) -> Server:
@@ -63,3 +67,19 @@ def test_the_child_is_told_where_to_listen_unless_its_arguments_say_so() -> None
     assert child_arguments(server(**unix, server_args=said)) == list(said)
     assert child_arguments(server()) == ["app-server"]
     assert child_arguments(server(**unix, mode="exec")) == ["app-server"]
+
+
+STARTS = st.sampled_from(
+    ["", "stdio://", "unix://", "ws://", "ws://[", "ws://127.0.0.1:", "wss://"]
+)
+
+
+@given(STARTS, st.text(), st.booleans())
+def test_any_text_is_an_endpoint_or_refused_in_one_line(start: str, rest: str, ours: bool) -> None:
+    flags = {"server_endpoint": start + rest, "hub_default_socket": "true" if ours else None}
+    refusal = ""
+    try:
+        check_endpoint(resolve(flags, {}, cwd="/repo"), {"HOME": "/h"})
+    except (SettingError, BadEndpoint) as error:
+        refusal = str(error)
+    assert len(refusal.splitlines()) <= 1

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from codexd.cli.events import events, format_event, write_events
 from codexd.cli.logs import logs
+from codexd.cli.options import BadValue
+from codexd.cli.streams import reader_is_gone, tell_if_nothing_is
 from codexd.contracts import Event
 from codexd.eventlog.reader import read_events
 from tests.support.memory import config_at, open_log, record_many
@@ -44,6 +48,82 @@ def test_events_as_text(root: Path) -> None:
     seq, time, level, kind, message = lines[3].split(" ", 4)
     assert (seq, level, kind, message) == ("4", "error", "child.exited", "The child ended.")
     assert time.endswith("Z")
+
+
+def test_that_there_was_talk_is_told_only_to_who_asks(tmp_path: Path) -> None:
+    log = open_log(Path(config_at(tmp_path).paths.logs_dir))
+    detail = {"bytes": 9, "stream": "stdout"}
+    log.record("info", "child.stdout", "stdout: (protocol messages)", detail)
+    log.record("info", "child.stdout", "stdout: hello", detail)
+    log.record("warn", "child.stderr", "stderr: (protocol messages)", detail)
+
+    def numbers(*arguments: str) -> list[str]:
+        return [line.split()[0] for line in run(events, tmp_path, *arguments).output.splitlines()]
+
+    assert numbers() == ["2", "3"]
+    assert numbers("-n", "2") == ["2", "3"]
+    assert numbers("--all") == ["1", "2", "3"]
+    assert numbers("--type", "child.stdout") == ["1", "2"]
+    assert len(numbers("--json")) == 3
+
+
+def test_a_type_that_is_not_there_is_told_with_those_that_are(root: Path) -> None:
+    with pytest.raises(BadValue, match=r"daemon\.started, daemon\.stopped") as refused:
+        events.main(["--repo-root", str(root), "--type", "typo"], standalone_mode=False)
+    assert '"typo"' in str(refused.value)
+    # One that an earlier program recorded is there.
+    assert len(run(events, root, "--type", "test.numbered").output.splitlines()) == 3
+    assert run(events, root, "--type", "child.abandoned").output == ""
+
+
+@pytest.mark.parametrize("command", [events, logs])
+def test_a_count_of_any_size_is_taken(command: click.Command, root: Path) -> None:
+    flag = "-n"
+    everything = run(command, root).output
+    assert run(command, root, flag, str(10**30)).output == everything
+    for bad in ("-1", "x", "²"):
+        with pytest.raises(BadValue, match="--l"):
+            command.main(["--repo-root", str(root), f"{flag}{bad}"], standalone_mode=False)
+
+
+def test_who_waits_where_nothing_is_hears_so_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    tell_if_nothing_is(str(path))
+    assert capsys.readouterr().err == f"codexd: there is no {path} yet; waiting for it\n"
+    path.touch()
+    tell_if_nothing_is(str(path))
+    assert capsys.readouterr().err == ""
+
+
+_POLL = select.poll
+
+
+class MacPoll:
+    """poll(2) as macOS has it: no word of a hang-up to whoever asked for nothing."""
+
+    def __init__(self) -> None:
+        self._poll = _POLL()
+        self._asked = 0
+
+    def register(self, descriptor: int, asked: int) -> None:
+        self._asked = asked
+        self._poll.register(descriptor, asked)
+
+    def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
+        return self._poll.poll(timeout_ms) if self._asked else []
+
+
+@pytest.mark.parametrize("poll", [select.poll, MacPoll])
+def test_a_reader_that_left_is_noticed(poll: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codexd.cli.streams.select.poll", poll)
+    reader, writer = os.pipe()
+    with open(writer, "wb") as out:
+        is_gone = reader_is_gone(out)
+        assert not is_gone()
+        os.close(reader)
+        assert is_gone()
 
 
 def test_events_as_json(root: Path) -> None:

@@ -161,3 +161,18 @@ def test_only_a_child_of_ours_that_must_speak_is_overdue(
         assert bool(ward.reasons) == given_up
 
     asyncio.run(main())
+
+
+def test_what_it_missed_is_told_until_it_answers_again() -> None:
+    async def main() -> None:
+        ward = Ward()
+        assert ward.health.misses == 0
+        await ward.run(lambda: len(ward.reasons) == 2)
+        # Nobody could replace it: it goes on missing checks, and is given up again and again.
+        assert (ward.patient.asked, ward.health.misses) == (6, 6)
+        assert ["3 checks" in ward.reasons[0], "6 checks" in ward.reasons[1]] == [True, True]
+        ward.patient.answer = ward.patient.good_answer
+        await ward.run(lambda: ward.answers > 0)
+        assert ward.health.misses == 0
+
+    asyncio.run(main())

@@ -72,8 +72,8 @@ def test_a_turn_from_before_the_hub_ends_for_who_came_back_to_it() -> None:
         created_at="2026-01-01T00:00:00.000Z",
         updated_at="2026-01-01T00:00:00.000Z",
     )
-    rig.hub.restore([record])
-    rig.ready(same_child=True)
+    rig.do(rig.hub.restore([record], 0.0))
+    rig.ready("t1", same_child=True)
     page = {"data": [_turn("u1", "inProgress")], "nextCursor": None}
     thread = {"id": "t1", "status": {"type": "active"}}
     rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
@@ -88,13 +88,13 @@ def test_what_waited_for_an_earlier_hub_shows_only_if_it_is_asked_again(rig: Hub
     request = {"id": 3, "method": "item/fileChange/requestApproval", "params": {"threadId": "t1"}}
     rig.child(request)
     waiting = rig.sessions["t1"]
-    assert waiting.metadata == {"waitingApprovals": "1"}
+    assert waiting.metadata == {"runningTurn": "u1", "waitingApprovals": "1"}
     later = HubRig(ready=False)
-    later.hub.restore([waiting])
-    later.ready(same_child=True)
-    assert later.sessions["t1"].metadata == {}
+    later.do(later.hub.restore([waiting], 0.0))
+    later.ready("t1", same_child=True)
+    assert later.sessions["t1"].metadata == {"runningTurn": "u1"}
     later.child(request)
-    assert later.sessions["t1"].metadata == {"waitingApprovals": "1"}
+    assert later.sessions["t1"].metadata == {"runningTurn": "u1", "waitingApprovals": "1"}
 
 
 def test_who_leaves_a_thread_during_a_turn_leaves_the_hub_there_to_learn_its_end(
@@ -111,21 +111,23 @@ def test_who_leaves_a_thread_during_a_turn_leaves_the_hub_there_to_learn_its_end
 def test_a_thread_that_is_gone_ends_its_turn_before_it_closes(rig: HubRig) -> None:
     rig.lose()
     rig.ready(same_child=True)
-    rig.answer("thread/resume", error={"code": -32600, "message": "gone"})
-    told = [entry.get("method") for entry in rig.to_client[1]][-3:]
-    assert told == ["thread/status/changed", "turn/completed", "thread/closed"]
+    rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found for t1"})
+    told = [entry.get("method") for entry in rig.to_client[1]][-4:]
+    assert told == ["error", "thread/status/changed", "turn/completed", "thread/closed"]
 
 
-def test_a_thread_without_a_turn_cannot_be_resumed_and_is_alive_all_the_same() -> None:
+@pytest.mark.parametrize("why", ["no rollout found", "list_turns is not supported yet"])
+def test_a_thread_without_a_turn_cannot_be_joined_and_is_alive_all_the_same(why: str) -> None:
     rig = HubRig()
     rig.connect(1)
     rig.open_thread(1)
     rig.lose()
     rig.ready("t1", same_child=True)
-    rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
+    rig.answer("thread/resume", error={"code": -32600, "message": why})
     assert not rig.got(1, "thread/closed")
     assert rig.sessions["t1"].status == "active"
-    assert rig.hub.snapshot()["server"] == "up"
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert rig.to_child[-1]["method"] == "turn/start"
     # In a new child it is gone.
     rig.lose()
     rig.ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from codexd.hub import window
 from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
@@ -59,3 +60,125 @@ def test_another_error_is_the_clients(rig: HubRig) -> None:
     request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("turn/start", error={"code": -32600, "message": "serverShuttingDown"})
     assert rig.answers(1, request)[0]["error"]["message"] == "serverShuttingDown"
+
+
+def _turns(rig: HubRig) -> int:
+    return len([entry for entry in rig.to_child if entry["method"] == "turn/start"])
+
+
+@pytest.mark.parametrize("when", ["its thread is resumed", "the link is made again"])
+def test_a_drain_that_begins_during_a_recovery_holds_new_turns_all_the_same(
+    rig: HubRig, when: str
+) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    if when == "its thread is resumed":
+        rig.ready()
+        request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+        rig.hub.drain()
+    else:
+        rig.ready("t1", same_child=True)
+        rig.hub.drain()
+        rig.lose()
+        request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+        rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert _turns(rig) == 0
+    rig.lose()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert _turns(rig) == 1
+    rig.answer("turn/start", {"turn": {"id": "u1"}})
+    assert "result" in rig.answers(1, request)[0]
+
+
+def test_a_turn_that_has_only_waited_for_its_place_is_held_too(rig: HubRig) -> None:
+    for _ in range(window.ONE_CLIENT):
+        rig.ask(1, "command/exec", {"command": ["x"]})
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert _turns(rig) == 0
+    rig.hub.drain()
+    for entry in list(rig.to_child):
+        rig.child({"id": entry["id"], "result": {}})
+    assert _turns(rig) == 0
+    rig.lose()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    rig.answer("turn/start", {"turn": {"id": "u1"}})
+    assert "result" in rig.answers(1, request)[0]
+
+
+def test_a_drain_that_begins_while_threads_are_resumed_holds_new_turns(rig: HubRig) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready("t1", same_child=True)
+    rig.hub.drain()
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert rig.hub.server == "up"
+    assert rig.hub.holds_turns
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+    assert not rig.answers(1, request)
+    # Whatever is no turn goes on.
+    rig.ask(1, "model/list")
+    assert rig.to_child[-1]["method"] == "model/list"
+
+
+def test_what_a_drain_held_back_is_let_go_when_it_is_given_up(rig: HubRig) -> None:
+    rig.hub.drain()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert rig.to_child[-1]["method"] != "turn/start"
+    rig.do(rig.hub.undrain(rig.now))
+    assert rig.to_child[-1]["method"] == "turn/start"
+    assert not rig.hub.holds_turns
+
+
+def test_given_up_while_the_server_is_away_it_is_let_go_with_the_rest(rig: HubRig) -> None:
+    rig.hub.drain()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose()
+    rig.do(rig.hub.undrain(rig.now))
+    rig.to_child.clear()
+    rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume", "turn/start"]
+
+
+def test_the_next_child_takes_what_was_held_back(rig: HubRig) -> None:
+    rig.hub.drain()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert rig.to_child[-1]["method"] == "turn/start"
+
+
+def test_a_turn_counts_from_the_moment_it_is_asked_for(rig: HubRig) -> None:
+    assert rig.hub.turns == 0
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    assert rig.hub.turns == 1
+    turn = {"id": "u1", "items": [], "status": "inProgress"}
+    rig.tell("turn/started", threadId="t1", turn=turn)
+    assert rig.hub.turns == 1
+    rig.answer("turn/start", {"turn": turn})
+    assert rig.hub.turns == 1
+    rig.end_turn()
+    assert rig.hub.turns == 0
+
+
+def test_one_that_is_refused_does_not(rig: HubRig) -> None:
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", error={"code": -32600, "message": "no"})
+    assert rig.hub.turns == 0
+
+
+def test_how_many_run_is_unknown_until_a_child_that_lived_on_has_told(rig: HubRig) -> None:
+    rig.lose()
+    assert rig.hub.turns is None
+    rig.ready("t1", same_child=True)
+    assert rig.hub.turns is None
+    running = {"id": "u1", "items": [], "status": "inProgress"}
+    thread = {"id": "t1", "status": {"type": "active"}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": {"data": [running]}})
+    assert rig.hub.turns == 1

@@ -56,7 +56,7 @@ def test_what_a_crash_is_told_with(rig: HubRig, schemas: Schemas) -> None:
     rig.lose()
     rig.ready()
     rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
-    kinds = ("turn/completed", "thread/status/changed", "serverRequest/resolved")
+    kinds = ("error", "turn/completed", "thread/status/changed", "serverRequest/resolved")
     _check(rig, schemas, *kinds, "process/exited", "thread/closed")
 
 
@@ -89,4 +89,4 @@ def test_errors(rig: HubRig, schemas: Schemas) -> None:
         (answer,) = rig.answers(client, request)
         schemas.check(answer, None)
         codes.append(answer["error"]["code"])
-    assert codes == [-32600, -32050, -32600, -32050, -32001]
+    assert codes == [-32600, -32050, -32600, -32001, -32001]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -46,3 +47,14 @@ def test_a_client_is_told_at_once_what_the_server_tells_a_new_connection() -> No
     rig.say(1, {"method": "initialized"})
     assert len(rig.to_client[1]) == 4
     assert not rig.to_child
+
+
+@pytest.mark.parametrize("result", [b'{"userAgent":null}', b'{"userAgent":7}', b"[]", b"null", b""])
+def test_an_answer_of_another_shape_reaches_its_client_as_it_is(result: bytes) -> None:
+    rig = HubRig(ready=False)
+    rig.connect(1)
+    rig.do(rig.hub.child_ready(result, rig.now, same_child=False, child_pid=1))
+    rig.connect(2)
+    for client in (1, 2):
+        assert rig.answers(client, 0)[0]["result"] == json.loads(result or b"{}")
+    assert rig.hub.snapshot()["server"] == "up"

@@ -77,6 +77,16 @@ class FakeServer:
         self.turns[f"turn-{self.count}"] = thread_id
         return f"turn-{self.count}"
 
+    def refuse(self, index: int) -> None:
+        """A passing trouble: a resume of the hub's own fails, and would not a moment later."""
+        self.take()
+        resumes = [entry for entry in self.open if "excludeTurns" in (entry["params"] or {})]
+        if resumes:
+            request = resumes[index % len(resumes)]
+            self.open.remove(request)
+            error = {"code": -32603, "message": "failed to load configuration"}
+            self.rig.child({"id": request["id"], "error": error})
+
     def end_turn(self, index: int) -> None:
         self.take()
         if self.turns:
@@ -86,17 +96,20 @@ class FakeServer:
                 self.resolve(request_id)
             self.rig.end_turn(thread_id, turn_id)
 
-    def die(self) -> None:
+    def die(self, unread: int) -> list[dict[str, Any]]:
+        """The last ``unread`` requests were never read."""
         self.take()
+        left = self.open[len(self.open) - min(unread, len(self.open)) :]
         self.open.clear()
         self.turns.clear()
         self.approvals.clear()
+        return left
 
 
 class HubMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.rig = HubRig(HubLimits(wait_s=1000))
+        self.rig = HubRig(HubLimits(wait_s=100_000))
         self.server = FakeServer(self.rig)
         self.is_up = True
         self.connected: set[int] = set()
@@ -146,7 +159,7 @@ class HubMachine(RuleBasedStateMachine):
     def leave(self, client: int) -> None:
         number = self.numbers.pop(client, None)
         if number is not None:
-            self.rig.do(self.rig.hub.client_closed(number))
+            self.rig.leave(number)
 
     @precondition(lambda self: self.is_up)
     @rule(index=st.integers(0, 5))
@@ -171,11 +184,19 @@ class HubMachine(RuleBasedStateMachine):
         self.server.end_turn(index)
 
     @precondition(lambda self: self.is_up)
-    @rule()
-    def die(self) -> None:
+    @rule(index=st.integers(0, 5))
+    def refuse(self, index: int) -> None:
+        self.server.refuse(index)
+
+    @rule(seconds=st.sampled_from([0.1, 0.6, 1.5, 20.0]))
+    def wait(self, seconds: float) -> None:
+        self.rig.tick(seconds)
+
+    @precondition(lambda self: self.is_up)
+    @rule(unread=st.integers(0, 3))
+    def die(self, unread: int) -> None:
         self.is_up = False
-        self.server.die()
-        self.rig.lose()
+        self.rig.lose(*self.server.die(unread))
 
     @precondition(lambda self: not self.is_up)
     @rule()
@@ -202,9 +223,12 @@ class HubMachine(RuleBasedStateMachine):
     def _answer_all(self) -> None:
         for _ in range(1000):
             self.server.take()
-            if not self.server.open:
+            if self.server.open:
+                self.server.answer(0)
+            elif self.rig.hub.snapshot()["resumingThreads"]:
+                self.rig.tick(1)
+            else:
                 return
-            self.server.answer(0)
         raise AssertionError("the hub asks without end")
 
     def _check_answers(self) -> None:
@@ -237,5 +261,5 @@ class HubMachine(RuleBasedStateMachine):
             assert len(ends) == 1, (number, turn_id, ends)
 
 
-HubMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestHub = HubMachine.TestCase

@@ -103,7 +103,7 @@ def test_an_answer_to_an_earlier_hub_is_dropped(rig: HubRig) -> None:
 
 def test_nothing_comes_for_a_client_that_left(rig: HubRig) -> None:
     rig.ask(1, "model/list")
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     rig.answer("model/list")
     assert rig.hub.snapshot()["clients"] == 1
     assert rig.event_types()[-1] == "client.disconnected"
@@ -167,7 +167,7 @@ def test_a_client_that_leaves_lets_go_of_its_handles(rig: HubRig) -> None:
     process = rig.asked("command/exec")["params"]["processId"]
     rig.ask(1, "command/exec", {"processId": "done", "command": ["true"]})
     rig.answer("command/exec", {"exitCode": 0})
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     assert rig.asked("fs/unwatch")["params"] == {"watchId": watch}
     ended = [entry for entry in rig.to_child if entry["method"] == "command/exec/terminate"]
     assert [entry["params"]["processId"] for entry in ended] == [process]
@@ -184,7 +184,7 @@ def test_a_command_without_a_name_ends_with_its_client_too(
 ) -> None:
     for _ in range(2):
         rig.ask(1, "command/exec", {"command": ["sleep"], **params})
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     started, ended = (
         {entry["params"]["processId"] for entry in rig.to_child if entry["method"] == method}
         for method in ("command/exec", "command/exec/terminate")
@@ -234,3 +234,24 @@ def test_bytes_that_are_no_text_harm_nobody(rig: HubRig, data: bytes) -> None:
     rig.to_child.clear()
     rig.ask(2, "model/list")
     assert rig.asked("model/list")
+
+
+def test_searches_and_event_streams_go_on_in_the_next_server(rig: HubRig) -> None:
+    rig.open_thread(1)
+    rig.ask(1, "fuzzyFileSearch/sessionStart", {"sessionId": "s", "roots": ["/a"]})
+    rig.answer("fuzzyFileSearch/sessionStart")
+    stream = {"threadId": "t1", "subscriptionId": "x", "server": "m", "name": "n", "arguments": {}}
+    rig.ask(1, "mcpServer/event/stream/start", stream)
+    rig.answer("mcpServer/event/stream/start")
+    before = [rig.asked("fuzzyFileSearch/sessionStart"), rig.asked("mcpServer/event/stream/start")]
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    search = rig.asked("fuzzyFileSearch/sessionStart")
+    assert search["params"] == before[0]["params"]
+    # The stream needs its thread.
+    assert "mcpServer/event/stream/start" not in [entry["method"] for entry in rig.to_child]
+    rig.answer("thread/resume", {"thread": {"id": "t1"}})
+    assert rig.asked("mcpServer/event/stream/start")["params"] == before[1]["params"]
+    rig.tell("fuzzyFileSearch/sessionUpdated", sessionId=search["params"]["sessionId"], files=[])
+    assert rig.got(1, "fuzzyFileSearch/sessionUpdated")[0]["params"]["sessionId"] == "s"

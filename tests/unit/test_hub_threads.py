@@ -62,7 +62,7 @@ def test_of_a_thread_that_nobody_opened_all_hear_who_were_there(rig: HubRig) -> 
 
 
 def test_what_still_comes_of_a_thread_that_all_have_left_reaches_nobody(rig: HubRig) -> None:
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     rig.tell(DELTA, threadId="t1", delta="x")
     assert not any(rig.got(client, DELTA) for client in (2, 3))
 
@@ -71,16 +71,25 @@ def test_what_still_comes_of_a_thread_that_all_have_left_reaches_nobody(rig: Hub
 def test_a_turn_whose_end_the_server_does_not_tell_does_not_run_for_ever(
     rig: HubRig, tries_to_join: bool
 ) -> None:
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     if tries_to_join:
         rig.ask(2, "thread/resume", {"threadId": "t1"})
     rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("turn/start", {"turn": {"id": "u1", "items": [], "status": "inProgress"}})
-    for status, running in (("active", 1), ("idle", 0)):
+    for status in ("active", "idle"):
         rig.tell("thread/status/changed", threadId="t1", status={"type": status})
         if tries_to_join and status == "active":
             rig.answer("thread/resume", error={"code": -32600, "message": "no"})
-        assert rig.hub.snapshot()["runningTurns"] == running
+        # Of a thread that nobody here has joined the turn is not followed.
+        is_followed = tries_to_join or status == "active"
+        assert rig.hub.snapshot()["runningTurns"] == int(is_followed)
+    rig.tick(1.1)
+    if tries_to_join:
+        turn = {"id": "u1", "items": [], "status": "completed"}
+        rig.answer("thread/turns/list", {"data": [turn]})
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    assert rig.event_types().count("turn.started") == int(tries_to_join)
+    assert rig.event_types().count("turn.completed") == int(tries_to_join)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +127,13 @@ def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
 def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
     rig: HubRig,
 ) -> None:
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
 
 
 def test_a_running_turn_keeps_the_thread_until_it_ends(rig: HubRig) -> None:
     rig.run_turn(1)
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     assert not [entry for entry in rig.to_child if entry["method"] == "thread/unsubscribe"]
     rig.end_turn()
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
@@ -187,7 +196,7 @@ def test_the_first_answer_counts_and_the_others_learn_that_it_is_resolved(rig: H
 
 def test_with_nobody_there_it_waits_for_who_comes(rig: HubRig) -> None:
     rig.run_turn(1)
-    rig.do(rig.hub.client_closed(1))
+    rig.leave(1)
     _server_asks(rig)
     assert rig.hub.snapshot()["waitingApprovals"] == 1
     rig.ask(2, "thread/resume", {"threadId": "t1"})

@@ -48,6 +48,9 @@ class PlayedTransport:
             loop = asyncio.get_running_loop()
             loop.call_soon(lambda: self.on_message(json.dumps(answer).encode()))
 
+    def unread(self) -> list[bytes]:
+        return []
+
     def close(self) -> None:
         self.closed = True
 

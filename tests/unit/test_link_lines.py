@@ -95,3 +95,11 @@ def test_a_splitter_that_searches_again_is_found() -> None:
         kept.find(b"\n")
 
     assert searched_bytes(feed, 100) > 10 * 100 * 4096
+
+
+def test_what_is_no_utf8_comes_out_as_text_all_the_same() -> None:
+    lines: list[bytes] = []
+    splitter = LineSplitter(lines.append)
+    splitter.feed(b'{"a":"\xff\xfe","b":1}\n{"c":"\xc3\xa9"}\n')
+    assert [json.loads(line) for line in lines] == [{"a": "\ufffd\ufffd", "b": 1}, {"c": "é"}]
+    assert lines[1] == '{"c":"é"}'.encode()

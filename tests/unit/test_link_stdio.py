@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -37,15 +38,18 @@ def read_all(descriptor: int) -> bytes:
             return b"".join(pieces)
 
 
-def test_messages_are_lines_whatever_white_space_is_in_them(pipe: str) -> None:
+@pytest.mark.parametrize(("is_first", "begin"), [(True, b""), (False, b"\n")])
+def test_messages_are_lines_whatever_white_space_is_in_them(
+    pipe: str, is_first: bool, begin: bytes
+) -> None:
     async def act() -> None:
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=is_first)
         await transport.connect()
         transport.send(b'{\n "a": 1\n}')
         transport.send(b'{"b":2}')
-        # The first line ends what an earlier plugin may have left unfinished.
-        assert read_all(reader) == b'\n{  "a": 1 }\n{"b":2}\n'
+        # An empty line ends what an earlier plugin may have left unfinished.
+        assert read_all(reader) == begin + b'{  "a": 1 }\n{"b":2}\n'
         transport.close()
         os.close(reader)
 
@@ -55,7 +59,7 @@ def test_messages_are_lines_whatever_white_space_is_in_them(pipe: str) -> None:
 def test_a_full_pipe_blocks_nobody_and_keeps_the_order(pipe: str) -> None:
     async def act() -> None:
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=True)
         await transport.connect()
         sent = [b'{"n":%d,"x":"%s"}' % (n, b"y" * 50_000) for n in range(40)]
         for message in sent:
@@ -80,7 +84,7 @@ def test_a_child_that_reads_nothing_fills_no_memory(
     monkeypatch.setattr(transport_stdio, "UNREAD_LIMIT", 100_000)
 
     async def act() -> None:
-        transport = StdioTransport(pipe)
+        transport = StdioTransport(pipe, is_first=True)
         await transport.connect()
         message = b'{"x":"%s"}' % (b"y" * 50_000)
         while transport.buffered <= 100_000:
@@ -96,7 +100,7 @@ def test_a_child_that_reads_nothing_fills_no_memory(
 
 def test_what_is_fed_comes_out_as_messages_while_it_is_open(pipe: str) -> None:
     heard: list[bytes] = []
-    transport = StdioTransport(pipe)
+    transport = StdioTransport(pipe, is_first=True)
     transport.bind(heard.append, lambda _reason: None)
 
     async def act() -> None:
@@ -112,10 +116,71 @@ def test_what_is_fed_comes_out_as_messages_while_it_is_open(pipe: str) -> None:
 
 def test_without_its_pipe_there_is_no_connection(tmp_path: Path) -> None:
     async def act() -> None:
-        transport = StdioTransport(str(tmp_path / "none"))
+        transport = StdioTransport(str(tmp_path / "none"), is_first=True)
         with pytest.raises(FileNotFoundError):
             await transport.connect()
         with pytest.raises(LinkLost):
             transport.send(b"{}")
+
+    run(act)
+
+
+def test_what_a_dead_child_has_not_read_is_known_to_the_byte(pipe: str) -> None:
+    sent = [b'{"n":%d,"x":"%s"}' % (n, b"y" * (97 * n)) for n in range(60)]
+
+    async def unread_after(read: int) -> list[bytes]:
+        # What an earlier plugin wrote is in the pipe as well.
+        earlier = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        os.write(earlier, b'{"of":"another"}\n')
+        transport = StdioTransport(pipe, is_first=False)
+        await transport.connect()
+        for message in sent:
+            transport.send(message)
+        left = read
+        async with asyncio.timeout(20):
+            while left:
+                with contextlib.suppress(BlockingIOError):
+                    left -= len(os.read(earlier, left))
+                await asyncio.sleep(0)
+        unread = transport.unread()
+        transport.close()
+        assert transport.unread() == []
+        os.close(earlier)
+        os.unlink(pipe)
+        os.mkfifo(pipe, 0o600)
+        return unread
+
+    async def act() -> None:
+        end = len(b'{"of":"another"}\n\n')
+        ends = [end := end + len(message) + 1 for message in sent]
+        assert await unread_after(3) == sent
+        for number in (0, 1, 30, 59):
+            # One byte short of its line end a message has not been read.
+            assert await unread_after(ends[number] - 1) == sent[number:]
+            assert await unread_after(ends[number]) == sent[number + 1 :]
+
+    run(act)
+
+
+def test_what_does_not_fit_into_the_pipe_is_unread_and_what_was_read_is_not_kept(
+    pipe: str,
+) -> None:
+    async def act() -> None:
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        transport = StdioTransport(pipe, is_first=False)
+        await transport.connect()
+        message = b'{"x":"%s"}' % (b"y" * 50_000)
+        for _ in range(200):
+            transport.send(message)
+            read_all(reader)
+        assert transport.unread() == []
+        # Looked at from inside: a child that reads everything must not cost memory.
+        assert transport._sent_bytes == 0
+        for _ in range(100):
+            transport.send(message)
+        assert transport.buffered > 1_000_000
+        assert len(transport.unread()) == 100
+        transport.close()
+        os.close(reader)
 
     run(act)

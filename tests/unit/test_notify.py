@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from codexd.platform.notify import ServiceManager
 
 
@@ -33,6 +35,13 @@ def test_without_a_manager_nothing_is_sent_and_nothing_fails() -> None:
     service = ServiceManager({"WATCHDOG_USEC": "x"})
     service.ready("up")
     assert service.watchdog_interval_s is None
+
+
+@pytest.mark.parametrize("odd", ["²", "٣", "-1", "1.5", "9" * 5000, ""])
+def test_a_watchdog_time_that_is_no_number_is_none(odd: str) -> None:
+    service = ServiceManager({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": odd})
+    assert service.watchdog_interval_s is None
+    service.ready("a path may hold \udcff")
 
 
 def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from codexd.platform import process
 from codexd.platform.process import (
+    Glimpse,
     ProcessId,
     end_group,
     end_group_members,
@@ -73,6 +77,27 @@ def test_a_process_is_known_by_its_start_as_well(group: Group) -> None:
     assert identify(os.getpid()) == identify(os.getpid()) != group.id
 
 
+def bsdinfo(*, status: int, parent: int, seconds: int, microseconds: int) -> bytes:
+    """What macOS answers, field by field as in sys/proc_info.h."""
+    flags, xstatus, pid, users, numbers = 4, 0, 7, [501] * 6 + [0], [3, 7, 0, 0, 0, 0]
+    head = struct.pack("=12I", flags, status, xstatus, pid, parent, *users)
+    names = b"codex".ljust(16, b"\0") + b"codex".ljust(32, b"\0")
+    return head + names + struct.pack("=6I", *numbers) + struct.pack("=QQ", seconds, microseconds)
+
+
+def test_on_macos_a_start_is_as_the_kernel_noted_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = os.getpid()
+    raw = bsdinfo(status=2, parent=12, seconds=1_700_000_000, microseconds=250_001)
+    monkeypatch.setattr(process, "_proc_pidinfo", {pid: raw}.get)
+    found = process._darwin_glimpse(pid)
+    # The same text as of versions that asked psutil, so that their records are still believed.
+    assert found == Glimpse(ProcessId(pid, "1700000000.250001"), 12, os.getsid(0))
+    zombie = bsdinfo(status=5, parent=12, seconds=1, microseconds=0)
+    monkeypatch.setattr(process, "_proc_pidinfo", {pid: zombie}.get)
+    assert process._darwin_glimpse(pid) is None
+    assert process._darwin_glimpse(pid + 1) is None
+
+
 def test_a_zombie_does_not_live(group: Group) -> None:
     os.kill(group.id.pid, signal.SIGKILL)
     os.waitid(os.P_PID, group.id.pid, os.WEXITED | os.WNOWAIT)
@@ -116,3 +141,16 @@ def test_the_rest_of_a_group_is_ended_only_if_it_bears_the_mark(group: Group) ->
     wait_gone(group.member.pid)
     # There is no such group any more.
     end_marked_group(group.id.pid, MARK)
+
+
+def test_not_to_be_able_to_look_is_no_sign_of_death(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file(_pid: int) -> Glimpse | None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(process, "look_at", no_file)
+    assert is_alive(group.id)
+    assert identify(group.id.pid) is None
+    group.kill_leader()
+    assert not is_alive(group.id)

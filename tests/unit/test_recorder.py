@@ -30,6 +30,7 @@ class FakeState:
 class FakeEvents:
     def __init__(self) -> None:
         self.types: list[str] = []
+        self.messages: list[str] = []
         self.details: list[dict[str, Any] | None] = []
 
     def record(
@@ -38,6 +39,7 @@ class FakeEvents:
         assert level
         assert "\n" not in message
         self.types.append(type)
+        self.messages.append(message)
         self.details.append(detail)
         return None
 
@@ -101,14 +103,56 @@ def test_a_crash_loop_waits_as_failed_with_the_next_try(recorder: Recorder) -> N
     assert child.last_error == "The child ended 3 times in a row."
 
 
-def test_a_stop_calls_off_the_next_try(recorder: Recorder, events: FakeEvents) -> None:
+@pytest.mark.parametrize("by_daemon", [False, True])
+@pytest.mark.parametrize(("code", "status"), [(1, "failed"), (-11, "failed"), (0, "stopped")])
+def test_a_stop_calls_off_the_next_try_and_leaves_how_the_last_one_ended(
+    recorder: Recorder, events: FakeEvents, code: int, status: str, by_daemon: bool
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=code))
+    recorder.step(step(3, "waiting", attempt=2, delay_ms=1000))
+    assert recorder.child.status == "failed"
+    if by_daemon:
+        recorder.daemon_stopped()
+    else:
+        recorder.step(step(4, "stopped"))
+        assert events.types[-1] == "child.stopped"
+    child = recorder.child
+    assert (child.status, child.next_restart_at) == (status, None)
+    assert (child.exit_code, child.signal) == split_exit(code)
+    assert (child.last_error is None) == (status == "stopped")
+
+
+def test_a_stop_after_which_nothing_was_to_come_changes_nothing(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    # As daemons of older versions wrote it after every stop.
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=3))
+    before = (events.types[:], msgspec.structs.replace(recorder.child))
+    recorder.step(step(3, "stopped"))
+    assert (events.types, recorder.child) == before
+
+
+def test_a_start_that_failed_has_no_code_of_an_earlier_child(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=0))
+    recorder.step(step(3, "spawn_failed", error="No such file: /x"))
+    child = recorder.child
+    assert (child.status, child.exit_code, child.last_error) == ("failed", None, "No such file: /x")
+
+
+def test_what_the_plugin_says_of_a_child_that_is_gone_is_not_believed(
+    recorder: Recorder, events: FakeEvents
+) -> None:
     recorder.step(step(1, "spawned", **SPAWNED))
     recorder.step(step(2, "ended", pid=42, code=1))
-    recorder.step(step(3, "waiting", attempt=2, delay_ms=1000))
-    recorder.step(step(4, "stopped"))
-    assert recorder.child.status == "stopped"
-    assert recorder.child.next_restart_at is None
-    assert events.types[-1] == "child.stopped"
+    before = recorder.child.last_error
+    recorder.ready({"pid": 42})
+    recorder.not_ready("the connection is gone")
+    child = recorder.child
+    assert (child.ready, child.status, child.last_error) == (False, "failed", before)
+    assert "child.ready" not in events.types
 
 
 @pytest.mark.parametrize(
@@ -128,6 +172,53 @@ def test_how_an_end_is_called(
     recorder.step(step(2, "ended", pid=42, code=code, asked=asked))
     assert recorder.child.status == status
     assert (recorder.child.last_error is None) == (status == "stopped")
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "message", "last_error"),
+    [
+        (0, False, "Codex child exited.", None),
+        (3, False, "Codex child exited with code 3.", "Child exited with code 3: Error: why"),
+        (-6, False, "Codex child exited after SIGABRT.", "Child exited after SIGABRT: Error: why"),
+        # Whoever killed it knows why; what it said before has nothing to do with it.
+        (-9, False, "Codex child exited after SIGKILL.", "Child exited after SIGKILL."),
+        (-15, True, "Codex child exited after SIGTERM.", None),
+        (
+            None,
+            False,
+            "Codex child exited in a way nobody saw.",
+            "Child exited in a way nobody saw: Error: why",
+        ),
+    ],
+)
+def test_why_it_ended_is_what_it_said_last(
+    recorder: Recorder,
+    events: FakeEvents,
+    code: int | None,
+    asked: bool,
+    message: str,
+    last_error: str | None,
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=code, asked=asked, error="Error: why"))
+    assert (recorder.child.last_error, events.messages[-1]) == (last_error, message)
+    detail = events.details[-1] or {}
+    assert ("reason" in detail) == ("why" in (last_error or ""))
+
+
+def test_why_it_ended_is_known_to_the_next_that_records(
+    state: FakeState, events: FakeEvents
+) -> None:
+    first = Recorder(state, events)
+    first.step(step(1, "spawned", **SPAWNED))
+    first.step(step(2, "ended", pid=42, code=3, error="Error: why"))
+    again = Recorder(state, events, recorded=2, last_end=events.details[-1])
+    again.step(step(1, "spawned", **SPAWNED))
+    again.step(step(2, "ended", pid=42, code=3))
+    assert state.daemon.child.last_error == "Child exited with code 3: Error: why"
+    again.step(step(3, "spawned", **SPAWNED))
+    again.step(step(4, "ended", pid=43, code=3))
+    assert state.daemon.child.last_error == "Child exited with code 3."
 
 
 def test_steps_that_are_in_the_log_already_only_mend_the_state(

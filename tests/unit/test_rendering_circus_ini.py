@@ -104,18 +104,19 @@ def test_no_setting_is_taken_for_an_option_of_circus(setting: Setting) -> None:
 
 
 def test_circus_gets_what_the_design_says() -> None:
-    config = resolve({"stop_timeout_ms": "1500", "child_nofile": "99"}, {}, cwd="/repo")
+    config = resolve({"stop_timeout_ms": "1500"}, {}, cwd="/repo")
     parsed = parse(render_circus_ini(config))
     assert parsed["endpoint"] == "ipc:///repo/state/codexd/run/circus.sock"
     assert parsed["pubsub_endpoint"] == "ipc:///repo/state/codexd/run/events.sock"
     assert parsed["multicast_endpoint"] == ""
-    assert parsed["umask"] == 0o077
+    # The server keeps the umask and the limits of whoever started the daemon.
+    assert parsed["umask"] is None
     (watcher,) = parsed["watchers"]
     assert watcher["name"] == "codex-app-server"
     assert watcher["hooks"] == {"before_start": ["codexd.circus_ext.hooks.before_start", False]}
     assert watcher["graceful_timeout"] == 1.5
     assert watcher["stop_signal"] == signal.SIGTERM
-    assert watcher["rlimits"] == {"nofile": 99}
+    assert watcher["rlimits"] == {}
     assert watcher["close_child_stdin"] is False
     (plugin,) = parsed["plugins"]
     assert plugin["name"] == "plugin:codexd"

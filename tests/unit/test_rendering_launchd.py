@@ -49,6 +49,8 @@ def test_the_default_is_that_of_the_contract() -> None:
         },
         "ProgramArguments": ["/opt/codexd", "start"],
         "ProcessType": "Background",
+        "SoftResourceLimits": {"NumberOfFiles": 10_240},
+        "HardResourceLimits": {"NumberOfFiles": 10_240},
         "RunAtLoad": True,
         "KeepAlive": True,
         "ThrottleInterval": 10,
@@ -63,6 +65,38 @@ def test_the_codexd_that_runs_now_is_the_default_program() -> None:
     assert subcommand == "start"
     assert program[-1].split("/")[-1] == "codexd"
     assert program[0].startswith("/")
+
+
+def test_more_of_the_environment_is_taken_and_the_settings_win() -> None:
+    kept = {"CODEX_HOME": "/data/codex <1>", "BAA_NODE_ID": "stray"}
+    environment = parse(DEFAULT, kept=kept)["EnvironmentVariables"]
+    assert environment["CODEX_HOME"] == "/data/codex <1>"
+    assert environment["BAA_NODE_ID"] == "mini-main"
+    with pytest.raises(CannotRender, match="CODEX_HOME"):
+        parse(DEFAULT, kept={"CODEX_HOME": "/a\x01"})
+
+
+@pytest.mark.parametrize("process_type", ["Standard", "Adaptive", "Interactive"])
+def test_the_process_type_can_be_chosen(process_type: str) -> None:
+    assert parse(DEFAULT, process_type=process_type)["ProcessType"] == process_type
+
+
+def test_the_umask_is_written_as_launchd_reads_it() -> None:
+    assert "Umask" not in parse(DEFAULT)
+    assert parse(DEFAULT, umask=0o022)["Umask"] == 18
+    assert parse(DEFAULT, umask=0)["Umask"] == 0
+
+
+@pytest.mark.parametrize(("wanted", "written"), [("500", 500), ("1000000", 10_240)])
+def test_open_files_are_as_many_as_macos_grants(wanted: str, written: int) -> None:
+    parsed = parse(resolve({"child_nofile": wanted}, {}, cwd="/"))
+    assert parsed["SoftResourceLimits"] == {"NumberOfFiles": written}
+    assert parsed["HardResourceLimits"] == {"NumberOfFiles": written}
+
+
+def test_no_wish_for_open_files_is_no_limit_of_none() -> None:
+    parsed = parse(resolve({"child_nofile": "0"}, {}, cwd="/"))
+    assert not {"SoftResourceLimits", "HardResourceLimits"} & set(parsed)
 
 
 def test_label_and_home_are_taken() -> None:

@@ -76,7 +76,7 @@ def test_the_default() -> None:
         "TimeoutStopSec": "45",
         "OOMPolicy": "continue",
         "LimitNOFILE": "65536",
-        "UMask": "0077",
+        "EnvironmentFile": "-%E/codexd/environment",
         "WantedBy": "default.target",
     }
     assert variables["PATH"] == (
@@ -84,6 +84,23 @@ def test_the_default() -> None:
     )
     assert variables["BAA_STATE_DIR"] == "/repo/state"
     assert variables["BAA_CODEXD_SERVER_ARGS"] == "app-server"
+
+
+def test_more_of_the_environment_is_taken_and_the_settings_win() -> None:
+    kept = {"CODEX_HOME": "/data/50% codex", "BAA_NODE_ID": "stray"}
+    variables = environment(parse(render_systemd(DEFAULT, home=HOME, program=PROGRAM, kept=kept)))
+    assert variables["CODEX_HOME"] == "/data/50% codex"
+    assert variables["BAA_NODE_ID"] == "mini-main"
+
+
+def test_the_umask_is_the_one_that_was_given() -> None:
+    unit = parse(render_systemd(DEFAULT, home=HOME, program=PROGRAM, umask=0o02))
+    assert unit["UMask"] == ["0002"]
+
+
+def test_no_wish_for_open_files_is_no_limit_of_none() -> None:
+    config = resolve({"child_nofile": "0"}, {}, cwd="/repo")
+    assert "LimitNOFILE" not in parse(render_systemd(config, home=HOME, program=PROGRAM))
 
 
 @settings(max_examples=60)
@@ -135,3 +152,8 @@ def test_unquote_reads_what_systemd_documents() -> None:
         unquote('"50%"')
     with pytest.raises(AssertionError):
         unquote('"a" b')
+
+
+def test_no_limit_of_open_files_is_set_where_the_starters_is_to_stay() -> None:
+    unit = parse(render_systemd(resolve({"child_nofile": "0"}, {}, cwd="/repo"), home="/home/u"))
+    assert "LimitNOFILE" not in unit

@@ -82,6 +82,8 @@ def test_arguments_of_the_command_line_are_added_to_those_of_the_file() -> None:
         ("health_misses = inf", 'Invalid integer value "inf"'),
         ("node_id = 1979-05-27", "node_id cannot be '1979-05-27'"),
         ("server_args = 'app-server'", "server_args cannot be 'app-server'"),
+        ('node_id = "a\\u0000b"', "it holds a NUL"),
+        ('server_args = ["a\\u0000b"]', "without NUL"),
         ("server_args = [1]", "server_args cannot be '[1]'"),
         ("mode = 'x'", 'Unsupported codexd mode "x" (/etc/x.toml: mode)'),
         ("state_dir = 'state'", "state_dir: 'state' must be an absolute path"),

@@ -1,0 +1,113 @@
+"""Taking in connections, without ever using up the open files that the rest needs.
+
+asyncio's own server, short of descriptors, tries as often as its backlog is long and logs each try
+(python/cpython#151615). And what clients use up is not there for what must work: the connection to
+the child, files, pipes. So a part of the open files is kept back. Where connections would take it,
+those that have never said anything make room, the oldest first. Where all have spoken, a newcomer
+is let in as a guest: it gets answers over HTTP, but cannot stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from codexd.platform.limits import files_left_above
+
+# Taken in by one turn of the loop: a crowd of newcomers does not hold up those who are there.
+_BURST: Final = 16
+_BACKLOG: Final = 1024
+# Kept back: what the plugin opens for a child and for its files is about a dozen. Half of it may
+# be used by guests.
+_RESERVE: Final = 32
+# Before the listener looks again, where not even a guest can be let in.
+_PAUSE_S: Final = 0.25
+
+
+def reserve() -> int:
+    """How many open files are kept back; fewer where there are hardly any."""
+    return min(_RESERVE, files_left_above(-1) // 4)
+
+
+def is_guest(connected: socket.socket) -> bool:
+    """Whether a connection was let in on what is kept back."""
+    return files_left_above(connected.fileno()) < reserve()
+
+
+class Listener:
+    """Accepts on a bound socket until it is closed.
+
+    ``make()`` makes the protocol of a new connection; ``make_room()`` ends one that can be
+    spared, and tells whether there was one.
+    """
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        make: Callable[[], asyncio.BaseProtocol],
+        make_room: Callable[[], bool],
+    ) -> None:
+        self._socket = bound
+        self._make = make
+        self._make_room = make_room
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        bound.setblocking(False)
+        bound.listen(_BACKLOG)
+        self._resume()
+
+    def close(self) -> None:
+        """Take in nobody more; who is connected stays."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._socket, self._accept_some)
+
+    def _wait(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._pause = self._loop.call_later(_PAUSE_S, self._resume)
+
+    def _accept_some(self) -> None:
+        # Those that have only begun are not yet among those that could make room.
+        for _ in range(_BURST - len(self._beginning)):
+            left, kept = self._files_left(), reserve()
+            if left < kept and self._make_room():
+                # It is gone after this turn of the loop, and the newcomer waits for so long.
+                return
+            if left < kept // 2:
+                self._wait()
+                return
+            try:
+                connected, _ = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # The system's own limits: they pass, or do not, and nobody is helped by a log.
+                self._wait()
+                return
+            connected.setblocking(False)
+            task = self._loop.create_task(self._begin(connected))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
+
+    def _files_left(self) -> int:
+        try:
+            lowest = os.dup(self._socket.fileno())
+        except OSError:
+            return 0
+        os.close(lowest)
+        return files_left_above(lowest)
+
+    async def _begin(self, connected: socket.socket) -> None:
+        # It may be gone already.
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(self._make, connected)

@@ -1,0 +1,100 @@
+"""`codexd-codex`: codex in everything but `app-server`, which is the daemon's.
+
+For tools that may name only a binary. It runs the real codex, in its own place, with the very same
+arguments; `codex app-server` joins stdin and stdout to the daemon as `codexd app-server` does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+from codexd import __version__
+from codexd.cli.codex_options import command_index, split_app_server
+
+_COMMAND_VARIABLE = "BAA_CODEXD_SERVER_COMMAND"
+# A shim that is not known for one would come back here for ever.
+_DEPTH_VARIABLE = "BAA_CODEXD_CODEX_DEPTH"
+_MAX_DEPTH = 8
+_NOT_FOUND = 127
+_VERSION_S = 5.0
+
+
+def main() -> None:
+    """Run the command line of codex; returns only where it is served here."""
+    args = sys.argv[1:]
+    index = command_index(args)
+    if index is not None and args[index] == "app-server":
+        listen, rest, is_for_codex = split_app_server(args[index + 1 :])
+        if not is_for_codex:
+            _join(listen, [*args[:index], *rest])
+            return
+    _run_codex(args)
+
+
+def _join(listen: str | None, arguments: list[str]) -> None:
+    from codexd.cli.main import main as codexd
+
+    told = [] if listen is None else ["--listen", listen]
+    codexd(["app-server", *told, "--", *arguments])
+
+
+def _run_codex(args: list[str]) -> None:
+    from codexd.child.command import CommandNotFound
+
+    try:
+        depth = _depth() + 1
+        if depth > _MAX_DEPTH:
+            raise CommandNotFound(
+                "The codex on PATH leads back to codexd-codex: name the real one with "
+                f"{_COMMAND_VARIABLE}."
+            )
+        program = real_codex()
+    except CommandNotFound as error:
+        print(f"codexd-codex: {error}", file=sys.stderr)
+        sys.exit(_NOT_FOUND)
+    os.environ[_DEPTH_VARIABLE] = str(depth)
+    try:
+        os.execv(program, [program, *args])
+    except OSError as error:
+        print(f"codexd-codex: {program} cannot be run: {error.strerror}", file=sys.stderr)
+        sys.exit(126)
+
+
+def _depth() -> int:
+    text = os.environ.get(_DEPTH_VARIABLE, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+
+
+def real_codex() -> str:
+    """The codex that the environment names, or the first on PATH that is not codexd's.
+
+    Raises:
+        codexd.child.command.CommandNotFound: there is none.
+    """
+    from codexd.child.command import locate
+
+    command = os.environ.get(_COMMAND_VARIABLE, "").strip()
+    is_codex = os.path.basename(command).startswith("codex")
+    return locate(command if is_codex else "codex", cwd=os.getcwd(), environ=os.environ)
+
+
+def version_text() -> str:
+    """What `codexd --version` says: codex's version first, which is what tools look for."""
+    ours = f"codexd {__version__}"
+    from codexd.child.command import CommandNotFound
+
+    try:
+        done = subprocess.run(
+            [real_codex(), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_VERSION_S,
+        )
+    except (OSError, CommandNotFound, subprocess.TimeoutExpired):
+        return ours
+    line = done.stdout.decode("utf-8", "replace").strip().partition("\n")[0]
+    is_version = done.returncode == 0 and re.search(r"\d+\.\d+\.\d+", line) and line.isprintable()
+    return f"{line} (by {ours})" if is_version else ours

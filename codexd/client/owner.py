@@ -1,0 +1,79 @@
+"""Whose daemon it is: one user's is nobody else's to talk to."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from codexd.client.errors import DaemonError
+from codexd.config import Config
+
+
+def foreign_owner(config: Config) -> str | None:
+    """The user whose daemon runs on the state directory, where it is another than ours.
+
+    Of files that cannot be read it is the owner, whether a daemon runs or not.
+    """
+    if _is_all_ours(config):
+        return None
+    from codexd.platform import lock
+
+    holder = lock.living_holder(config.runtime.lock_path)
+    uid = _user_of(holder.pid) if holder is not None else _owner_of_closed(config)
+    return None if uid is None or uid == os.geteuid() else _name(uid)
+
+
+def check_owner(config: Config, *, root_may: bool = False) -> None:
+    """See that the daemon, or what it left, is ours.
+
+    Raises:
+        DaemonError: naming whose it is. With ``root_may``, root may do it all the same.
+    """
+    owner = foreign_owner(config)
+    if owner is not None and not (root_may and os.geteuid() == 0):
+        raise DaemonError(belongs_to(config, owner))
+
+
+def belongs_to(config: Config, owner: str) -> str:
+    """What to tell whoever is not ``owner``."""
+    return f"The daemon of {config.paths.state_dir} belongs to {owner}: run this as that user."
+
+
+def _is_all_ours(config: Config) -> bool:
+    """Whether nothing there is anybody else's: a look that costs nothing, for the usual case."""
+    runtime = config.runtime
+    for path in (config.paths.state_dir, runtime.lock_path, runtime.hub_socket_path):
+        try:
+            if os.stat(path).st_uid != os.geteuid():
+                return False
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return False
+    return True
+
+
+def _user_of(pid: int) -> int | None:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).uids().effective)
+    except psutil.Error:
+        return None
+
+
+def _owner_of_closed(config: Config) -> int | None:
+    for path in (config.runtime.lock_path, config.paths.state_dir):
+        try:
+            if not os.access(path, os.R_OK):
+                return os.stat(path).st_uid
+        except OSError:
+            continue
+    return None
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"

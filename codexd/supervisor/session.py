@@ -1,0 +1,42 @@
+"""A session of the daemon's own, without a thread: the smoke test opens one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from codexd.config import Config
+from codexd.contracts import SessionPurpose
+from codexd.store.snapshot import read_daemon, read_snapshot
+
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """What the plugin, which alone writes while it runs, is to register."""
+
+    session_id: str
+    purpose: SessionPurpose
+    metadata: dict[str, str]
+
+
+async def register(
+    config: Config, session: NewSession, publish: Callable[[str, dict[str, Any]], object]
+) -> None:
+    """Have ``session`` registered, with the child that is on record by then.
+
+    ``publish(topic, message)`` sends a message on circus's event stream. One that comes before
+    the plugin listens is lost, so it is sent until the session is there.
+    """
+    while True:
+        daemon = read_daemon(config.paths)
+        if daemon is not None and daemon.pid == os.getpid() and daemon.child.pid is not None:
+            publish("session", asdict(session))
+        await asyncio.sleep(_POLL_S)
+        known = read_snapshot(config).sessions.sessions
+        if any(entry.session_id == session.session_id for entry in known):
+            return

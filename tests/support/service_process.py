@@ -1,0 +1,49 @@
+"""A stand-in for the process of a service: `service_process.py launchd|systemd FILE`.
+
+It is as far a daemon as the install scripts look: it has the lock and the record of one, until it
+gets SIGTERM. Where HOME has a file `broken`, it says what is in there and ends, as codexd would.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+
+from codexd import runtime
+from codexd.platform import lock
+from codexd.store.blank import blank_daemon
+from codexd.store.files import pretty, write_atomic
+
+SERVICE_FILE = Path(__file__).resolve().parents[2] / "ops/lib/service_file.py"
+
+
+def main(kind: str, path: str) -> None:
+    """Be the service in the file at ``path``."""
+    spec = importlib.util.spec_from_file_location("service_file", SERVICE_FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    service = module.Service(kind, Path(path).read_text())
+    broken = Path(os.environ["HOME"], "broken")
+    if broken.exists():
+        if service.error_log is not None:
+            with open(service.error_log, "a") as log:
+                log.write(f"codexd: {broken.read_text()}\n")
+        sys.exit(1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    runtime.make_directories(service.config)
+    lock.acquire(service.config.runtime.lock_path)
+    daemon = blank_daemon(service.config)
+    daemon.started, daemon.pid = True, os.getpid()
+    daemon.child.status, daemon.child.ready = "running", True
+    write_atomic(service.config.paths.daemon_state_path, pretty(daemon))
+    signal.sigwait({signal.SIGTERM})
+    runtime.leave(service.config)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,214 @@
+"""circusd's end of the channel: orders, drains, and what else circus does meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import pytest
+from circus.exc import ConflictError
+from tornado.ioloop import IOLoop
+
+from codexd.child.told import Report
+from codexd.circus_ext import arbiter as arbiter_module
+from codexd.circus_ext import channel as channel_module
+from codexd.circus_ext.channel import Channel
+from codexd.config import resolve
+
+CHILD = os.getpid()
+CONFIG = resolve({"repo_root": "/repo"}, {}, cwd="/")
+
+
+class Watcher:
+    def __init__(self, pid: int) -> None:
+        self.processes: dict[int, Any] = {pid: None}
+        self.graceful_timeout = 30.0
+        self.published: list[dict[str, Any]] = []
+
+    def notify_event(self, topic: str, message: dict[str, Any]) -> None:
+        assert topic == "draining"
+        self.published.append(message)
+
+
+class Arbiter:
+    """As much of circus's as the channel touches."""
+
+    def __init__(self) -> None:
+        self.child, self.plugin = Watcher(CHILD), Watcher(CHILD)
+        self._watchers_names = {"codex-app-server": self.child, "plugin:codexd": self.plugin}
+        self._stopping = False
+        self._exclusive_running_command = None
+
+    @property
+    def loop(self) -> IOLoop:
+        return IOLoop.current()
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.arbiter = Arbiter()
+        self.channel = Channel(self.arbiter, CONFIG)
+        self.published = self.arbiter.child.published
+        self.channel.told.became_ready(CHILD)
+
+    def tell(self, **facts: Any) -> None:
+        report = {"plugin": CHILD, "child": CHILD, "server": "up", **facts}
+        self.channel.take(Report(**report))
+
+    async def ordered(self) -> int:
+        """The number of the order that was published last, once there is one."""
+        while not self.published or not self.published[-1]["holds"]:
+            await asyncio.sleep(0.001)
+        return int(self.published[-1]["order"])
+
+    async def drain(self, grace_s: float) -> float:
+        """How long it waits for the child's turns."""
+        begun = time.monotonic()
+        with self.channel.ending(grace_s):
+            await self.channel.no_turns([CHILD])
+        return time.monotonic() - begun
+
+
+def test_a_drain_ends_with_the_first_word_under_its_order_that_no_turn_runs() -> None:
+    async def play() -> None:
+        rig = Rig()
+        rig.tell()
+        drain = asyncio.ensure_future(rig.drain(30))
+        order = await rig.ordered()
+        # Said before the plugin heard of it, it does not count.
+        rig.tell(drain=order - 1)
+        await asyncio.sleep(0.1)
+        rig.tell(drain=order, holds=True, turns=1)
+        await asyncio.sleep(0.1)
+        assert not drain.done()
+        rig.tell(drain=order, holds=True)
+        assert await drain < 10
+        # What was held back is let go.
+        assert rig.published[-1] == {"order": order + 1, "holds": False}
+
+    asyncio.run(play())
+
+
+def test_silence_is_waited_out_and_no_longer() -> None:
+    async def play() -> None:
+        assert 0.3 <= await Rig().drain(0.3) < 5
+
+    asyncio.run(play())
+
+
+def test_the_last_word_on_the_time_counts_for_all_who_wait() -> None:
+    async def play() -> None:
+        rig = Rig()
+        first = asyncio.ensure_future(rig.drain(1000))
+        await rig.ordered()
+        assert await rig.drain(0.1) < 5
+        assert await first < 5
+
+    asyncio.run(play())
+
+
+def test_hurry_cuts_it() -> None:
+    async def play() -> None:
+        rig = Rig()
+        drain = asyncio.ensure_future(rig.drain(1000))
+        await rig.ordered()
+        rig.channel.hurry()
+        assert await drain < 5
+
+    asyncio.run(play())
+
+
+def test_an_order_is_told_again_to_a_plugin_that_came_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel_module, "PERIOD_S", 0.05)
+
+    async def play() -> None:
+        rig = Rig()
+        drain = asyncio.ensure_future(rig.drain(1000))
+        order = await rig.ordered()
+        while len(rig.published) < 3:
+            await asyncio.sleep(0.01)
+        assert rig.published[-1] == {"order": order, "holds": True}
+        rig.channel.hurry()
+        await drain
+
+    asyncio.run(play())
+
+
+def test_a_plugin_that_missed_the_end_of_a_drain_is_told_when_it_says_so() -> None:
+    async def play() -> None:
+        rig = Rig()
+        rig.tell(holds=True)
+        assert rig.published == [{"order": 1, "holds": False}]
+        with rig.channel.ending(10):
+            rig.tell(holds=True, drain=1)
+            assert len(rig.published) == 1
+
+    asyncio.run(play())
+
+
+def test_what_was_idle_a_moment_ago_is_not_asked_about_again() -> None:
+    async def play() -> None:
+        rig = Rig()
+        with rig.channel.ending(30):
+            waiting = asyncio.ensure_future(_awaited(rig.channel.no_turns([CHILD])))
+            rig.tell(drain=await rig.ordered(), holds=True)
+            await waiting
+            # The plugin may end beside the child now.
+            begun = time.monotonic()
+            await rig.channel.no_turns([CHILD])
+            assert time.monotonic() - begun < 0.2
+            assert len(rig.published) == 1
+
+    asyncio.run(play())
+
+
+async def _awaited(future: Any) -> None:
+    await future
+
+
+def test_a_command_of_circus_waits_for_another() -> None:
+    async def play() -> None:
+        rig = Rig()
+        refused = 0
+
+        def command() -> Any:
+            nonlocal refused
+            if refused < 3:
+                refused += 1
+                raise ConflictError("arbiter is already running x command")
+            done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            done.set_result("done")
+            return done
+
+        assert await rig.channel.exclusively(command) == "done"
+        assert refused == 3
+
+    asyncio.run(play())
+
+
+def test_the_periodic_look_leaves_it_where_another_command_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: Any) -> None:
+        raise ConflictError("arbiter is already running x command")
+
+    monkeypatch.setattr(arbiter_module, "manage", refuse)
+    assert arbiter_module.manage_or_leave_it(None) is None
+
+
+def test_a_hung_plugin_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        rig = Rig()
+        killed: list[int] = []
+        monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
+        monkeypatch.setattr(
+            rig.channel.watch, "looked", lambda pid, _now, is_ending: f"{pid} {is_ending}"
+        )
+        rig.channel._look_at_plugin()
+        assert killed == [CHILD]
+
+    asyncio.run(play())

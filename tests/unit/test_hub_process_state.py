@@ -1,0 +1,153 @@
+"""What clients have set or begun in the server's process is set again, or told as over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.hub import HubRig
+from tests.support.schema import Schemas
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    rig.connect(1)
+    rig.connect(2)
+    return rig
+
+
+def _set(rig: HubRig, client: int, method: str, params: dict[str, Any]) -> None:
+    rig.ask(client, method, params)
+    rig.answer(method)
+
+
+def _restart(rig: HubRig) -> None:
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+
+
+def _asked(rig: HubRig) -> list[tuple[str, Any]]:
+    return [(entry["method"], entry["params"]) for entry in rig.to_child if "method" in entry]
+
+
+def test_it_is_set_again_in_order_before_any_request_of_a_client(rig: HubRig) -> None:
+    one = {"enablement": {"memories": True}}
+    _set(rig, 1, "experimentalFeature/enablement/set", one)
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/old"]})
+    _set(rig, 2, "environment/add", {"environmentId": "far", "execServerUrl": "ws://a/"})
+    _set(rig, 2, "environment/add", {"environmentId": "near", "execServerUrl": "ws://b/"})
+    _set(rig, 2, "skills/extraRoots/set", {"extraRoots": ["/new"]})
+    rig.lose()
+    rig.to_child.clear()
+    request = rig.ask(1, "skills/list")
+    rig.ready()
+    wanted: list[tuple[str, Any]] = [
+        ("experimentalFeature/enablement/set", one),
+        ("environment/add", {"environmentId": "far", "execServerUrl": "ws://a/"}),
+        ("environment/add", {"environmentId": "near", "execServerUrl": "ws://b/"}),
+        ("skills/extraRoots/set", {"extraRoots": ["/new"]}),
+    ]
+    for number in range(len(wanted)):
+        assert _asked(rig) == wanted[: number + 1]
+        assert rig.hub.snapshot()["server"] == "recovering"
+        rig.answer(wanted[number][0])
+    assert _asked(rig) == [*wanted, ("skills/list", {})]
+    rig.answer("skills/list")
+    assert len(rig.answers(1, request)) == 1
+    # Nobody but the hub asked for it, so nobody gets an answer.
+    assert len([entry for entry in rig.to_client[2] if "method" not in entry]) == 4
+
+
+def test_of_features_each_one_is_remembered(rig: HubRig) -> None:
+    for enablement in ({"a": True}, {"b": True}, {"a": False}):
+        _set(rig, 1, "experimentalFeature/enablement/set", {"enablement": enablement})
+    _restart(rig)
+    rig.answer("experimentalFeature/enablement/set")
+    assert [params["enablement"] for _, params in _asked(rig)] == [{"b": True}, {"a": False}]
+
+
+def test_what_was_refused_or_undone_is_not_set_again(rig: HubRig) -> None:
+    rig.ask(1, "skills/extraRoots/set", {"extraRoots": ["relative"]})
+    rig.answer("skills/extraRoots/set", error={"code": -32600, "message": "no"})
+    _set(rig, 1, "remoteControl/enable", {"ephemeral": True})
+    _set(rig, 1, "remoteControl/disable", {})
+    _restart(rig)
+    assert _asked(rig) == []
+    assert rig.hub.snapshot()["server"] == "up"
+
+
+@pytest.mark.real
+def test_who_set_it_is_told_where_that_fails_and_nobody_waits(
+    rig: HubRig, schemas: Schemas
+) -> None:
+    for client in (1, 2):
+        params = {"environmentId": f"e{client}", "execServerUrl": "ws://a/"}
+        _set(rig, client, "environment/add", params)
+    _restart(rig)
+    rig.answer("environment/add", error={"code": -32600, "message": "not any more"})
+    (warning,) = rig.got(1, "warning")
+    schemas.check(warning, None)
+    assert "environment/add" in warning["params"]["message"]
+    assert "not any more" in warning["params"]["message"]
+    # The second is never answered.
+    rig.tick(5.1)
+    assert rig.hub.snapshot()["server"] == "up"
+    assert "did not answer" in rig.got(2, "warning")[0]["params"]["message"]
+    rig.answer("environment/add")
+    assert rig.hub.snapshot()["server"] == "up"
+
+
+def test_a_server_that_dies_while_it_is_told_is_told_anew(rig: HubRig) -> None:
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    _restart(rig)
+    request = rig.ask(1, "skills/list")
+    _restart(rig)
+    assert _asked(rig) == [("skills/extraRoots/set", {"extraRoots": ["/a"]})]
+    rig.answer("skills/extraRoots/set")
+    rig.answer("skills/list")
+    assert len(rig.answers(1, request)) == 1
+
+
+def test_a_child_that_lives_on_is_not_told_again(rig: HubRig) -> None:
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready(same_child=True)
+    assert _asked(rig) == []
+
+
+@pytest.mark.real
+def test_a_login_in_progress_fails(rig: HubRig, schemas: Schemas) -> None:
+    rig.ask(1, "account/login/start", {"type": "chatgpt"})
+    rig.answer("account/login/start", {"type": "chatgpt", "loginId": "L", "authUrl": "http://x"})
+    rig.ask(2, "mcpServer/oauth/login", {"name": "github"})
+    rig.answer("mcpServer/oauth/login", {"authorizationUrl": "http://x"})
+    rig.lose()
+    rig.ready()
+    for method in ("account/login/completed", "mcpServer/oauthLogin/completed"):
+        for client in (1, 2):
+            (told,) = rig.got(client, method)
+            schemas.check(told, None)
+            assert told["params"]["success"] is False
+            assert told["params"]["error"]
+    assert rig.got(1, "account/login/completed")[0]["params"]["loginId"] == "L"
+    assert rig.got(1, "mcpServer/oauthLogin/completed")[0]["params"]["name"] == "github"
+    rig.lose()
+    rig.ready()
+    assert len(rig.got(1, "account/login/completed")) == 1
+
+
+def test_a_login_that_is_over_is_not_told_again(rig: HubRig) -> None:
+    rig.ask(1, "account/login/start", {"type": "apiKey", "apiKey": "k"})
+    rig.answer("account/login/start", {"type": "apiKey"})
+    for number in ("done", "cancelled"):
+        rig.ask(1, "account/login/start", {"type": "chatgpt"})
+        rig.answer("account/login/start", {"type": "chatgpt", "loginId": number})
+    rig.tell("account/login/completed", loginId="done", success=True)
+    rig.ask(1, "account/login/cancel", {"loginId": "cancelled"})
+    rig.answer("account/login/cancel", {"status": "canceled"})
+    _restart(rig)
+    assert len(rig.got(1, "account/login/completed")) == 1

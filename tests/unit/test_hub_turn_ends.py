@@ -1,0 +1,187 @@
+"""Every turn that is told to have begun is told to have ended: once, with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.hub import HubRig
+from tests.support.schema import Schemas
+
+
+@pytest.fixture
+def rig() -> HubRig:
+    rig = HubRig()
+    rig.connect(1)
+    rig.connect(2)
+    rig.open_thread(1)
+    rig.run_turn(1)
+    return rig
+
+
+def _turn(status: str, **more: Any) -> dict[str, Any]:
+    return {"id": "u1", "status": status, "items": [], "itemsView": "notLoaded", **more}
+
+
+def _ends(rig: HubRig) -> list[str]:
+    return [entry["params"]["turn"]["status"] for entry in rig.got(1, "turn/completed")]
+
+
+def _idle(rig: HubRig) -> None:
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "idle"})
+
+
+@pytest.mark.real
+def test_a_turn_that_is_cut_ends_with_an_error_that_comes_first(
+    rig: HubRig, schemas: Schemas
+) -> None:
+    rig.lose()
+    rig.ready()
+    told = [entry.get("method") for entry in rig.to_client[1]]
+    assert told[-3:] == ["error", "thread/status/changed", "turn/completed"]
+    error, _, completed = rig.to_client[1][-3:]
+    for message in (error, completed):
+        schemas.check(message, None)
+    assert error["params"]["turnId"] == completed["params"]["turn"]["id"] == "u1"
+    assert error["params"]["willRetry"] is False
+    assert completed["params"]["turn"]["status"] == "interrupted"
+    assert completed["params"]["turn"]["error"] == error["params"]["error"]
+    assert "signal 9" in error["params"]["error"]["message"]
+
+
+def test_a_turn_that_its_client_interrupted_has_no_error(rig: HubRig) -> None:
+    rig.tell("turn/completed", threadId="t1", turn=_turn("interrupted", error=None))
+    assert not rig.got(1, "error")
+    assert rig.got(1, "turn/completed")[0]["params"]["turn"]["error"] is None
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "interrupted"])
+def test_a_turn_that_is_open_while_its_thread_is_idle_ends_as_recorded(
+    rig: HubRig, status: str
+) -> None:
+    _idle(rig)
+    rig.tick(0.9)
+    assert "thread/turns/list" not in [entry["method"] for entry in rig.to_child]
+    rig.tick(0.2)
+    rig.tick(1)
+    asked = [entry for entry in rig.to_child if entry["method"] == "thread/turns/list"]
+    assert len(asked) == 1
+    assert asked[0]["params"]["threadId"] == "t1"
+    rig.answer("thread/turns/list", {"data": [_turn(status)]})
+    assert _ends(rig) == [status]
+    # It comes after all: nobody hears it twice.
+    rig.tell("turn/completed", threadId="t1", turn=_turn(status))
+    assert _ends(rig) == [status]
+    assert rig.hub.snapshot()["runningTurns"] == 0
+
+
+@pytest.mark.parametrize("recorded", [[], [_turn("inProgress")]])
+def test_where_nothing_is_recorded_it_is_an_interruption_with_an_error(
+    rig: HubRig, recorded: list[Any]
+) -> None:
+    _idle(rig)
+    rig.tick(1.1)
+    rig.answer("thread/turns/list", {"data": recorded})
+    assert _ends(rig) == ["interrupted"]
+    assert len(rig.got(1, "error")) == 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_server_that_cannot_say_it_either(rig: HubRig, answers: bool) -> None:
+    _idle(rig)
+    rig.tick(1.1)
+    if answers:
+        rig.answer("thread/turns/list", error={"code": -32601, "message": "not supported"})
+    else:
+        rig.tick(10.1)
+    assert _ends(rig) == ["interrupted"]
+
+
+def test_a_thread_that_is_at_work_again_is_left_alone(rig: HubRig) -> None:
+    _idle(rig)
+    rig.tick(0.5)
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active", "activeFlags": []})
+    rig.tick(60)
+    assert "thread/turns/list" not in [entry["method"] for entry in rig.to_child]
+    # Or while it is asked.
+    _idle(rig)
+    rig.tick(1.1)
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active", "activeFlags": []})
+    rig.answer("thread/turns/list", {"data": [_turn("inProgress")]})
+    assert _ends(rig) == []
+    rig.end_turn()
+    assert _ends(rig) == ["completed"]
+
+
+def test_a_server_that_dies_while_it_is_asked(rig: HubRig) -> None:
+    _idle(rig)
+    rig.tick(1.1)
+    rig.lose()
+    rig.ready()
+    rig.tick(20)
+    assert _ends(rig) == ["interrupted"]
+
+
+def test_a_thread_that_closes_ends_its_turn(rig: HubRig) -> None:
+    rig.tell("thread/archived", threadId="t1")
+    assert _ends(rig) == ["interrupted"]
+    rig.tell("turn/completed", threadId="t1", turn=_turn("interrupted"))
+    assert _ends(rig) == ["interrupted"]
+    assert rig.event_types().count("turn.interrupted") == 1
+    assert rig.sessions["t1"].metadata == {}
+
+
+def test_the_turn_that_runs_is_on_record_for_as_long_as_it_does(rig: HubRig) -> None:
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u1"}
+    rig.end_turn()
+    assert rig.sessions["t1"].metadata == {}
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_the_next_plugin_ends_the_turn_of_a_server_that_died_as_well(
+    rig: HubRig, comes_back: bool
+) -> None:
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t1"]], later.now))
+    assert later.hub.snapshot()["runningTurns"] == 1
+    if comes_back:
+        later.ready()
+    else:
+        later.tick(121)
+    assert later.event_types().count("turn.interrupted") == 1
+    assert later.sessions["t1"].metadata == {}
+    later.tick(121)
+    assert later.event_types().count("turn.interrupted") == 1
+
+
+def test_the_next_plugin_learns_the_end_from_a_server_that_lives(rig: HubRig) -> None:
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t1"]], later.now))
+    later.ready("t1", same_child=True)
+    page = {"data": [_turn("completed")], "nextCursor": None}
+    thread = {"id": "t1", "status": {"type": "idle"}}
+    later.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
+    assert later.event_types() == ["turn.completed"]
+
+
+def test_a_turn_that_began_while_no_plugin_was_there_is_told_on_record(rig: HubRig) -> None:
+    rig.end_turn()
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t1"]], later.now))
+    later.ready("t1", same_child=True)
+    page = {"data": [{**_turn("inProgress"), "id": "u2"}], "nextCursor": None}
+    thread = {"id": "t1", "status": {"type": "active"}}
+    later.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
+    later.end_turn(turn_id="u2")
+    assert later.event_types() == ["turn.started", "turn.completed"]
+
+
+def test_who_was_about_to_join_hears_the_end_of_the_turn_it_began(rig: HubRig) -> None:
+    rig.end_turn()
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", {"turn": {"id": "u2", "items": [], "status": "inProgress"}})
+    rig.lose()
+    rig.ready()
+    assert [entry["params"]["turn"]["id"] for entry in rig.got(2, "turn/completed")] == ["u2"]

@@ -1,0 +1,114 @@
+"""What codexd's watchers do otherwise than circus's, on real processes without a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from codexd.circus_ext.patient import PatientWatcher
+
+LIVES = f'{sys.executable} -ISc "import signal; signal.pause()"'
+IGNORES_TERM = (
+    f'{sys.executable} -ISc "import os, signal; signal.signal(15, signal.SIG_IGN);'
+    "os.write(2, b'.'); signal.pause()\""
+)
+
+
+class Seen(PatientWatcher):
+    """Remembers which ends it was told of."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__("test", *args, **options)
+        self.ends: list[tuple[int, int | None]] = []
+        self.topics: list[str] = []
+
+    def notify_event(self, topic: str, msg: dict[str, Any]) -> None:
+        self.topics.append(topic)
+        if topic == "reap":
+            self.ends.append((msg["process_pid"], msg["exit_code"]))
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def only(watcher: Seen) -> Any:
+    (process,) = watcher.processes.values()
+    return process
+
+
+def test_a_second_stop_waits_for_the_kill_that_is_going_on() -> None:
+    async def test() -> None:
+        watcher = Seen(IGNORES_TERM, close_child_stderr=False, graceful_timeout=0.3)
+        await watcher._start()
+        process = only(watcher)
+        # Else SIGTERM ends it before it can ignore it; circus sends it at once.
+        process.send_signal(0)
+        kill = asyncio.ensure_future(_wait(watcher.kill_process(process, graceful_timeout=0.6)))
+        await asyncio.sleep(0)
+        assert process.stopping
+        await watcher._stop()
+        assert not process.is_alive()
+        assert watcher.is_stopped()
+        assert len(watcher.ends) == 1
+        await kill
+
+    run(test)
+
+
+async def _wait(future: Any) -> None:
+    await future
+
+
+def test_an_expired_process_is_reaped_and_followed_by_another() -> None:
+    async def test() -> None:
+        watcher = Seen(LIVES, max_age=1, max_age_variance=0, graceful_timeout=5)
+        await watcher._start()
+        process = only(watcher)
+        process.started -= 10
+        await watcher.manage_processes()
+        assert watcher.ends == [(process.pid, -15)]
+        assert only(watcher).pid != process.pid
+        await watcher._stop()
+
+    run(test)
+
+
+def test_a_start_during_a_stop_starts_nothing() -> None:
+    async def test() -> None:
+        watcher = Seen(LIVES, graceful_timeout=5)
+        await watcher._start()
+        stop = asyncio.ensure_future(_wait(watcher._stop()))
+        await asyncio.sleep(0)
+        assert watcher.is_stopping()
+        await watcher._start()
+        await stop
+        assert watcher.is_stopped()
+        assert not watcher.processes
+        assert watcher.topics.count("spawn") == 1
+
+    run(test)
+
+
+def test_a_look_that_the_system_refuses_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        looks: list[int] = []
+        enough = asyncio.Event()
+
+        async def refused() -> None:
+            looks.append(1)
+            if len(looks) == 1:
+                raise OSError(24, "Too many open files")
+            enough.set()
+
+        monkeypatch.setattr("codexd.circus_ext.patient._TROUBLE_RETRY_S", 0.01)
+        watcher = Seen(LIVES)
+        monkeypatch.setattr(watcher, "manage_processes", lambda: asyncio.ensure_future(refused()))
+        watcher.wake()
+        await enough.wait()
+
+    run(test)
