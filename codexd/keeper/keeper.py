@@ -117,6 +117,7 @@ class Keeper:
             return
         self._seen = before
         self._memory.catch_up(until=before)
+        self._memory.end_earlier_daemon()
         self._recorder.daemon_started(daemon_pid, self._config.server)
         if self._config.server.child_strategy == "external":
             self._recorder.external(self._config.server.endpoint)

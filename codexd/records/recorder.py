@@ -113,8 +113,11 @@ class Recorder:
         detail = {"endpoint": server.endpoint, "strategy": server.child_strategy, "pid": pid}
         self.event("info", "daemon.started", f"codexd started in {server.mode} mode.", detail)
 
-    def daemon_stopped(self) -> None:
-        """The daemon ends; a child that is still believed in is not any more."""
+    def daemon_stopped(self, *, found: bool = False) -> None:
+        """The daemon ends; a child that is still believed in is not any more.
+
+        ``found``: it ended earlier, and could not record it itself.
+        """
         child = self.child
         if child.status == "external":
             self._release()
@@ -124,7 +127,10 @@ class Recorder:
             self._call_off()
         now = now_iso()
         self._state.update_daemon(started=False, stopped_at=now, updated_at=now, pid=None)
-        self.event("info", "daemon.stopped", "codexd stopped.")
+        if found:
+            self.event("warn", "daemon.stopped", "codexd had been killed.")
+        else:
+            self.event("info", "daemon.stopped", "codexd stopped.")
 
     def _release(self) -> None:
         self._change("idle", exited_at=now_iso(), ready=False)

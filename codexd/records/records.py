@@ -56,6 +56,16 @@ class Memory:
         if self.recorder.child.pid is not None:
             self.recorder.lost_with_daemon(record.last_number if until is None else until)
 
+    def end_earlier_daemon(self) -> None:
+        """A daemon that was killed could not record its end; call it before the next one's start.
+
+        The log decides, for the state is written a moment later.
+        """
+        path = self.config.paths.structured_event_log_path
+        started, stopped = (_newest(path, f"daemon.{what}") for what in ("started", "stopped"))
+        if started > stopped:
+            self.recorder.daemon_stopped(found=True)
+
     def end_open_turns(self) -> None:
         """The server is gone, and its turns with it. Not for one that is not ours: it may live."""
         if self.config.server.child_strategy == "spawn":
@@ -176,6 +186,11 @@ def _last_end(config: Config) -> dict[str, Any]:
         if event.type == "child.exited":
             return event.detail or {}
     return {}
+
+
+def _newest(path: str, type_: str) -> int:
+    """The number of the newest event of this type, 0 where there is none any more."""
+    return next((event.seq for event in events_with(path, type_) if event.type == type_), 0)
 
 
 def _newest_recorded_step(config: Config) -> int:

@@ -90,6 +90,7 @@ class Daemon:
         server = self.config.server
         memory.catch_up()
         memory.end_open_turns()
+        memory.end_earlier_daemon()
         memory.recorder.daemon_started(os.getpid(), server)
         if server.child_strategy == "external":
             memory.recorder.external(server.endpoint)
