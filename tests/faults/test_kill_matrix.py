@@ -1,154 +1,76 @@
-"""Every process of a daemon killed, ended and stopped, alone and in pairs, idle and under load.
-
-After each: one app-server, a true record, events without a gap, nothing lost or left behind.
-"""
+"""A minute of the kill matrix: each process and each signal, then random histories."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import random
-import signal
-import time
-from collections.abc import Callable, Iterator
-from itertools import combinations
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.support.daemon import DaemonBox, daemon_box
-from tests.support.faults import app_servers, check_events, check_sound, freeze, wait_gone
-from tests.support.load import Load, no_load, stream_of_events, stream_of_turns
-from tests.support.stub import backoff, quick_health
+from tests.faults.kill_matrix import histories, run
+from tests.support.matrix_world import Servers, Violated
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.real
-
-# What is killed here has not run for long: that is not to count as a crash loop.
-FLAGS = [*quick_health(timeout_ms=400), *backoff(20, 40), "--stop-timeout-ms=5000"]
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP)
-VICTIMS = ("child", "plugin", "circusd")
-LOADS: dict[str, Load] = {"idle": no_load, "events": stream_of_events, "turns": stream_of_turns}
+SEED = "20261125"
+SECONDS = 50.0
+# Nine single strikes, and what comes after them.
+MANY = 12
 
 
-@pytest.fixture(scope="module", params=LOADS)
-def box(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DaemonBox]:
-    load: Load = LOADS[request.param]
-    with (
-        daemon_box(tmp_path_factory.mktemp(request.param) / "repo", *FLAGS) as box,
-        load(box) as finish,
-    ):
-        box.start()
-        yield box
-        finish()
-        assert box.stop() == 0, box.errors()
-        check_events(box)
+@pytest.mark.real
+@pytest.mark.timeout(240)
+def test_everything_holds_after_whatever_was_done() -> None:
+    # A short path: sockets are below it.
+    root = Path(tempfile.mkdtemp(prefix="km-", dir="/tmp"))
+    told: list[str] = []
+    try:
+        kills = run(root, told.append, seed=SEED, seconds=SECONDS)
+    except Violated as violated:
+        pytest.fail("\n".join([*told[-8:], *violated.lines, f"see {root}"]))
+    shutil.rmtree(root, ignore_errors=True)
+    assert kills >= MANY, told
 
 
-def pick(box: DaemonBox, victim: str) -> psutil.Process:
-    if victim == "plugin":
-        return box.plugin()
-    if victim == "child":
-        return eventually(lambda: _child(box), what="a child that lives")
-    assert box.process is not None
-    return psutil.Process(box.process.pid)
+def test_a_history_is_that_of_its_seed() -> None:
+    def some(seed: str) -> list[str]:
+        drawn = histories(seed)
+        return [f"{number}: {history}" for number, history in (next(drawn) for _ in range(40))]
+
+    assert some("a") == some("a")
+    assert some("a") != some("b")
+    again = histories("a", only=30)
+    assert [f"{n}: {history}" for n, history in (next(again), next(again))] == [some("a")[30]] * 2
 
 
-def _child(box: DaemonBox) -> psutil.Process | None:
-    # What was done before may end it between the record and the look.
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(box.wait_ready()["pid"])
-    return None
+@contextlib.contextmanager
+def something(home: Path, *words: str) -> Iterator[int]:
+    """A process that lives as long as the block and is called by these words."""
+    command = ["codex", "-c", "read x", *words]
+    with subprocess.Popen(
+        command, executable="/bin/sh", stdin=subprocess.PIPE, env={"CODEX_HOME": str(home)}
+    ) as process:
+        yield process.pid
+        process.kill()
 
 
-def strike(process: psutil.Process, signum: int) -> Callable[[], None]:
-    """Send the signal; returns what undoes it where it can be undone."""
-    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-        if signum == signal.SIGSTOP:
-            freeze(process)
-        else:
-            process.send_signal(signum)
-
-    def wake() -> None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()
-
-    return wake
-
-
-def recover(box: DaemonBox, daemon_ends: bool) -> None:
-    """Whoever runs the service starts codexd again when it ended."""
-    assert box.process is not None
-    if daemon_ends:
-        box.process.wait(30)
-        box.start(wait=False)
-    check_sound(box)
-
-
-def test_every_process_and_every_signal(box: DaemonBox) -> None:
-    for victim in VICTIMS:
-        for signum in SIGNALS:
-            child = check_sound(box)
-            process = pick(box, victim)
-            wake = strike(process, signum)
-            if signum == signal.SIGSTOP:
-                # The child is found out; the others are not to be held against it.
-                if victim == "child":
-                    wait_gone(process.pid)
-                else:
-                    outlast(1.3)
-                wake()
-            elif victim == "plugin":
-                wait_gone(process.pid)
-                box.plugin()
-            recover(box, victim == "circusd" and signum != signal.SIGSTOP)
-            if victim == "plugin" or (victim, signum) == ("circusd", signal.SIGSTOP):
-                assert check_sound(box)["pid"] == child["pid"], (victim, signum)
-
-
-def outlast(seconds: float) -> None:
-    """Nothing shall happen in this time; 1.3 s are more than the health checks need."""
-    until = time.monotonic() + seconds
-    eventually(lambda: time.monotonic() > until)
-
-
-def test_pairs_at_random_moments(box: DaemonBox) -> None:
-    dice = random.Random(4)
-    for first, second in combinations(VICTIMS, 2):
-        for one, other in dice.sample([(a, b) for a in SIGNALS for b in SIGNALS], 3):
-            check_sound(box)
-            processes = {victim: pick(box, victim) for victim in (first, second)}
-            wakes = [strike(processes[first], one)]
-            # Long enough to be in the middle of a restart, or after one.
-            outlast(dice.uniform(0, 0.3))
-            wakes.append(strike(processes[second], other))
-            for wake in wakes:
-                wake()
-            ends = "circusd" in processes and (one, other)[first != "circusd"] != signal.SIGSTOP
-            recover(box, ends)
-
-
-def test_all_at_once(box: DaemonBox) -> None:
-    for _ in range(3):
-        child = check_sound(box)
-        for process in box.processes():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        assert box.process is not None
-        box.process.wait(10)
-        eventually(lambda: not app_servers(box), what="the end of everything")
-        line = box.run("status").stdout
-        assert " daemon=stopped child=failed " in line, line
-        recover(box, daemon_ends=True)
-        assert child["pid"] != check_sound(box)["pid"]
-
-
-def test_nothing_is_left_when_it_is_stopped(box: DaemonBox) -> None:
-    assert box.run("stop").returncode == 0
-    assert app_servers(box) == []
-    # A shell that codex started for itself may take a moment longer.
-    eventually(lambda: not box.leftovers(), what="the end of every process")
-    box.start()
-    os.kill(check_sound(box)["pid"], 0)
+def test_a_second_server_is_seen_and_nobody_else(tmp_path: Path) -> None:
+    servers = Servers(str(tmp_path))
+    servers.start()
+    try:
+        with (
+            something(tmp_path, "app-server") as one,
+            something(tmp_path, "exec"),
+            something(tmp_path / "other", "app-server"),
+        ):
+            eventually(lambda: servers.look() == [one], what="one server")
+            assert servers.twins == []
+            with something(tmp_path, "app-server") as other:
+                eventually(lambda: servers.twins, what="a twin")
+                assert str(sorted([one, other])) in servers.twins[0]
+        assert servers.look() == []
+    finally:
+        servers.end()
