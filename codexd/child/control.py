@@ -54,9 +54,12 @@ class ChildControl:
     def restore_pipes(self) -> None:
         """See that the pipes of the child that runs have their names, and watcher.json is there.
 
+        Those of dead children that were read to the end are let go of.
+
         Raises:
             OSError: the names cannot be made.
         """
+        self._rack.let_go()
         if self._ledger.has_child:
             self._rack.name_again()
         self._ledger.keep()

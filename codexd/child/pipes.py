@@ -138,11 +138,15 @@ class PipeRack:
         Raises:
             OSError: they cannot be made.
         """
+        self._held.append(ChildPipes.create(self._runtime_dir, generation))
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the pipes of earlier children that were read to the end."""
         unread = set(generations(self._runtime_dir))
-        for pipes in [held for held in self._held if held.generation not in unread]:
+        for pipes in [held for held in self._held[:-1] if held.generation not in unread]:
             self._held.remove(pipes)
             pipes.close()
-        self._held.append(ChildPipes.create(self._runtime_dir, generation))
 
     def name_again(self) -> None:
         """See that the present pipes have their names.

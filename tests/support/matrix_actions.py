@@ -2,7 +2,8 @@
 
 Each draws its arguments beforehand, so that a history can be printed and played again, and says
 what of the daemon it may hurt: ``server`` (it is another one after that), ``turns`` (those that
-run may be cut), ``rest`` (the server may be stopped for good, as somebody wanted).
+run may be cut), ``rest`` (the server may be stopped for good, as somebody wanted), ``end`` (the
+daemon is told to end; told again, it cuts).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Arguments = dict[str, Any]
 NOTHING: frozenset[str] = frozenset()
 SERVER = frozenset({"server"})
 TURNS = frozenset({"server", "turns"})
-SERVER_REST = frozenset({"server", "rest"})
+REST = frozenset({"server", "rest"})
+END = frozenset({"server", "end"})
 WATCHER = "codex-app-server"
 
 
@@ -68,7 +70,7 @@ def strike_hurts(victims: list[str], signame: str, wake_after_s: float) -> froze
     del wake_after_s
     if victims == ["plugin"] or (signame == "SIGSTOP" and "server" not in victims):
         return NOTHING
-    return SERVER if victims == ["circusd"] and signame == "SIGTERM" else TURNS
+    return END if victims == ["circusd"] and signame == "SIGTERM" else TURNS
 
 
 def draw_again(dice: Random) -> Arguments:
@@ -121,7 +123,7 @@ def circusctl(world: World, order: str) -> None:
 
 def circusctl_hurts(order: str) -> frozenset[str]:
     """They all let turns end first."""
-    return {"start": NOTHING, "stop": SERVER_REST}.get(order, SERVER)
+    return {"start": NOTHING, "stop": REST}.get(order, SERVER)
 
 
 def draw_restart(dice: Random) -> Arguments:
@@ -157,7 +159,7 @@ def stop(world: World, how: list[str], start_after_s: float) -> None:
 def stop_hurts(how: list[str], start_after_s: float) -> frozenset[str]:
     """Only --now cuts."""
     del start_after_s
-    return TURNS if how == ["--now"] else SERVER
+    return TURNS if how == ["--now"] else END
 
 
 def draw_second(dice: Random) -> Arguments:
@@ -212,9 +214,11 @@ def single_strikes() -> list[list[Step]]:
 
 def play(world: World, history: list[Step]) -> None:
     """Do it, with what it may hurt noted before."""
+    ends = 0
     for step in history:
         hurts = ACTIONS[step.name].hurts(**step.arguments)
-        world.hurt |= hurts - {"rest"}
+        ends += "end" in hurts
+        world.hurt |= hurts | TURNS if ends > 1 else hurts
         world.may_be_stopped |= "rest" in hurts
         ACTIONS[step.name].do(world, **step.arguments)
         time.sleep(step.pause_s)
