@@ -8,6 +8,8 @@ from typing import Any
 from codexd.client.errors import DaemonError
 from codexd.client.http import ask_hub
 from codexd.config import Config
+from codexd.platform import lock
+from codexd.platform.process import ProcessId, is_alive
 from codexd.settings_ini import PLUGIN_GRACE_S, read_plugin_settings
 
 WATCHER = "codex-app-server"
@@ -109,6 +111,32 @@ def _get(config: Config, name: str, option: str) -> float:
     return float(answer["options"][option])
 
 
+class _Patience:
+    """A poller of ZeroMQ's that waits for an answer only while the daemon lives to give it."""
+
+    def __init__(self, poller: Any, daemon: ProcessId | None) -> None:
+        self._poller = poller
+        self._daemon = daemon
+
+    def poll(self, timeout_ms: float) -> Any:
+        """What is there to read, or nothing when the time is over.
+
+        Raises:
+            DaemonError: the daemon has ended.
+        """
+        deadline = time.monotonic() + timeout_ms / 1000
+        while True:
+            left_s = max(0.0, deadline - time.monotonic())
+            is_there = self._daemon is None or is_alive(self._daemon)
+            # What it said before it ended is still there to read.
+            slice_s = min(left_s, _POLL_S) if is_there else 0.0
+            events = self._poller.poll(slice_s * 1000)
+            if events or not left_s:
+                return events
+            if not is_there:
+                raise DaemonError("codexd ended before it answered.")
+
+
 def call_circus(
     config: Config, command: str, *, timeout_s: float, **properties: object
 ) -> dict[str, Any]:
@@ -116,12 +144,13 @@ def call_circus(
 
     Raises:
         UnknownCommand: it does not know the command.
-        DaemonError: it did not answer, or refused.
+        DaemonError: it did not answer, refused, or has ended.
     """
     from circus.client import CircusClient
     from circus.exc import CallError
 
     client = CircusClient(endpoint=config.runtime.circus_endpoint, timeout=timeout_s)
+    client.poller = _Patience(client.poller, lock.living_holder(config.runtime.lock_path))
     try:
         # Another circus command may be running; it is soon over.
         deadline = time.monotonic() + timeout_s

@@ -329,17 +329,22 @@ class World:
         """Wait for the commands that were begun."""
         deadline = time.monotonic() + SETTLE_S
         self._commands_s.clear()
-        for words, begun, process in self._commands:
-            try:
-                output, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                raise Violated([f"`codexd {words}` did not end"]) from None
-            if "Traceback" in output:
-                raise Violated([f"`codexd {words}`: {output}"])
-            said = (output.strip().splitlines() or [""])[-1][-120:]
-            told = f"`codexd {words}` ({process.returncode}: {said})"
-            self._commands_s[told] = time.monotonic() - begun
-        self._commands.clear()
+        while self._commands:
+            waiting = [entry for entry in self._commands if entry[2].poll() is None]
+            for words, begun, process in self._commands:
+                if process.returncode is not None:
+                    self._ended(words, time.monotonic() - begun, process)
+            self._commands = waiting
+            if time.monotonic() > deadline:
+                raise Violated([f"`codexd {words}` did not end" for words, _, _ in waiting])
+            time.sleep(0.02)
+
+    def _ended(self, words: str, took_s: float, process: subprocess.Popen[str]) -> None:
+        output, _ = process.communicate()
+        if "Traceback" in output:
+            raise Violated([f"`codexd {words}`: {output}"])
+        said = (output.strip().splitlines() or [""])[-1][-120:]
+        self._commands_s[f"`codexd {words}` ({process.returncode}: {said})"] = took_s
 
     def _bring_up(self) -> None:
         """What a person would do: start what is dead, or what somebody has stopped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from codexd.client import circus
 from codexd.client.circus import WATCHER, order_restart, order_stop, running_turns, settings_of
 from codexd.client.errors import DaemonError
 from codexd.config import resolve
+from codexd.platform.process import ProcessId, identify
 from codexd.settings_ini import encode_settings
 
 CONFIG = resolve({"repo_root": "/repo", "server_mode": "exec"}, {}, cwd="/")
@@ -31,6 +33,7 @@ class Circusd:
 class _Client:
     def __init__(self, circusd: Circusd, timeout_s: float) -> None:
         self._circusd, self._timeout_s = circusd, timeout_s
+        self.poller: Any = None
 
     def send_message(self, command: str, **properties: Any) -> dict[str, Any]:
         self._circusd.calls.append((command, properties, self._timeout_s))
@@ -115,3 +118,31 @@ def test_what_circus_cannot_do_is_told(play: Any) -> None:
     play(codexd_stop={"status": "error", "reason": "no"})
     with pytest.raises(DaemonError, match="refused codexd-stop: no"):
         order_stop(CONFIG, 1.0)
+
+
+class _Poller:
+    """Stands for ZeroMQ's: what is there to read, poll after poll."""
+
+    def __init__(self, *events: list[str]) -> None:
+        self._events = list(events)
+        self.waited_ms: list[float] = []
+
+    def poll(self, timeout_ms: float) -> list[str]:
+        self.waited_ms.append(timeout_ms)
+        return self._events.pop(0) if self._events else []
+
+
+def test_an_answer_is_waited_for_only_while_the_daemon_lives() -> None:
+    dead = ProcessId(os.getpid(), "an earlier process")
+    poller = _Poller()
+    with pytest.raises(DaemonError, match="ended before it answered"):
+        circus._Patience(poller, dead).poll(60_000)
+    assert poller.waited_ms == [0]
+    # What it said before it ended counts.
+    assert circus._Patience(_Poller(["answer"]), dead).poll(60_000) == ["answer"]
+
+
+def test_a_daemon_that_lives_or_is_not_known_gets_its_time() -> None:
+    for daemon in (identify(os.getpid()), None):
+        assert circus._Patience(_Poller([], [], ["answer"]), daemon).poll(60_000) == ["answer"]
+        assert circus._Patience(_Poller(), daemon).poll(0) == []
