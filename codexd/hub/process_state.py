@@ -157,8 +157,12 @@ _REASON_LENGTH = 200
 
 def error_text(answer: Message) -> str:
     """What an error answer says, for a log."""
+    return whole_error_text(answer)[:_REASON_LENGTH]
+
+
+def whole_error_text(answer: Message) -> str:
+    """What an error answer says, however long that is."""
     try:
-        text = msgspec.json.decode(answer.data, type=_Failed).error.message
+        return msgspec.json.decode(answer.data, type=_Failed).error.message
     except UNDECODABLE:
-        text = "unknown"
-    return text[:_REASON_LENGTH]
+        return "unknown"

@@ -21,7 +21,7 @@ from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.methods import REOPENED
 from codexd.hub.notifications import Notifications
-from codexd.hub.process_state import ProcessState, error_text
+from codexd.hub.process_state import ProcessState, error_text, whole_error_text
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.threads import Thread
 from codexd.hub.turns import LAST_TURNS, Turns, TurnsPage
@@ -39,6 +39,9 @@ _LIST_S = 5.0
 # Answers of codex 0.163 to a resume of what is gone or put away.
 _GONE = ("no rollout found", "invalid session id")
 _ARCHIVED = " is archived."
+# And of what was made when its server was killed, before a byte of it was written ("failed to read
+# thread: …: rollout at PATH is empty").
+_EMPTY = " is empty"
 # And to a config that it does not take. If its own file is to blame, the path follows.
 _BAD_CONFIG = "failed to load configuration: "
 # And of a thread that is loaded and has not had a turn.
@@ -321,11 +324,12 @@ class Recovery:
             self._reopen(thread.id)
             return
         reason = error_text(answer)
-        if thread.id in self._loaded and (_is_gone(reason) or _UNSUPPORTED in reason):
+        is_gone = _is_gone(whole_error_text(answer))
+        if thread.id in self._loaded and (is_gone or _UNSUPPORTED in reason):
             # It never had a turn, so there is nothing to resume; it is alive all the same.
             thread.hearing = "left"
             self.came(thread)
-        elif _is_gone(reason):
+        elif is_gone:
             self._lose(thread, reason)
         elif not attempt.without_config and _blames_config(reason):
             self._resume_without_config(thread, attempt, reason)
@@ -397,7 +401,7 @@ def _urgency(thread: Thread, wanted: Iterable[str]) -> tuple[bool, bool, bool]:
 
 
 def _is_gone(reason: str) -> bool:
-    return reason.startswith(_GONE) or _ARCHIVED in reason
+    return reason.startswith(_GONE) or _ARCHIVED in reason or reason.endswith(_EMPTY)
 
 
 def _blames_config(reason: str) -> bool:

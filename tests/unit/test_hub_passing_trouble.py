@@ -76,6 +76,8 @@ def test_a_passing_trouble_loses_no_session(rig: HubRig, error: dict[str, Any]) 
         "no rollout found for thread id t1",
         "session t1 is archived. Run `codex unarchive t1` to unarchive it first.",
         "invalid session id: invalid character",
+        # A path as long as a path may be stands before what counts.
+        f"failed to read thread: thread-store internal error: rollout at /{'x' * 300} is empty",
     ],
 )
 def test_a_thread_that_is_not_there_is_lost_at_once(rig: HubRig, message: str) -> None:
