@@ -8,6 +8,7 @@ from typing import Any
 from codexd.client.errors import DaemonError
 from codexd.client.http import ask_hub
 from codexd.config import Config
+from codexd.platform.files import require_private_directory
 from codexd.settings_ini import PLUGIN_GRACE_S, read_plugin_settings
 
 WATCHER = "codex-app-server"
@@ -121,6 +122,12 @@ def call_circus(
     from circus.client import CircusClient
     from circus.exc import CallError
 
+    try:
+        # ZeroMQ does not tell who answers: so nobody else may be able to stand there.
+        require_private_directory(config.runtime.runtime_dir)
+    except OSError as error:
+        where = config.runtime.circus_endpoint
+        raise DaemonError(f"circusd cannot be asked at {where}: {error.strerror}") from error
     client = CircusClient(endpoint=config.runtime.circus_endpoint, timeout=timeout_s)
     try:
         # Another circus command may be running; it is soon over.

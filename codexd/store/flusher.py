@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import threading
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from codexd.platform.files import explain
 from codexd.store.files import write_atomic
 
 # A change waits so long for others to come; with the write itself that stays below 100 ms.
@@ -42,10 +45,19 @@ class StateFile:
             except Exception as error:
                 # Whatever it is: a thread that ends would leave the file wrong for good.
                 self.changed.set()
-                self._tell(str(error))
+                self._tell(explain(error) if isinstance(error, OSError) else str(error))
                 return False
             self._tell(None)
             return True
+
+    def look(self) -> None:
+        """Have it written again where it was taken away, or something else put in its place."""
+        try:
+            is_there = stat.S_ISREG(os.lstat(self.path).st_mode)
+        except OSError:
+            is_there = False
+        if not is_there:
+            self.mark()
 
     def _tell(self, trouble: str | None) -> None:
         if trouble != self.trouble:
@@ -86,6 +98,15 @@ class Flusher:
     def flush(self) -> bool:
         """Write everything that changed, now and in this thread; whether all of it worked."""
         return all([file.write() for file in self._files])
+
+    def must_be_written(self) -> None:
+        """As :meth:`flush`.
+
+        Raises:
+            OSError: a file cannot be written. The text is one line for the user.
+        """
+        if not self.flush():
+            raise OSError(self.trouble or "The state files cannot be written")
 
     def stop(self) -> None:
         """End the threads and write what is left, as far as the disk takes it."""

@@ -194,7 +194,9 @@ def test_any_event_detail_is_known(tmp_path: Path) -> None:
 
 def test_a_directory_or_a_pipe_in_its_place_is_set_aside(path: Path) -> None:
     path.mkdir()
-    assert "could not be read: Is a directory" in str(load_tolerant(str(path), default_daemon()))
+    assert "could not be read: Not a regular file" in str(
+        load_tolerant(str(path), default_daemon())
+    )
     os.mkfifo(path)
     record, _ = load_tolerant(str(path), default_daemon())
     assert record == default_daemon()
@@ -222,9 +224,11 @@ def test_an_unreadable_file_is_set_aside(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_huge_file_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codexd.store.files._MAX_BYTES", 1000)
+    monkeypatch.setattr("codexd.platform.files._MAX_BYTES", 1000)
     path.write_bytes(b" " * 1001)
-    assert "could not be read: Not a state file" in str(load_tolerant(str(path), default_daemon()))
+    assert "could not be read: Too large for a file of codexd" in str(
+        load_tolerant(str(path), default_daemon())
+    )
 
 
 def test_looking_changes_nothing(path: Path) -> None:

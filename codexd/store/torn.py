@@ -1,0 +1,26 @@
+"""What is whole in a file that is no JSON any more: cut short, or with a hole in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+_decoder = json.JSONDecoder()
+
+
+def whole_objects(raw: bytes) -> Iterator[dict[str, Any]]:
+    """Every JSON object in ``raw`` that is whole and in no other whole one, in order."""
+    # A byte that is no text keeps its place, and is told by msgspec below.
+    text = raw.decode("utf-8", "surrogateescape")
+    position = text.find("{")
+    while position >= 0:
+        try:
+            _, end = _decoder.raw_decode(text, position)
+            piece = text[position:end].encode("utf-8", "surrogateescape")
+            yield msgspec.json.decode(piece, type=dict[str, Any])
+        except (ValueError, RecursionError):
+            end = position + 1
+        position = text.find("{", end)
