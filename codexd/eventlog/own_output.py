@@ -38,7 +38,8 @@ def _bound(descriptor: int, paths: Iterable[str], max_bytes: int) -> None:
     if path is None or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
         return
     with open(open_to_read(path), "rb") as file:
-        file.seek(max(status.st_size - max_bytes, 0))
+        # All of it, unless there came a flood since the last look.
+        file.seek(max(status.st_size - 2 * max_bytes, 0))
         write_aside(f"{path}.1", file.read(), flush=False)
     os.ftruncate(descriptor, 0)
 
