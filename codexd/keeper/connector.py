@@ -19,7 +19,7 @@ from codexd.link.errors import LinkError, LinkLost
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
-from codexd.platform.files import read_whole, write_aside
+from codexd.platform.files import Stamp, read_whole, stamp, write_aside
 from codexd.platform.process import ProcessId, identify
 
 logger = logging.getLogger("codexd")
@@ -81,6 +81,7 @@ class Conversation:
         self.waiting_since: float | None = None
         self.last_heard = 0.0
         self._handshake: bytes | None = None
+        self._written: Stamp | None = None
 
     # -- for the health check ----------------------------------------------------------------
 
@@ -263,14 +264,18 @@ class Conversation:
 
     def look(self) -> None:
         """See that the handshake's file is there; call it every second."""
-        if self._handshake is not None and not os.path.isfile(self._handshake_path):
+        if self._handshake is None:
+            return
+        if self._written is None or stamp(self._handshake_path) != self._written:
             self._write_handshake()
 
     def _write_handshake(self) -> None:
         # Without it a restarted plugin only knows less to tell new clients; see `look`.
         with contextlib.suppress(OSError):
             if self._handshake is not None:
+                self._written = None
                 write_aside(self._handshake_path, self._handshake, flush=False)
+                self._written = stamp(self._handshake_path)
 
 
 def _spoken_endpoint(config: Config) -> Endpoint | None:

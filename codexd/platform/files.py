@@ -16,7 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
@@ -61,9 +61,10 @@ def open_private(path: str, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     with _directory_of(path) as (directory, name):
         try:
             descriptor = _open_regular(directory, name, flags, path)
-        except PermissionError:
+        except PermissionError as error:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            is_mode = error.errno == errno.EACCES and stat.S_ISREG(status.st_mode)
+            if not is_mode or status.st_uid != os.geteuid():
                 raise
             os.chmod(name, PRIVATE_FILE, dir_fd=directory)
             descriptor = _open_regular(directory, name, flags, path)
@@ -188,6 +189,25 @@ def _rename(directory: int, aside: str, path: str) -> None:
         if not isinstance(error, IsADirectoryError) or set_aside(path) is None:
             raise
         os.replace(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+class Stamp(NamedTuple):
+    """What tells a file from one that was put in its place, or written to by somebody."""
+
+    inode: int
+    size: int
+    changed_ns: int
+
+
+def stamp(path: str) -> Stamp | None:
+    """The stamp of the regular file at ``path``; None where there is none."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def remove_leftovers(path: str) -> None:

@@ -170,7 +170,8 @@ def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Ite
     if not is_ours:
         raise StillWritten(f"Another process still writes the files in {config.paths.state_dir}.")
     try:
-        memory = _open(config, lock)
+        # The plugin writes beside its loop; the daemon has none yet, or no more.
+        memory = _open(config, lock, write_beside=not evict)
         try:
             yield memory
         finally:
@@ -200,7 +201,7 @@ def record_end(config: Config, *, close_session: str | None = None) -> None:
         memory.recorder.daemon_stopped()
 
 
-def _open(config: Config, lock: FileLock) -> Memory:
+def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
     paths, policy = config.paths, config.policy
     events = EventLog(
         paths.structured_event_log_path,
@@ -223,7 +224,8 @@ def _open(config: Config, lock: FileLock) -> Memory:
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
-    flusher.start()
+    if write_beside:
+        flusher.start()
     return Memory(config, state, events, recorder, flusher, lock)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 import threading
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from codexd.platform.files import explain
+from codexd.platform.files import Stamp, explain, stamp
 from codexd.store.files import write_atomic
 
 # A change waits so long for others to come; with the write itself that stays below 100 ms.
@@ -27,6 +25,7 @@ class StateFile:
         self.trouble: str | None = None
         self.changed = threading.Event()
         self._encode = encode
+        self._written: Stamp | None = None
         self._writing = threading.Lock()
 
     def mark(self) -> None:
@@ -45,27 +44,22 @@ class StateFile:
             except Exception as error:
                 # Whatever it is: a thread that ends would leave the file wrong for good.
                 self.changed.set()
-                self._tell(explain(error) if isinstance(error, OSError) else str(error))
+                self.trouble = explain(error) if isinstance(error, OSError) else str(error)
                 return False
-            self._tell(None)
+            self._written = stamp(self.path)
+            self.trouble = None
             return True
 
     def look(self) -> None:
-        """Have it written again where it was taken away, or something else put in its place."""
-        try:
-            is_there = stat.S_ISREG(os.lstat(self.path).st_mode)
-        except OSError:
-            is_there = False
-        if not is_there:
-            self.mark()
+        """Have it written again where it was taken away, or is not what it was when written.
 
-    def _tell(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            if trouble is None:
-                logger.warning("%s is written again", self.path)
-            else:
-                logger.error("%s cannot be written: %s", self.path, trouble)
+        At first, what was read counts as written.
+        """
+        found = stamp(self.path)
+        if found is None or found != (self._written or found):
+            self.mark()
+        elif self._written is None:
+            self._written = found
 
 
 class _State(Protocol):
@@ -123,5 +117,16 @@ class Flusher:
         while not self._stopping.is_set():
             file.changed.wait()
             self._stopping.wait(_GATHER_S)
-            if not file.write():
+            before = file.trouble
+            is_written = file.write()
+            if file.trouble != before:
+                _tell(file)
+            if not is_written:
                 self._stopping.wait(_RETRY_S)
+
+
+def _tell(file: StateFile) -> None:
+    if file.trouble is None:
+        logger.warning("%s is written again", file.path)
+    else:
+        logger.error("%s cannot be written: %s", file.path, file.trouble)
