@@ -21,6 +21,7 @@ FOREIGN_FLAGS = {
     "--add-dir",
     "--disable",
     "--enable",
+    "--ws-token-file",
     "--disable-linger",
     "--endpoint",
     "--force",
