@@ -41,7 +41,10 @@ def main(root: str, fifo: str, max_bytes: int) -> None:
     events.subscribe(store.event_recorded)
     for repair in (*events.repairs, *store.repairs):
         events.record("warn", "state.repaired", repair)
-    Flusher(store).start()
+    flusher = Flusher(store)
+    # As `codexd start` does before there is a plugin.
+    flusher.must_be_written()
+    flusher.start()
 
     def tell(burst: Burst) -> None:
         events.record("info", "child.stdout", f"stdout: {burst.preview}", burst.detail("stdout"))
