@@ -169,7 +169,7 @@ def _kinds(config: Config) -> Iterator[tuple[str, Callable[[int], bool]]]:
     for name in _STATE_FILES:
         yield os.path.join(paths.state_dir, name), stat.S_ISREG
     yield place.runtime_dir, stat.S_ISDIR
-    for name in ("circus.ini", "handshake.json"):
+    for name in ("circus.ini", "handshake.json", "family.json"):
         yield os.path.join(place.runtime_dir, name), stat.S_ISREG
     for name in ("circus.sock", "events.sock", "codexd.sock"):
         yield os.path.join(place.runtime_dir, name), stat.S_ISSOCK

@@ -192,14 +192,17 @@ class AppendLog:
     def _shift_backups(self) -> None:
         if not self._backups:
             return
-        for number in range(1, self._backups + 1):
-            set_aside_odd(f"{self.path}.{number}")
         free = 1
-        while free < self._backups and os.path.lexists(f"{self.path}.{free}"):
+        while self._is_taken(free) and free < self._backups:
             free += 1
         for number in range(free, 1, -1):
             os.rename(f"{self.path}.{number - 1}", f"{self.path}.{number}")
         os.rename(self.path, f"{self.path}.1")
+
+    def _is_taken(self, number: int) -> bool:
+        path = f"{self.path}.{number}"
+        # What is no file could not be moved, or written over.
+        return set_aside_odd(path) is None and os.path.lexists(path)
 
     # -- healing -----------------------------------------------------------------------------
 

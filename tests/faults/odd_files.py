@@ -30,7 +30,15 @@ STATE = (
     "writer.lock",
 )
 LOGS = ("events.jsonl", "stdout.log", "stderr.log", "codexd.log", "daemon.log", "events.jsonl.1")
-RUNTIME = ("circus.ini", "handshake.json", "circus.sock", "events.sock", "codexd.sock", "io")
+RUNTIME = (
+    "circus.ini",
+    "handshake.json",
+    "family.json",
+    "circus.sock",
+    "events.sock",
+    "codexd.sock",
+    "io",
+)
 FILES = (
     *(f"state/codexd/{name}" for name in STATE),
     *(f"logs/codexd/{name}" for name in LOGS),
@@ -38,7 +46,7 @@ FILES = (
 )
 KINDS = (*ODD, *DAMAGED)
 # Made when there is something to write, or only at the start.
-_NOT_MADE_AGAIN = {"codexd.log", "daemon.log", "events.jsonl.1", "circus.ini", "io"}
+_NOT_MADE_AGAIN = {"family.json", "codexd.log", "daemon.log", "events.jsonl.1", "circus.ini", "io"}
 
 
 def run_here(

@@ -109,8 +109,8 @@ FILES = (
     *(f"state/codexd/{name}" for name in runtime._STATE_FILES),
     *(f"logs/codexd/{name}" for name in ("events.jsonl", "stdout.log", "stderr.log")),
     *(f"logs/codexd/{name}" for name in ("codexd.log", "daemon.log", "events.jsonl.1")),
-    *(f"state/codexd/run/{name}" for name in ("circus.ini", "handshake.json", "codexd.sock")),
-    *(f"state/codexd/run/{name}" for name in ("circus.sock", "events.sock")),
+    *(f"state/codexd/run/{name}" for name in ("circus.ini", "handshake.json", "family.json")),
+    *(f"state/codexd/run/{name}" for name in ("circus.sock", "events.sock", "codexd.sock")),
 )
 
 
