@@ -122,12 +122,7 @@ def call_circus(
     from circus.client import CircusClient
     from circus.exc import CallError
 
-    try:
-        # ZeroMQ does not tell who answers: so nobody else may be able to stand there.
-        require_private_directory(config.runtime.runtime_dir)
-    except OSError as error:
-        where = config.runtime.circus_endpoint
-        raise DaemonError(f"circusd cannot be asked at {where}: {error.strerror}") from error
+    _check_place(config)
     client = CircusClient(endpoint=config.runtime.circus_endpoint, timeout=timeout_s)
     try:
         # Another circus command may be running; it is soon over.
@@ -146,3 +141,17 @@ def call_circus(
         kind = UnknownCommand if reason.startswith("unknown command") else DaemonError
         raise kind(f"circusd refused {command}: {reason}")
     return answer
+
+
+def _check_place(config: Config) -> None:
+    """ZeroMQ does not tell who answers: so nobody else may be able to stand there."""
+    place = config.runtime.runtime_dir
+    try:
+        require_private_directory(place)
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        if is_missing and place.startswith(config.paths.state_dir):
+            # The daemon is about to make it again, and nobody else can.
+            return
+        where = config.runtime.circus_endpoint
+        raise DaemonError(f"circusd cannot be asked at {where}: {error.strerror}") from error
