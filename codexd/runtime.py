@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import glob
+import logging
 import os
+import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -16,12 +22,38 @@ from codexd.child.inheritance import DAEMON_ID_VARIABLE
 from codexd.config import Config
 from codexd.contracts import Identity
 from codexd.encoding import UNDECODABLE
+from codexd.eventlog.own_output import bound_own_output
 from codexd.platform import lock
+from codexd.platform.files import (
+    explain,
+    is_of_the_disk,
+    make_ours,
+    open_private,
+    read_whole,
+    remove_leftovers,
+    require_private_directory,
+    set_aside_odd,
+)
 from codexd.platform.process import end_group, end_marked_group, end_tree
 from codexd.store.scaffold import Scaffold, describe_scaffold, find_scaffold
 
+logger = logging.getLogger("codexd")
+
 # How long an app-server that an earlier daemon left behind may take to end by itself.
 _ORPHAN_GRACE_S = 2.0
+
+_STATE_FILES: Final = (
+    "identity.json",
+    "daemon-state.json",
+    "session-registry.json",
+    "recent-events.json",
+    "watcher.json",
+    "daemon.lock",
+    "writer.lock",
+)
+_LOG: Final = re.compile(r"(events\.jsonl|(stdout|stderr|codexd|daemon)\.log)(\.\d+|\.new)?")
+# Where there is nothing else, `logs/` and `state/` were made for codexd.
+_OURS_IN_A_ROOT: Final = {"codexd", "launchd"}
 
 
 class ScaffoldRuns(OSError):
@@ -32,56 +64,139 @@ class UnusableDirectory(OSError):
     """A directory cannot be made or is not safe to use. The text is one line for the user."""
 
 
-def make_directories(config: Config) -> None:
+def make_directories(config: Config) -> list[str]:
     """Make the logs, state and runtime directories, each for this user alone.
+
+    Returns:
+        A sentence about what was in the way of the runtime directory, if anything was.
 
     Raises:
         UnusableDirectory: naming the directory and the reason.
     """
-    for path in (config.paths.logs_dir, config.paths.state_dir):
-        _make(path)
-    runtime_dir = config.runtime.runtime_dir
-    parent = os.path.dirname(runtime_dir)
-    if parent.startswith("/tmp/codexd-"):
-        # Anyone can make names in /tmp: what is not ours alone is not used.
-        _make(parent)
-        _check_private(parent)
-    _make(runtime_dir)
-    _check_private(runtime_dir)
+    paths = config.paths
+    for root, own, flag in (
+        (paths.logs_root_dir, paths.logs_dir, "--logs-dir"),
+        (paths.state_root_dir, paths.state_dir, "--state-dir"),
+    ):
+        _refuse_links(root, paths.repo_root, flag)
+        _make(own, flag)
+        if _is_below(own, paths.repo_root):
+            _hide_from_git(root, own)
+    in_the_way = _make_runtime(config.runtime.runtime_dir)
+    return [in_the_way] if in_the_way else []
 
 
-def _make(path: str) -> None:
+def _refuse_links(root: str, repo_root: str, flag: str) -> None:
+    """A repository may bring links: below its root none is followed, whoever made it."""
+    directory = root
+    while _is_below(directory, repo_root):
+        if os.path.islink(directory):
+            raise UnusableDirectory(
+                f'"{directory}" is a symbolic link in the repository, and is not followed: '
+                f"name the directory that it leads to with {flag}."
+            )
+        directory = os.path.dirname(directory)
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path.startswith(directory.rstrip("/") + "/")
+
+
+def _make(path: str, flag: str) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            os.chmod(path, 0o700)
+        make_ours(path)
         if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(errno.EACCES, "Permission denied", path)
     except OSError as error:
+        what = explain(error) if is_of_the_disk(error) else error.strerror
         raise UnusableDirectory(
-            f'The directory "{path}" cannot be used: {error.strerror}. '
-            "Make it writable, or choose another with --logs-dir and --state-dir."
+            f'The directory "{path}" cannot be used: {what}. '
+            f"Make it writable, or choose another with {flag}."
         ) from error
 
 
-def _check_private(path: str) -> None:
-    status = os.lstat(path)
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+def _make_runtime(path: str) -> str | None:
+    parent = os.path.dirname(path)
+    try:
+        if parent.startswith("/tmp/codexd-"):
+            # Anyone can make names in /tmp: what is not ours alone is not used.
+            make_ours(parent, only_ours=True)
+            require_private_directory(parent)
+        in_the_way = set_aside_odd(path, is_right=stat.S_ISDIR)
+        make_ours(path, only_ours=True)
+        require_private_directory(path)
+        return in_the_way
+    except OSError as error:
+        what = explain(error) if is_of_the_disk(error) else f"it {error.strerror}"
         raise UnusableDirectory(
-            f'The runtime directory "{path}" belongs to someone else: remove it, '
-            "or choose a shorter --state-dir."
-        )
+            f'The runtime directory "{path}" cannot be used: {what}. '
+            "Remove it, or choose a shorter --state-dir."
+        ) from error
 
 
-def take_over(config: Config, report: Callable[[str], None]) -> None:
+def _hide_from_git(root: str, own: str) -> None:
+    """Keep what codexd writes into a repository out of it."""
+    places = [own]
+    with contextlib.suppress(OSError):
+        # Other things there are for others to hide or show.
+        if set(os.listdir(root)) <= _OURS_IN_A_ROOT:
+            places.append(root)
+    for place in places:
+        with contextlib.suppress(OSError):
+            descriptor = open_private(
+                os.path.join(place, ".gitignore"), os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            )
+            with open(descriptor, "wb") as file:
+                file.write(b"*\n")
+
+
+def set_right(config: Config) -> list[str]:
+    """Set aside whatever stands where codexd has a file, a socket or a directory and is none.
+
+    Returns:
+        A sentence about each thing.
+    """
+    found = [
+        *(set_aside_odd(path, is_right=is_right) for path, is_right in _kinds(config)),
+        *(set_aside_odd(path) for path in _logs(config)),
+    ]
+    return [sentence for sentence in found if sentence is not None]
+
+
+def _kinds(config: Config) -> Iterator[tuple[str, Callable[[int], bool]]]:
+    paths, place = config.paths, config.runtime
+    for name in _STATE_FILES:
+        yield os.path.join(paths.state_dir, name), stat.S_ISREG
+    yield place.runtime_dir, stat.S_ISDIR
+    for name in ("circus.ini", "handshake.json", "family.json"):
+        yield os.path.join(place.runtime_dir, name), stat.S_ISREG
+    for name in ("circus.sock", "events.sock", "codexd.sock"):
+        yield os.path.join(place.runtime_dir, name), stat.S_ISSOCK
+    yield os.path.join(place.runtime_dir, "io"), stat.S_ISDIR
+
+
+def _logs(config: Config) -> list[str]:
+    """Every log, and what it was rotated to."""
+    directory = config.paths.logs_dir
+    try:
+        entries = os.listdir(directory)
+    except OSError:
+        return []
+    return [os.path.join(directory, entry) for entry in entries if _LOG.fullmatch(entry)]
+
+
+def take_over(config: Config, report: Callable[[str], None]) -> list[str]:
     """Become the daemon of this state directory: take its lock, end what the last one left.
+
+    Returns:
+        A sentence about each thing that was in the way.
 
     Raises:
         codexd.platform.lock.LockedElsewhere: another daemon runs.
         OSError: the lock cannot be made, or a daemon runs that is not to be disturbed.
     """
+    repairs = set_right(config)
     lock.acquire(config.runtime.lock_path)
     try:
         scaffold = _find_scaffold(config)
@@ -95,6 +210,33 @@ def take_over(config: Config, report: Callable[[str], None]) -> None:
     if scaffold.child is not None:
         end_tree(scaffold.child, grace_s=_ORPHAN_GRACE_S, report=report)
     end_leftover(config, report, grace_s=_ORPHAN_GRACE_S)
+    # Of children that are gone, and perhaps with links in it that lead elsewhere.
+    shutil.rmtree(os.path.join(config.runtime.runtime_dir, "io"), ignore_errors=True)
+    for path in (supervision.path_of(config), config.runtime.circus_ini_path):
+        remove_leftovers(path)
+    return repairs
+
+
+def keep(config: Config) -> None:
+    """See that directories and lock of the running daemon are there, and its output is bounded.
+
+    To be called every second.
+
+    Raises:
+        codexd.platform.lock.LockedElsewhere: an older codexd took the lock's name meanwhile.
+        OSError: they cannot be made again.
+    """
+    bound_own_output(_own_output(config))
+    if not os.path.lexists(config.runtime.lock_path):
+        for repair in make_directories(config):
+            logger.warning("%s", repair)
+    lock.keep(config.runtime.lock_path)
+
+
+def _own_output(config: Config) -> list[str]:
+    """Where `--detach` and launchd have the daemon print to."""
+    launchd = os.path.join(glob.escape(config.paths.logs_root_dir), "launchd", "*.log")
+    return [os.path.join(config.paths.logs_dir, "daemon.log"), *glob.glob(launchd)]
 
 
 def _find_scaffold(config: Config) -> Scaffold:
@@ -115,8 +257,7 @@ def end_leftover(config: Config, report: Callable[[str], None], *, grace_s: floa
 
 def _daemon_id(config: Config) -> str | None:
     try:
-        with open(config.paths.identity_path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=Identity).daemon_id
+        return msgspec.json.decode(read_whole(config.paths.identity_path), type=Identity).daemon_id
     except (OSError, *UNDECODABLE):
         return None
 
@@ -124,5 +265,20 @@ def _daemon_id(config: Config) -> str | None:
 def leave(config: Config) -> None:
     """Give the locks back and take away what only a running daemon needs."""
     daemons.leave(config, os.environ)
-    shutil.rmtree(config.runtime.runtime_dir, ignore_errors=True)
+    _clear(config.runtime.runtime_dir)
     lock.release(config.runtime.lock_path)
+
+
+def _clear(directory: str) -> None:
+    """Remove a directory of ours, but not what was set aside in it."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISDIR(os.lstat(directory).st_mode):
+            return
+        for entry in list(os.scandir(directory)):
+            if ".bad-" in entry.name:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+        os.rmdir(directory)

@@ -23,7 +23,11 @@ from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
 from codexd.hub.profile import ClientProfile
-from codexd.platform.files import PRIVATE_FILE, make_private_directory
+from codexd.platform.files import (
+    PRIVATE_FILE,
+    make_private_directory,
+    require_private_directory,
+)
 from codexd.platform.peer import peer_uid
 from codexd.wire.unfinished import UNFINISHED_BYTES, Unfinished
 
@@ -100,7 +104,10 @@ class HubServer:
             codexd.api.stale.SocketInUse: somebody serves it, or it is no socket.
             OSError: it cannot be made.
         """
-        make_private_directory(os.path.dirname(path))
+        directory = os.path.dirname(path)
+        make_private_directory(directory)
+        # Before each bind: who can put another socket there would be taken for this daemon.
+        require_private_directory(directory)
         await asyncio.to_thread(clear_path, path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

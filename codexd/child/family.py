@@ -24,6 +24,7 @@ import psutil
 
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE, encode_json
+from codexd.platform.files import read_whole, write_aside
 from codexd.platform.process import Glimpse, ProcessId, is_alive, look_at
 
 # How long who is ended may take on SIGTERM, and then on SIGKILL. Waited for only if there is
@@ -49,8 +50,7 @@ def path_of(config: Config) -> str:
 def survivors(path: str) -> list[ProcessId]:
     """Who is on record and still lives. Of interest only when the child does not."""
     try:
-        with open(path, "rb") as file:
-            record = msgspec.json.decode(file.read(), type=_Record)
+        record = msgspec.json.decode(read_whole(path), type=_Record)
     except (OSError, *UNDECODABLE):
         return []
     return [process for process in record.members if is_alive(process)]
@@ -170,7 +170,7 @@ class Family:
             return
         # Where it cannot be written now, the next look tries again.
         with contextlib.suppress(OSError):
-            _write(self._path, encode_json(_Record(members)))
+            write_aside(self._path, encode_json(_Record(members)) + b"\n", flush=False)
             self._saved = members
 
 
@@ -201,11 +201,3 @@ def end_all(processes: list[ProcessId]) -> None:
         # Those that were orphans are children of this process now.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(process.pid, os.WNOHANG)
-
-
-def _write(path: str, data: bytes) -> None:
-    aside = f"{path}.tmp"
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data + b"\n")
-    os.replace(aside, path)

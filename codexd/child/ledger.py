@@ -12,6 +12,7 @@ import msgspec
 from codexd.child import steps
 from codexd.child.steps import Step, StepKind
 from codexd.encoding import encode_json
+from codexd.platform.files import Stamp, stamp
 from codexd.platform.process import ProcessId, identify
 
 # A daemon that is killed may have published this many steps that are not in its file; their
@@ -43,6 +44,7 @@ class Ledger:
         self._record.begin = self._number = begin
         self._untold: list[Step] = []
         self._is_saved = False
+        self._stamp: Stamp | None = None
         self._is_tried_again = False
 
     def attach(self, publish: Publish, call_later: CallLater) -> None:
@@ -114,6 +116,7 @@ class Ledger:
             return
         try:
             steps.save(self._path, self._record)
+            self._stamp = stamp(self._path)
             self._is_saved = True
         except OSError:
             if not self._is_tried_again:
@@ -129,10 +132,10 @@ class Ledger:
         return record
 
     def keep(self) -> None:
-        """See that the file is there; call it every second."""
-        if not os.path.isfile(self._path):
+        """See that the file is there, and still what was written; call it every second."""
+        if stamp(self._path) != self._stamp:
             self._is_saved = False
-            self.save()
+        self.save()
 
     def _try_again(self) -> None:
         self._is_tried_again = False

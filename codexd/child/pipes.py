@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from codexd.platform.files import make_private_directory
+from codexd.platform.files import make_ours, make_private_directory, set_aside_odd
 from codexd.platform.pipes import set_pipe_capacity
 
 STREAMS = ("stdin", "stdout", "stderr")
@@ -61,7 +62,21 @@ def speaks_first(runtime_dir: str, generation: int) -> bool:
 
 def remove(runtime_dir: str, generation: int) -> None:
     """Take away the pipes of one generation; what is still in them is lost."""
-    shutil.rmtree(io_dir(runtime_dir) / str(generation), ignore_errors=True)
+    place = io_dir(runtime_dir)
+    # Nothing is taken away behind a link.
+    if not place.is_symlink():
+        shutil.rmtree(place / str(generation), ignore_errors=True)
+
+
+def _make_place(runtime_dir: str, generation: int) -> Path:
+    """An empty directory for the pipes of one generation."""
+    place = io_dir(runtime_dir)
+    make_private_directory(runtime_dir)
+    set_aside_odd(str(place), is_right=stat.S_ISDIR)
+    make_ours(str(place))
+    remove(runtime_dir, generation)
+    make_ours(str(place / str(generation)))
+    return place / str(generation)
 
 
 @dataclass(slots=True)
@@ -80,9 +95,7 @@ class ChildPipes:
         Raises:
             OSError: they cannot be made.
         """
-        directory = io_dir(runtime_dir) / str(generation)
-        shutil.rmtree(directory, ignore_errors=True)
-        make_private_directory(str(directory))
+        directory = _make_place(runtime_dir, generation)
         opened: list[int] = []
         try:
             for stream in STREAMS:
@@ -105,10 +118,11 @@ class ChildPipes:
         Raises:
             OSError: the names cannot be made.
         """
-        directory = io_dir(runtime_dir) / str(self.generation)
-        if directory.exists() or sys.platform != "linux":
+        place = io_dir(runtime_dir)
+        is_there = (place / str(self.generation)).exists() and not place.is_symlink()
+        if is_there or sys.platform != "linux":
             return
-        make_private_directory(str(directory))
+        directory = _make_place(runtime_dir, self.generation)
         for stream in STREAMS:
             os.symlink(f"/proc/{os.getpid()}/fd/{getattr(self, stream)}", directory / stream)
         speaks_first(runtime_dir, self.generation)

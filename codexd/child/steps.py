@@ -7,7 +7,6 @@ last one may have left behind.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Literal
 
@@ -15,6 +14,7 @@ import msgspec
 
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE, encode_json
+from codexd.platform.files import read_whole, write_aside
 from codexd.platform.process import ProcessId
 
 _KEPT = 200
@@ -89,8 +89,7 @@ def path_of(config: Config) -> str:
 def load(path: str) -> Supervision:
     """The file, or an empty record where there is none that can be read."""
     try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=Supervision)
+        return msgspec.json.decode(read_whole(path), type=Supervision)
     except (OSError, *UNDECODABLE):
         return Supervision()
 
@@ -104,13 +103,4 @@ def save(path: str, record: Supervision) -> None:
         OSError: the file cannot be written.
     """
     del record.steps[:-_KEPT]
-    aside = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(encode_json(record) + b"\n")
-        os.replace(aside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
+    write_aside(path, encode_json(record) + b"\n", flush=False)

@@ -77,8 +77,9 @@ def prepare(config: Config) -> bool:
     if lock.is_held(config.runtime.lock_path):
         return True
     try:
-        runtime.make_directories(config)
-        runtime.take_over(config, logger.warning)
+        repairs = runtime.make_directories(config)
+        for repair in repairs + runtime.take_over(config, logger.warning):
+            logger.warning("%s", repair)
     except lock.LockedElsewhere as locked:
         logger.error("codexd already runs on this state directory, as pid %s", locked.holder)
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import logging.handlers
 import os
 import signal
 import sys
@@ -17,6 +16,8 @@ from circus.plugins import CircusPlugin
 
 from codexd.circus_ext.circus_client import CircusClient
 from codexd.config import Config
+from codexd.eventlog.appendlog import AppendLog
+from codexd.eventlog.handler import AppendLogHandler
 from codexd.keeper.keeper import Keeper
 from codexd.platform import signals
 from codexd.platform.limits import raise_own_limit
@@ -122,9 +123,8 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
 
 def _log_to_file(config: Config) -> None:
     """Circus sends a plugin's stderr to /dev/null, so codexd's own log is a file."""
-    handler = logging.handlers.RotatingFileHandler(
-        os.path.join(config.paths.logs_dir, "codexd.log"), maxBytes=_LOG_BYTES, backupCount=2
-    )
+    path = os.path.join(config.paths.logs_dir, "codexd.log")
+    handler = AppendLogHandler(AppendLog(path, max_bytes=_LOG_BYTES, backups=2))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]

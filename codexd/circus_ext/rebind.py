@@ -1,4 +1,4 @@
-"""Making the runtime directory again when it vanishes under a running circusd."""
+"""Making the directories, the lock and the sockets again that vanish under a running circusd."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from circus import logger
 from codexd import runtime
 from codexd.config import Config
 from codexd.platform.files import PRIVATE_FILE
+from codexd.platform.lock import LockedElsewhere
 
 _PERIOD_S = 1.0
 
 
 def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
-    """From now on look every second whether circus's sockets still have their names.
+    """From now on look every second whether lock and sockets of circusd still have their names.
 
     ``look_after()`` is called as often and does the same for what the child needs.
     """
@@ -31,14 +32,15 @@ def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -
     def look() -> None:
         nonlocal trouble
         try:
+            runtime.keep(config)
             for socket, endpoint in sockets:
                 _bind_again(socket, endpoint, config)
             look_after()
             trouble = ""
-        except (OSError, zmq.ZMQError) as error:
+        except (OSError, LockedElsewhere, zmq.ZMQError) as error:
             if str(error) != trouble:
                 trouble = str(error)
-                logger.error("the runtime directory cannot be made again: %s", error)
+                logger.error("the directories cannot be made again: %s", error)
         finally:
             arbiter.loop.call_later(_PERIOD_S, look)
 

@@ -154,9 +154,12 @@ class _Connector:
 
     def __call__(self) -> socket.socket | None:
         from codexd.client.stdio_bridge import BridgeError, connect
+        from codexd.platform.peer import ForeignPeer
 
         try:
             connected = connect(self._path)
+        except ForeignPeer as error:
+            raise BridgeError(f"{self._path} is not used: {error.strerror}.") from error
         except OSError as error:
             if not self._daemon_runs():
                 text = f"No daemon serves {self._path}: start it with `codexd start`."

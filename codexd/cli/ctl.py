@@ -8,9 +8,10 @@ import sys
 import click
 
 from codexd.cli.drain import running_daemon
-from codexd.cli.options import config_options
+from codexd.cli.options import CliError, config_options
 from codexd.client.owner import check_owner
 from codexd.config import Config
+from codexd.platform.files import require_private_directory
 
 # What is not undone by the command that is its opposite.
 _ENDS = {
@@ -45,6 +46,7 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
     if arguments and "--help" not in arguments:
         check_owner(config)
         running_daemon(config)
+        _check_place(runtime.runtime_dir)
     code = "from circus.circusctl import main; main()"
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, "--endpoint", endpoint, *arguments])
 
@@ -52,3 +54,13 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
 def _confirm(command: str) -> None:
     if command in _ENDS:
         click.confirm(f"`{command}` {_ENDS[command]} Go on?", abort=True, err=True)
+
+
+def _check_place(runtime_dir: str) -> None:
+    """Nobody else may be able to stand where circusd is asked."""
+    try:
+        require_private_directory(runtime_dir)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CliError(f"The runtime directory {runtime_dir} {error.strerror}.") from error

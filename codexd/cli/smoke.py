@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +20,7 @@ from codexd.config import Config, resolve, setting_texts
 from codexd.contracts import SmokeCheck
 from codexd.encoding import encode_json
 from codexd.platform import lock
+from codexd.platform.files import open_to_read
 from codexd.session_id import new_session_id
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import Snapshot, read_snapshot
@@ -115,12 +116,13 @@ class _Before:
     def added(self, path: str) -> str | None:
         """What the run wrote into a log; None where it is not there."""
         try:
-            data = Path(path).read_bytes()
+            with open(open_to_read(path), "rb") as file:
+                begun = self._sizes.get(path, 0)
+                # A log that is shorter now was rotated by the run.
+                file.seek(begun if begun <= file.seek(0, os.SEEK_END) else 0)
+                return file.read().decode("utf-8", "replace")
         except OSError:
             return None
-        begun = self._sizes.get(path, 0)
-        # A log that is shorter now was rotated by the run.
-        return data[begun if begun <= len(data) else 0 :].decode("utf-8", "replace")
 
 
 def _logs(config: Config) -> tuple[str, ...]:
@@ -130,7 +132,7 @@ def _logs(config: Config) -> tuple[str, ...]:
 
 def _size(path: str) -> int:
     try:
-        return Path(path).stat().st_size
+        return os.lstat(path).st_size
     except OSError:
         return 0
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -123,13 +123,8 @@ def _tell_of_the_vendors_daemon(config: Config) -> None:
 
 def start_detached(config: Config, *, as_json: bool) -> None:
     """Start the daemon in a session of its own and wait until it is up."""
-    out = Path(config.paths.logs_dir, "daemon.log")
-    try:
-        out.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CliError(f'The log "{out}" cannot be written: {error.strerror}.') from error
-    with os.fdopen(descriptor, "wb") as log:
+    out = os.path.join(config.paths.logs_dir, "daemon.log")
+    with _open_log(config, out) as log:
         begun = log.seek(0, os.SEEK_END)
         # -P: the working directory is a repository, whose files must not pass for Python's.
         process = subprocess.Popen(
@@ -165,8 +160,26 @@ def _environment(config: Config) -> dict[str, str]:
     return {setting.env[0]: texts[setting.name] for setting in SETTINGS}
 
 
-def _last_line(path: Path, offset: int) -> str:
-    with path.open("rb") as file:
-        file.seek(offset)
+def _open_log(config: Config, path: str) -> BinaryIO:
+    from codexd.platform.files import explain, open_private, set_aside_odd
+    from codexd.runtime import UnusableDirectory, make_directories
+
+    try:
+        make_directories(config)
+        set_aside_odd(path)
+        descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except UnusableDirectory as error:
+        raise CliError(str(error)) from error
+    except OSError as error:
+        raise CliError(f"The log cannot be written: {explain(error)}.") from error
+    return os.fdopen(descriptor, "wb")
+
+
+def _last_line(path: str, offset: int) -> str:
+    from codexd.platform.files import open_to_read
+
+    with os.fdopen(open_to_read(path), "rb") as file:
+        # Shorter than it was: its end was moved, as too long.
+        file.seek(offset if offset <= file.seek(0, os.SEEK_END) else 0)
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else ""

@@ -9,6 +9,7 @@ from codexd.client.errors import DaemonError
 from codexd.client.http import ask_hub
 from codexd.config import Config
 from codexd.platform import lock
+from codexd.platform.files import require_private_directory
 from codexd.platform.process import ProcessId, is_alive
 from codexd.settings_ini import PLUGIN_GRACE_S, read_plugin_settings
 
@@ -149,6 +150,7 @@ def call_circus(
     from circus.client import CircusClient
     from circus.exc import CallError
 
+    _check_place(config)
     client = CircusClient(endpoint=config.runtime.circus_endpoint, timeout=timeout_s)
     client.poller = _Patience(client.poller, lock.living_holder(config.runtime.lock_path))
     try:
@@ -168,3 +170,17 @@ def call_circus(
         kind = UnknownCommand if reason.startswith("unknown command") else DaemonError
         raise kind(f"circusd refused {command}: {reason}")
     return answer
+
+
+def _check_place(config: Config) -> None:
+    """ZeroMQ does not tell who answers: so nobody else may be able to stand there."""
+    place = config.runtime.runtime_dir
+    try:
+        require_private_directory(place)
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        if is_missing and place.startswith(config.paths.state_dir):
+            # The daemon is about to make it again, and nobody else can.
+            return
+        where = config.runtime.circus_endpoint
+        raise DaemonError(f"circusd cannot be asked at {where}: {error.strerror}") from error

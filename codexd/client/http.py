@@ -10,6 +10,7 @@ import msgspec
 
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE
+from codexd.platform.peer import require_own_peer
 
 _ASK_TIMEOUT_S = 1.0
 
@@ -23,6 +24,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+        require_own_peer(self.sock)
 
 
 def ask_hub(config: Config) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from websockets.uri import parse_uri
 
 from codexd.client.continuity import Continuity
 from codexd.hub.profile import NOTHING, PROFILE_HEADER, ClientProfile
+from codexd.platform.peer import require_own_peer
 from codexd.wire.frames import MessageAssembler, send_message
 from codexd.wire.lines import LineSplitter, as_line
 
@@ -49,12 +50,14 @@ def connect(socket_path: str) -> socket.socket:
     """Connect to a Unix socket.
 
     Raises:
+        ForeignPeer: another user serves it.
         OSError: nobody is there.
     """
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connected.settimeout(_CONNECT_S)
         connected.connect(socket_path)
+        require_own_peer(connected)
     except BaseException:
         connected.close()
         raise

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import time
 from typing import Final, NamedTuple
 
-from codexd.platform.files import PRIVATE_FILE, flush_to_device, make_private_directory, set_aside
+from codexd.platform.files import (
+    NotAFile,
+    flush_to_device,
+    make_private_directory,
+    open_private,
+    set_aside,
+    set_aside_odd,
+)
 from codexd.platform.pipes import splice
 
 _HEAL_EVERY_S: Final = 0.1
@@ -35,7 +41,7 @@ class AppendLog:
 
     def __init__(self, path: str, *, max_bytes: int, backups: int) -> None:
         self.path = path
-        self.trouble: str | None = None
+        self.error: OSError | None = None
         self._max_bytes = max_bytes
         self._backups = backups
         # Without O_APPEND, which splice(2) refuses: the descriptor's own offset is the end.
@@ -47,6 +53,11 @@ class AppendLog:
         self._ends_inside_line = False
         self._next_heal = self._next_rotation = 0.0
         self.heal()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the file does not take what it should, or None."""
+        return None if self.error is None else self.error.strerror or str(self.error)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -95,7 +106,7 @@ class AppendLog:
         except OSError as error:
             self._note(error)
         else:
-            self.trouble = None
+            self.error = None
         return done
 
     def splice_from(self, pipe_fd: int, max_bytes: int) -> int:
@@ -114,7 +125,7 @@ class AppendLog:
             self._note(error)
             raise
         self._size += count
-        self.trouble = None
+        self.error = None
         return count
 
     def read_back(self, count: int, *, before_end: int | None = None) -> bytes:
@@ -150,7 +161,7 @@ class AppendLog:
             self._torn_at = None
 
     def _note(self, error: OSError) -> None:
-        self.trouble = error.strerror or str(error)
+        self.error = error
 
     # -- rotating ----------------------------------------------------------------------------
 
@@ -167,7 +178,7 @@ class AppendLog:
         try:
             # Made before an old file goes: two files that follow each other never share an
             # inode number, so a position always tells which of them it is in.
-            descriptor = _open_private(fresh, os.O_TRUNC)
+            descriptor = self._open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             self._shift_backups()
             os.rename(fresh, self.path)
         except OSError as error:
@@ -182,11 +193,16 @@ class AppendLog:
         if not self._backups:
             return
         free = 1
-        while free < self._backups and os.path.lexists(f"{self.path}.{free}"):
+        while self._is_taken(free) and free < self._backups:
             free += 1
         for number in range(free, 1, -1):
             os.rename(f"{self.path}.{number - 1}", f"{self.path}.{number}")
         os.rename(self.path, f"{self.path}.1")
+
+    def _is_taken(self, number: int) -> bool:
+        path = f"{self.path}.{number}"
+        # What is no file could not be moved, or written over.
+        return set_aside_odd(path) is None and os.path.lexists(path)
 
     # -- healing -----------------------------------------------------------------------------
 
@@ -198,14 +214,15 @@ class AppendLog:
         """
         self._next_heal = time.monotonic() + _HEAL_EVERY_S
         try:
-            status = os.stat(self.path)
+            status = os.lstat(self.path)
         except OSError:
             self._reopen()
             return
         if self._fd < 0 or (status.st_ino, status.st_dev) != (self._inode, self._device):
             self._reopen()
-        elif status.st_size < self._size:
-            # Someone truncated it: writing on at the old offset would leave a hole.
+        elif status.st_size != self._size:
+            # Someone cut it, and writing on at the old offset would leave a hole; or another
+            # writer was not yet gone.
             self._go_to_end()
         else:
             self._safe = self._size
@@ -213,7 +230,8 @@ class AppendLog:
     def _reopen(self) -> None:
         descriptor = -1
         try:
-            descriptor = self._open()
+            make_private_directory(os.path.dirname(self.path) or ".")
+            descriptor = self._open(self.path, os.O_RDWR | os.O_CREAT)
             self._rescue(descriptor)
         except OSError as error:
             self._note(error)
@@ -222,16 +240,14 @@ class AppendLog:
             return
         self._adopt(descriptor)
 
-    def _open(self) -> int:
-        make_private_directory(os.path.dirname(self.path) or ".")
+    @staticmethod
+    def _open(path: str, flags: int) -> int:
         try:
-            return _open_private(self.path)
-        except OSError as error:
-            if error.errno not in (errno.EISDIR, errno.EACCES, errno.ENXIO, errno.ELOOP):
+            return open_private(path, flags)
+        except (NotAFile, PermissionError):
+            if set_aside(path) is None:
                 raise
-            if set_aside(self.path) is None:
-                raise
-            return _open_private(self.path)
+            return open_private(path, flags)
 
     def _rescue(self, descriptor: int) -> None:
         if self._fd < 0 or os.fstat(self._fd).st_nlink > 0:
@@ -256,18 +272,6 @@ class AppendLog:
         self._size = self._safe = os.lseek(self._fd, 0, os.SEEK_END)
         self._torn_at = None
         self._ends_inside_line = self.read_back(1) not in (b"", b"\n")
-
-
-def _open_private(path: str, flags: int = 0) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | flags, PRIVATE_FILE)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise OSError(errno.ENXIO, "Not a regular file", path)
-    if status.st_mode & 0o077:
-        with contextlib.suppress(OSError):
-            os.fchmod(descriptor, PRIVATE_FILE)
-    return descriptor
 
 
 def _copy(source: int, start: int, end: int, target: int) -> None:

@@ -107,7 +107,7 @@ def _ends_a_line(file: BinaryIO) -> bool:
 def _is_at(path: str, file: BinaryIO, offset: int) -> bool:
     """Whether ``path`` still names ``file``; a path that names nothing is about to name it."""
     with contextlib.suppress(OSError):
-        status = os.stat(path)
+        status = os.lstat(path)
         return os.path.samestat(status, os.fstat(file.fileno())) and status.st_size >= offset
     return True
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from codexd.platform.files import open_to_read
+
 # Rotations that come while the files are opened; more than one is a matter of tiny files.
 _ATTEMPTS: Final = 100
 
@@ -38,7 +40,7 @@ def size(file: BinaryIO) -> int:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -51,7 +53,7 @@ def _open_all(path: str, stack: contextlib.ExitStack) -> list[BinaryIO]:
     seen: set[tuple[int, int]] = set()
     for candidate in _names(path):
         with contextlib.suppress(OSError):
-            file = stack.enter_context(open(candidate, "rb"))  # noqa: SIM115
+            file = stack.enter_context(os.fdopen(open_to_read(candidate), "rb"))
             status = os.fstat(file.fileno())
             if (status.st_dev, status.st_ino) not in seen:
                 seen.add((status.st_dev, status.st_ino))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -16,6 +17,9 @@ from codexd.eventlog.repair import lost_events, repair_tail
 
 # Events that wait for the disk; more are counted and not kept, so that memory stays flat.
 _MAX_WAITING: Final = 10_000
+# Other programs have written logs whose numbers are not in order; so far back is the greatest
+# of them looked for.
+_LOOK_BACK: Final = 1000
 
 
 class EventLog:
@@ -44,11 +48,11 @@ class EventLog:
         repaired = repair_tail(path)
         if repaired:
             self.repairs.append(repaired)
-        newest = list(islice(events_backward(path), max(cache_size, 1)))
-        self._recent = deque(reversed(newest), maxlen=cache_size)
+        newest = list(islice(events_backward(path), max(cache_size, _LOOK_BACK)))
+        self._recent = deque(reversed(newest[:cache_size]), maxlen=cache_size)
         self._seq = max((event.seq for event in newest), default=0)
         self._log = AppendLog(path, max_bytes=max_bytes, backups=backups)
-        self._put_back(lost_events(recent_path, newest[0] if newest else None))
+        self._put_back(lost_events(recent_path, newest))
 
     def _put_back(self, lost: list[Event]) -> None:
         if lost:
@@ -62,6 +66,17 @@ class EventLog:
     def trouble(self) -> str | None:
         """Why events wait to be written, or None."""
         return self._log.trouble
+
+    def must_be_written(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self.tick()
+        if self._waiting:
+            code = self._log.error.errno if self._log.error else None
+            raise OSError(code or errno.EIO, self.trouble or "Events wait", self._log.path)
 
     def record(
         self, level: EventLevel, type: str, message: str, detail: dict[str, Any] | None = None

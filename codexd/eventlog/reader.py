@@ -13,6 +13,7 @@ import msgspec
 from codexd.contracts import Event
 from codexd.eventlog.chain import inode, open_chain, size
 from codexd.eventlog.lines import lines_backward, lines_forward, lines_with
+from codexd.platform.files import open_to_read
 
 _POLL_S: Final = 0.05
 # A part this short is read from its beginning rather than searched.
@@ -189,7 +190,7 @@ class _Tail:
     def is_current(self) -> bool:
         """Whether the path still names the file that is read, and it has not shrunk."""
         try:
-            status = os.stat(self._path)
+            status = os.lstat(self._path)
         except OSError:
             # In a rotation, or deleted: what comes next will be under the path again.
             return True
@@ -203,7 +204,7 @@ class _Tail:
         """Go on with the file that the path names now."""
         self.close()
         try:
-            self._file = open(self._path, "rb")  # noqa: SIM115
+            self._file = os.fdopen(open_to_read(self._path), "rb")
         except OSError:
             return
         self._offset = _offset_before(self._file, since)

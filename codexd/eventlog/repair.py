@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import msgspec
@@ -11,7 +12,7 @@ from codexd.contracts import Event
 from codexd.eventlog.chain import size
 from codexd.eventlog.lines import MAX_LINE, line_starts_backward
 from codexd.eventlog.reader import parse_event
-from codexd.platform.files import set_aside
+from codexd.platform.files import NotAFile, open_private, read_whole, set_aside_sentence
 
 
 def repair_tail(path: str) -> str | None:
@@ -25,7 +26,7 @@ def repair_tail(path: str) -> str | None:
     """
     name = os.path.basename(path)
     try:
-        with open(path, "r+b", buffering=0) as file:
+        with os.fdopen(open_private(path, os.O_RDWR), "r+b", buffering=0) as file:
             start = _start_of_open_line(file)
             if start is None:
                 return None
@@ -33,10 +34,11 @@ def repair_tail(path: str) -> str | None:
                 return f"{name}: {_close_line(file, start)}"
     except FileNotFoundError:
         return None
+    except NotAFile:
+        return set_aside_sentence(path, "was no file")
     except OSError as error:
         return f"{name} could not be checked: {error.strerror}."
-    aside = set_aside(path)
-    return f"{name} was no event log; it is kept as {os.path.basename(aside or path)}."
+    return set_aside_sentence(path, "was no event log")
 
 
 def _start_of_open_line(file: BinaryIO) -> int | None:
@@ -59,29 +61,31 @@ class _Cache(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
-def lost_events(recent_path: str, newest: Event | None) -> list[Event]:
+def lost_events(recent_path: str, newest: Sequence[Event]) -> list[Event]:
     """The events of recent-events.json that the log, which ends with ``newest``, has lost.
 
-    The cache is written after the log: it is ahead only where the log was deleted or cut. A
-    cache that does not know ``newest`` belongs to another history and counts for nothing.
+    ``newest`` is the newest first, as the log has them: not always by number, for other programs
+    have written some. The cache is written after the log: it is ahead only where the log was
+    deleted or cut. A cache that does not know the log's last event belongs to another history
+    and counts for nothing.
     """
     cached = _read_cache(recent_path)
-    if newest is None:
+    if not newest:
         return cached
-    if not any(_same(event, newest) for event in cached):
+    if _key(newest[0]) not in {_key(event) for event in cached}:
         return []
-    return [event for event in cached if event.seq > newest.seq]
+    greatest = max(event.seq for event in newest)
+    return [event for event in cached if event.seq > greatest]
 
 
-def _same(one: Event, other: Event) -> bool:
-    return (one.seq, one.created_at, one.type) == (other.seq, other.created_at, other.type)
+def _key(event: Event) -> tuple[int, str, str]:
+    return event.seq, event.created_at, event.type
 
 
 def _read_cache(path: str) -> list[Event]:
     """The events of the cache that can be read, each above the one before it."""
     try:
-        with open(path, "rb") as file:
-            raw = msgspec.json.decode(file.read(), type=_Cache).events
+        raw = msgspec.json.decode(read_whole(path), type=_Cache).events
     except (OSError, ValueError, RecursionError):
         return []
     events: list[Event] = []

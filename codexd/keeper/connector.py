@@ -19,6 +19,7 @@ from codexd.link.errors import LinkError, LinkLost
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
+from codexd.platform.files import Stamp, read_whole, stamp, write_aside
 from codexd.platform.process import ProcessId, identify
 
 logger = logging.getLogger("codexd")
@@ -79,6 +80,8 @@ class Conversation:
         self._has_spoken = "app-server" in config.server.child_args
         self.waiting_since: float | None = None
         self.last_heard = 0.0
+        self._handshake: bytes | None = None
+        self._written: Stamp | None = None
 
     # -- for the health check ----------------------------------------------------------------
 
@@ -126,6 +129,7 @@ class Conversation:
     def child_ended(self, reason: str) -> None:
         """The child is gone."""
         self._cancel()
+        self._handshake = None
         self.waiting_since = None
         self._drop(reason, self._link.unread() if self._link is not None else [])
 
@@ -249,20 +253,29 @@ class Conversation:
     def _load_handshake(self, pid: int | None) -> _Handshake | None:
         child = None if pid is None else identify(pid)
         with contextlib.suppress(OSError, *UNDECODABLE):
-            with open(self._handshake_path, "rb") as file:
-                found = msgspec.json.decode(file.read(), type=_Handshake)
+            found = msgspec.json.decode(read_whole(self._handshake_path), type=_Handshake)
             return found if child is not None and found.child == child else None
         return None
 
     def _save_handshake(self, pid: int | None, result: bytes) -> None:
         record = _Handshake(None if pid is None else identify(pid), msgspec.Raw(result))
-        aside = self._handshake_path + ".tmp"
-        # Without it a restarted plugin only knows less to tell new clients.
+        self._handshake = msgspec.json.encode(record)
+        self._write_handshake()
+
+    def look(self) -> None:
+        """See that the handshake's file is there; call it every second."""
+        if self._handshake is None:
+            return
+        if self._written is None or stamp(self._handshake_path) != self._written:
+            self._write_handshake()
+
+    def _write_handshake(self) -> None:
+        # Without it a restarted plugin only knows less to tell new clients; see `look`.
         with contextlib.suppress(OSError):
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(record))
-            os.replace(aside, self._handshake_path)
+            if self._handshake is not None:
+                self._written = None
+                write_aside(self._handshake_path, self._handshake, flush=False)
+                self._written = stamp(self._handshake_path)
 
 
 def _spoken_endpoint(config: Config) -> Endpoint | None:

@@ -116,9 +116,7 @@ class Keeper:
         if daemon.started and daemon.pid == daemon_pid:
             return
         self._seen = before
-        self._memory.catch_up(until=before)
-        self._memory.end_earlier_daemon()
-        self._recorder.daemon_started(daemon_pid, self._config.server)
+        self._memory.daemon_begins(daemon_pid, until=before)
         if self._config.server.child_strategy == "external":
             self._recorder.external(self._config.server.endpoint)
 
@@ -155,7 +153,7 @@ class Keeper:
                 logger.exception("%s failed", action.__name__)
 
     def _tick(self) -> None:
-        self._memory.events.tick()
+        self._memory.tick()
         self._outputs.tick()
         self._exchange.tick()
         awaited = self._waits.look(asyncio.get_running_loop().time())
@@ -201,6 +199,7 @@ class Keeper:
     def reconcile(self) -> None:
         """Apply every step that circusd took and no event told of."""
         self._outputs.scan()
+        self._conversation.look()
         for step in self._supervision().steps:
             if step.number > self._seen:
                 self._apply(step)

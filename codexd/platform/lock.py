@@ -1,21 +1,31 @@
-"""One daemon a state directory: an flock that the kernel gives back whatever happens."""
+"""One daemon a state directory: a lock in it, and a claim that no ``rm -r`` takes away.
+
+Whoever clears the state directory under a running daemon takes the lock's file away; the claim
+stands until that daemon has made it again, so that at no moment a second one is let in.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
+from dataclasses import dataclass
 
-import msgspec
-
-from codexd.encoding import UNDECODABLE
-from codexd.platform.process import ProcessId, identify, is_alive
+from codexd.platform.claim import Claim
+from codexd.platform.filelock import FileLock
+from codexd.platform.process import ProcessId, is_alive
 
 _SIGNATURE_S = 0.5
 
+
+@dataclass(slots=True)
+class _Held:
+    file: FileLock
+    claim: Claim
+
+
 # An flock belongs to an open file, not to a process; what this process holds is noted here so
 # that the supervisor and the hook that circus loads into it can both ask for it.
-_held: dict[str, int] = {}
+_held: dict[str, _Held] = {}
 
 
 class LockedElsewhere(Exception):
@@ -36,17 +46,33 @@ def acquire(path: str) -> None:
     """
     if path in _held:
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    held = _Held(FileLock(path), Claim(path))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        is_ours = held.claim.take() and held.file.acquire(0)
+    except OSError:
+        held.claim.release()
+        raise
+    if not is_ours:
+        held.claim.release()
         holder = _await_holder(path)
-        raise LockedElsewhere(path, holder.pid if holder else None) from None
-    identity = msgspec.json.encode(identify(os.getpid()))
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, identity + b"\n", 0)
-    _held[path] = descriptor
+        raise LockedElsewhere(path, holder.pid if holder else None)
+    _held[path] = held
+
+
+def keep(path: str) -> None:
+    """See that the lock this process holds still has its name; call it every second.
+
+    Raises:
+        LockedElsewhere: a process that knows no claims (an older version) took the name.
+        OSError: the file cannot be made anew.
+    """
+    held = _held.get(path)
+    if held is None:
+        return
+    held.claim.keep()
+    if not held.file.acquire(0):
+        holder = read_holder(path)
+        raise LockedElsewhere(path, holder.pid if holder else None)
 
 
 def is_held(path: str) -> bool:
@@ -66,25 +92,21 @@ def _await_holder(path: str) -> ProcessId | None:
 
 def release(path: str) -> None:
     """Give the lock back; the file stays, so that no one locks a name that is gone."""
-    descriptor = _held.pop(path, None)
-    if descriptor is not None:
-        os.ftruncate(descriptor, 0)
-        os.close(descriptor)
+    held = _held.pop(path, None)
+    if held is not None:
+        held.file.release()
+        held.claim.release()
 
 
 def read_holder(path: str) -> ProcessId | None:
     """The process that last wrote itself into the lock, whether it lives or not."""
-    try:
-        with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=ProcessId)
-    except (OSError, *UNDECODABLE):
-        return None
+    return FileLock(path).signature()
 
 
 def living_holder(path: str) -> ProcessId | None:
-    """The daemon that holds the lock, if it lives. Reads only: taking part could disturb it."""
+    """The daemon that holds the lock, if it lives. Only looks: taking part could disturb it."""
     holder = read_holder(path)
-    return holder if is_alive(holder) else None
+    return holder if is_alive(holder) else Claim(path).holder()
 
 
 def flock_holder(path: str) -> int | None:

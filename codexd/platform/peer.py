@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 import sys
@@ -51,3 +53,19 @@ def peer_pid(connected: _Socket) -> int:
         # It is in another pid namespace.
         raise OSError("the process at the other end has no pid here")
     return pid
+
+
+class ForeignPeer(PermissionError):
+    """Another user is at the other end."""
+
+
+def require_own_peer(connected: _Socket) -> None:
+    """See that this user serves the socket, before anything is said to whoever does.
+
+    Raises:
+        ForeignPeer: another user does. The text is one line.
+        OSError: the system does not tell.
+    """
+    uid = peer_uid(connected)
+    if uid != os.geteuid():
+        raise ForeignPeer(errno.EPERM, f"it is served by another user (uid {uid})")

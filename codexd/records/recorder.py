@@ -127,10 +127,9 @@ class Recorder:
             self._call_off()
         now = now_iso()
         self._state.update_daemon(started=False, stopped_at=now, updated_at=now, pid=None)
-        if found:
-            self.event("warn", "daemon.stopped", "codexd had been killed.")
-        else:
-            self.event("info", "daemon.stopped", "codexd stopped.")
+        # The reference's message, also for one that was killed: others look for it.
+        detail = {"foundAtStart": True} if found else None
+        self.event("info", "daemon.stopped", "codexd stopped.", detail)
 
     def _release(self) -> None:
         self._change("idle", exited_at=now_iso(), ready=False)

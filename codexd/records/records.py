@@ -5,26 +5,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.clock import now_iso
 from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
+from codexd.platform.filelock import FileLock
 from codexd.platform.process import end_group
 from codexd.records.open_turns import bring_up_to_date, end_open_turns, since_the_registry
 from codexd.records.recorder import Recorder
 from codexd.store.state import Flusher, StateStore
-from codexd.store.writer_lock import WriterLock
 
 logger = logging.getLogger("codexd")
 
 # How long the plugin may take to let go of the state files after circus has ended it.
 _HANDOVER_S = 5.0
+# How often it is looked whether every file is still there.
+_LOOK_S = 1.0
 
 
 class StillWritten(OSError):
@@ -40,6 +44,58 @@ class Memory:
     events: EventLog
     recorder: Recorder
     flusher: Flusher
+    lock: FileLock
+    next_look: float = 0.0
+    trouble: str = ""
+
+    def tick(self) -> None:
+        """Write what waits, and see that everything is there; call it every 100 ms or so."""
+        self.events.tick()
+        now = time.monotonic()
+        if now >= self.next_look:
+            self.next_look = now + _LOOK_S
+            self._look()
+
+    def _look(self) -> None:
+        """Make again what was taken away, and set aside what was put in the place of it."""
+        trouble, repairs = "", []
+        try:
+            was_there = os.path.isdir(self.config.paths.state_dir)
+            repairs = runtime.make_directories(self.config)
+            if not was_there:
+                repairs.append("The state directory was taken away; it was made again.")
+            # Only behind no link: what is there is then ours to move.
+            repairs += runtime.set_right(self.config)
+            if not self.lock.acquire(0):
+                trouble = "another process has taken writer.lock"
+        except OSError as error:
+            trouble = str(error)
+        for repair in repairs:
+            self.recorder.event("warn", "state.repaired", repair)
+        self.state.look()
+        if trouble and trouble != self.trouble:
+            logger.error("the directories cannot be made again: %s", trouble)
+        self.trouble = trouble
+
+    def must_be_written(self) -> None:
+        """Write all of it, now.
+
+        Raises:
+            OSError: the disk does not take it. The text is one line for the user.
+        """
+        self.events.must_be_written()
+        self.flusher.must_be_written()
+
+    def daemon_begins(self, pid: int, *, until: int | None = None) -> None:
+        """Record how the last daemon ended, where it could not, and that the one ``pid`` begins.
+
+        ``until``: as for :meth:`catch_up`.
+        """
+        self.catch_up(until)
+        if until is None:
+            self.end_open_turns()
+        self._end_earlier_daemon()
+        self.recorder.daemon_started(pid, self.config.server)
 
     def catch_up(self, until: int | None = None) -> None:
         """Record what circusd did and nobody has recorded yet, also how it died.
@@ -56,11 +112,9 @@ class Memory:
         if self.recorder.child.pid is not None:
             self.recorder.lost_with_daemon(record.last_number if until is None else until)
 
-    def end_earlier_daemon(self) -> None:
-        """A daemon that was killed could not record its end; call it before the next one's start.
-
-        The log decides, for the state is written a moment later.
-        """
+    def _end_earlier_daemon(self) -> None:
+        # One that was killed could not record its end. The log decides, for the state is written
+        # a moment later.
         path = self.config.paths.structured_event_log_path
         started, stopped = (_newest(path, f"daemon.{what}") for what in ("started", "stopped"))
         if started > stopped:
@@ -113,17 +167,18 @@ def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Ite
     Raises:
         StillWritten: another process did not let go of them within ``timeout_s`` seconds.
     """
-    lock = WriterLock(os.path.join(config.paths.state_dir, "writer.lock"))
+    lock = FileLock(os.path.join(config.paths.state_dir, "writer.lock"))
     is_ours = lock.acquire(timeout_s)
     if not is_ours and evict:
-        holder = lock.holder()
+        holder = lock.signature()
         if holder is not None:
             end_group(holder, grace_s=0, report=logger.warning)
         is_ours = lock.acquire(timeout_s)
     if not is_ours:
         raise StillWritten(f"Another process still writes the files in {config.paths.state_dir}.")
     try:
-        memory = _open(config)
+        # The plugin writes beside its loop; the daemon has none yet, or no more.
+        memory = _open(config, lock, write_beside=not evict)
         try:
             yield memory
         finally:
@@ -153,7 +208,7 @@ def record_end(config: Config, *, close_session: str | None = None) -> None:
         memory.recorder.daemon_stopped()
 
 
-def _open(config: Config) -> Memory:
+def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
     paths, policy = config.paths, config.policy
     events = EventLog(
         paths.structured_event_log_path,
@@ -176,8 +231,9 @@ def _open(config: Config) -> Memory:
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
-    flusher.start()
-    return Memory(config, state, events, recorder, flusher)
+    if write_beside:
+        flusher.start()
+    return Memory(config, state, events, recorder, flusher, lock)
 
 
 def _last_end(config: Config) -> dict[str, Any]:

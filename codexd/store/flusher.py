@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from codexd.platform.files import Stamp, explain, stamp
 from codexd.store.files import write_atomic
 
 # A change waits so long for others to come; with the write itself that stays below 100 ms.
@@ -24,6 +25,7 @@ class StateFile:
         self.trouble: str | None = None
         self.changed = threading.Event()
         self._encode = encode
+        self._written: Stamp | None = None
         self._writing = threading.Lock()
 
     def mark(self) -> None:
@@ -42,18 +44,22 @@ class StateFile:
             except Exception as error:
                 # Whatever it is: a thread that ends would leave the file wrong for good.
                 self.changed.set()
-                self._tell(str(error))
+                self.trouble = explain(error) if isinstance(error, OSError) else str(error)
                 return False
-            self._tell(None)
+            self._written = stamp(self.path)
+            self.trouble = None
             return True
 
-    def _tell(self, trouble: str | None) -> None:
-        if trouble != self.trouble:
-            self.trouble = trouble
-            if trouble is None:
-                logger.warning("%s is written again", self.path)
-            else:
-                logger.error("%s cannot be written: %s", self.path, trouble)
+    def look(self) -> None:
+        """Have it written again where it was taken away, or is not what it was when written.
+
+        At first, what was read counts as written.
+        """
+        found = stamp(self.path)
+        if found is None or found != (self._written or found):
+            self.mark()
+        elif self._written is None:
+            self._written = found
 
 
 class _State(Protocol):
@@ -87,6 +93,15 @@ class Flusher:
         """Write everything that changed, now and in this thread; whether all of it worked."""
         return all([file.write() for file in self._files])
 
+    def must_be_written(self) -> None:
+        """As :meth:`flush`.
+
+        Raises:
+            OSError: a file cannot be written. The text is one line for the user.
+        """
+        if not self.flush():
+            raise OSError(self.trouble or "The state files cannot be written")
+
     def stop(self) -> None:
         """End the threads and write what is left, as far as the disk takes it."""
         self._stopping.set()
@@ -102,5 +117,16 @@ class Flusher:
         while not self._stopping.is_set():
             file.changed.wait()
             self._stopping.wait(_GATHER_S)
-            if not file.write():
+            before = file.trouble
+            is_written = file.write()
+            if file.trouble != before:
+                _tell(file)
+            if not is_written:
                 self._stopping.wait(_RETRY_S)
+
+
+def _tell(file: StateFile) -> None:
+    if file.trouble is None:
+        logger.warning("%s is written again", file.path)
+    else:
+        logger.error("%s cannot be written: %s", file.path, file.trouble)

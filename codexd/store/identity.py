@@ -13,7 +13,8 @@ import msgspec
 from codexd.clock import now_iso
 from codexd.config import Config
 from codexd.contracts import Identity
-from codexd.store.files import pretty, read_state_file, write_atomic
+from codexd.platform.files import read_own
+from codexd.store.files import pretty, write_atomic
 from codexd.store.load import load_tolerant
 
 _UUID: Final = rb"([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"
@@ -24,22 +25,33 @@ logger = logging.getLogger("codexd")
 
 
 def ensure_identity(config: Config) -> Identity:
-    """The identity of this state directory, made on the first start.
+    """The identity of this state directory, made and written on the first start.
 
     Raises:
         OSError: a new identity could not be written, so it would be another the next time.
     """
-    identity, repairs = load_identity(config)
+    identity, is_written, repairs = read_identity(config)
     for repair in repairs:
         logger.warning("%s", repair)
+    if not is_written:
+        try:
+            write_atomic(config.paths.identity_path, pretty(identity))
+        except OSError:
+            # A full disk must not keep a daemon down that only has a new node id to note.
+            if _find_id(_read(config.paths.identity_path)) != identity.daemon_id:
+                raise
     return identity
 
 
-def load_identity(config: Config) -> tuple[Identity, list[str]]:
-    """As :func:`ensure_identity`, with a sentence about each thing that had to be set right.
+def read_identity(config: Config) -> tuple[Identity, bool, list[str]]:
+    """The identity of this state directory, or a new one; nothing is written.
 
     The id and the time of its making stay for good; the rest follows the configuration. An id
     that can still be found in a damaged file is kept.
+
+    Returns:
+        The identity, whether the file holds just that, and a sentence about each thing that had
+        to be set right.
     """
     path = config.paths.identity_path
     raw = _read(path)
@@ -59,15 +71,12 @@ def load_identity(config: Config) -> tuple[Identity, list[str]]:
         repo_root=config.paths.repo_root,
         version=config.version or found.version,
     )
-    data = pretty(identity)
-    if data != raw:
-        _write(path, data, is_new=raw is None or identity.daemon_id.encode() not in raw)
-    return identity, [repair] if repair else []
+    return identity, pretty(identity) == raw, [repair] if repair else []
 
 
 def _read(path: str) -> bytes | None:
     with contextlib.suppress(OSError):
-        return read_state_file(path)
+        return read_own(path)
     return None
 
 
@@ -77,12 +86,3 @@ def _find_id(raw: bytes | None) -> str | None:
         if match:
             return match[1].decode()
     return None
-
-
-def _write(path: str, data: bytes, *, is_new: bool) -> None:
-    try:
-        write_atomic(path, data)
-    except OSError:
-        # A full disk must not keep a daemon down that only has a new node id to note.
-        if is_new:
-            raise

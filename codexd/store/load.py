@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+import typing
+from typing import Any, TypeVar
 
 import msgspec
 
 from codexd.contracts import Record
-from codexd.platform.files import keep_copy_aside, set_aside
-from codexd.store.files import read_state_file, read_whole
-from codexd.store.salvage import salvage
+from codexd.platform.files import keep_copy_aside, read_own, read_whole, set_aside
+from codexd.store.salvage import fits, salvage
+from codexd.store.torn import whole_objects
 
 R = TypeVar("R", bound=Record)
 
@@ -26,7 +27,7 @@ def load_tolerant(path: str, default: R) -> tuple[R, str | None]:
     """
     name = os.path.basename(path)
     try:
-        raw = read_state_file(path)
+        raw = read_own(path)
     except FileNotFoundError:
         return default, None
     except OSError as error:
@@ -51,9 +52,19 @@ def decode(raw: bytes, default: R) -> tuple[R, list[str]]:
     try:
         document = msgspec.json.decode(raw)
     except (ValueError, RecursionError):
-        return default, ["is no JSON" if raw.strip() else "is empty"]
+        what = "is no JSON" if raw.strip() else "is empty"
+        return salvage(_pieces(raw, type(default)), type(default), default, []), [what]
     faults: list[str] = []
     return salvage(document, type(default), default, faults), faults
+
+
+def _pieces(raw: bytes, type_: type[Record]) -> dict[str, Any]:
+    """What is whole in a damaged list of records, as if the rest had never been."""
+    for field in msgspec.structs.fields(type_):
+        if typing.get_origin(field.type) is list:
+            entry_type = typing.get_args(field.type)[0]
+            return {field.encode_name: [o for o in whole_objects(raw) if fits(o, entry_type)]}
+    return {}
 
 
 def _summary(faults: list[str]) -> str:

@@ -47,6 +47,15 @@ def salvage(raw: Any, type_: type[R], fallback: R | None, faults: list[str]) -> 
     return type_(**values)
 
 
+def fits(raw: dict[str, Any], type_: type[Record]) -> bool:
+    """Whether ``raw`` has all that a record of ``type_`` cannot be without."""
+    try:
+        salvage(raw, type_, None, [])
+    except Unusable:
+        return False
+    return True
+
+
 def _field(raw: Any, type_: Any, base: Any, name: str, faults: list[str]) -> Any:
     """One field's value, or UNSET where there is nothing good in it."""
     inner: list[str] = []

@@ -17,8 +17,8 @@ import psutil
 from codexd.config import Paths
 from codexd.contracts import ChildState, Identity
 from codexd.encoding import UNDECODABLE
+from codexd.platform.files import read_whole
 from codexd.platform.process import ProcessId, identify
-from codexd.store.files import read_whole
 from codexd.store.snapshot import read_daemon
 
 _DAEMON_ID: Final = "BAA_CODEXD_DAEMON_ID"

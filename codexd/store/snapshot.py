@@ -8,8 +8,8 @@ import msgspec
 
 from codexd.config import Config, Paths
 from codexd.contracts import DaemonState, Identity, RecentEvents, SessionRegistry
+from codexd.platform.files import read_whole
 from codexd.store.blank import blank_daemon, blank_recent
-from codexd.store.files import read_whole
 from codexd.store.load import peek
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +16,11 @@ from codexd.contracts import (
     SessionRecord,
     SessionRegistry,
 )
+from codexd.platform.files import remove_leftovers
 from codexd.store.blank import blank_daemon, blank_recent
-from codexd.store.files import pretty, remove_leftovers
+from codexd.store.files import pretty
 from codexd.store.flusher import Flusher, StateFile
-from codexd.store.identity import load_identity
+from codexd.store.identity import read_identity
 from codexd.store.load import load_tolerant
 from codexd.store.sessions import Sessions
 
@@ -53,10 +53,16 @@ class StateStore:
         )
         self._lock = threading.Lock()
         paths = config.paths
+        self._identity_file = StateFile(paths.identity_path, lambda: pretty(identity))
         self._daemon_file = StateFile(paths.daemon_state_path, self._encode_daemon)
         self._registry_file = StateFile(paths.session_registry_path, self._encode_registry)
         self._recent_file = StateFile(paths.recent_events_path, lambda: pretty(recent()))
-        self.files = (self._daemon_file, self._registry_file, self._recent_file)
+        self.files = (
+            self._identity_file,
+            self._daemon_file,
+            self._registry_file,
+            self._recent_file,
+        )
 
     @classmethod
     def open(
@@ -68,8 +74,7 @@ class StateStore:
     ) -> StateStore:
         """Read the state files, whatever they hold. ``recent`` gives recent-events.json.
 
-        Raises:
-            OSError: there is no identity and none can be written.
+        Writes nothing: a :class:`Flusher` does, as soon as the disk takes it.
         """
         paths = config.paths
         for path in (
@@ -79,23 +84,31 @@ class StateStore:
             paths.recent_events_path,
         ):
             remove_leftovers(path)
-        identity, repairs = load_identity(config)
+        identity, is_written, repairs = read_identity(config)
         daemon, daemon_repair = load_tolerant(paths.daemon_state_path, blank_daemon(config))
         registry, registry_repair = load_tolerant(paths.session_registry_path, SessionRegistry())
         cached, recent_repair = load_tolerant(paths.recent_events_path, blank_recent(config))
         store = cls(config, identity, daemon, registry, recent, clock)
         store.repairs = repairs
         store.repairs += [text for text in (daemon_repair, registry_repair, recent_repair) if text]
+        if not is_written:
+            store._identity_file.mark()
         store._write_what_differs(cached, recent())
         return store
 
     def _write_what_differs(self, cached: RecentEvents, recent: RecentEvents) -> None:
         pruned = self._sessions.prune(self._clock())
         for file in self.files:
-            if self.repairs or pruned or not os.path.lexists(file.path):
+            if self.repairs or pruned:
                 file.mark()
+        self.look()
         if (cached.max_entries, cached.events) != (recent.max_entries, recent.events):
             self._recent_file.mark()
+
+    def look(self) -> None:
+        """Have every file written again that is not there any more; call it every second."""
+        for file in self.files:
+            file.look()
 
     @property
     def sessions(self) -> dict[str, SessionRecord]:

@@ -18,6 +18,7 @@ from codexd.circus_ext import hooks
 from codexd.config import Config
 from codexd.keeper.circusd import WATCHER
 from codexd.link.endpoint import BadEndpoint, check_endpoint
+from codexd.platform.files import explain, write_aside
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
 from codexd.records.records import Memory, open_as_daemon, record_end
@@ -45,6 +46,7 @@ class Daemon:
         self._announce = announce
         self._manager = ServiceManager(os.environ)
         self._session: NewSession | None = None
+        self._repairs: list[str] = []
 
     def prepare(self) -> None:
         """Everything that can be wrong is found here, before anything runs.
@@ -57,8 +59,8 @@ class Daemon:
         except BadEndpoint as error:
             raise CannotStart(str(error), is_configuration=True) from error
         try:
-            runtime.make_directories(self.config)
-            runtime.take_over(self.config, lambda line: print(f"codexd: {line}", file=sys.stderr))
+            self._repairs = runtime.make_directories(self.config)
+            self._repairs += runtime.take_over(self.config, _say)
         except LockedElsewhere as error:
             holder = f"as pid {error.holder}" if error.holder else "in another process"
             raise CannotStart(
@@ -66,7 +68,7 @@ class Daemon:
                 "stop it with `codexd stop`, or choose another --state-dir."
             ) from error
         except OSError as error:
-            raise CannotStart(str(error)) from error
+            raise CannotStart(_reason(error)) from error
         # What has begun is ended in order.
         hooks.hold_signals()
         try:
@@ -80,18 +82,25 @@ class Daemon:
             with open_as_daemon(self.config) as memory:
                 self._begin(memory)
         except OSError as error:
-            raise CannotStart(str(error)) from error
+            raise CannotStart(_reason(error)) from error
         try:
             self._write_ini()
-        except (OSError, CannotRender) as error:
+        except CannotRender as error:
             raise CannotStart(f"circus.ini cannot be written: {error}") from error
+        except OSError as error:
+            raise CannotStart(f"circus.ini cannot be written: {explain(error)}") from error
 
     def _begin(self, memory: Memory) -> None:
         server = self.config.server
-        memory.catch_up()
-        memory.end_open_turns()
-        memory.end_earlier_daemon()
-        memory.recorder.daemon_started(os.getpid(), server)
+        memory.daemon_begins(os.getpid())
+        for repair in self._repairs:
+            memory.recorder.event("warn", "state.repaired", repair)
+        # From here on a full disk stops nothing; before, nobody relies on this daemon yet.
+        try:
+            memory.must_be_written()
+        except OSError:
+            memory.recorder.daemon_stopped()
+            raise
         if server.child_strategy == "external":
             memory.recorder.external(server.endpoint)
             return
@@ -106,10 +115,8 @@ class Daemon:
             raise CannotStart(str(error), is_configuration=wrong) from error
 
     def _write_ini(self) -> None:
-        path = self.config.runtime.circus_ini_path
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(render_circus_ini(self.config))
+        text = render_circus_ini(self.config)
+        write_aside(self.config.runtime.circus_ini_path, text.encode(), flush=False)
 
     def run(self, *, lifetime_s: float | None = None, session: NewSession | None = None) -> None:
         """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``.
@@ -172,3 +179,12 @@ class Daemon:
         record_end(self.config, close_session=close_session)
         runtime.leave(self.config)
         hooks.ignore_signals()
+
+
+def _say(line: str) -> None:
+    print(f"codexd: {line}", file=sys.stderr)
+
+
+def _reason(error: OSError) -> str:
+    """Why it cannot start, in one line; an error of our own is one already."""
+    return str(error) if error.errno is None else explain(error)

@@ -15,9 +15,14 @@ from codexd.config import Config
 from codexd.contracts import RecentEvents
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
+from codexd.eventlog.reader import read_events
+from codexd.platform.files import explain
+from codexd.records.records import StillWritten, open_memory
+from codexd.runtime import make_directories
 from codexd.store.state import Flusher, StateStore
 from tests.support.memory import (
     config_at,
+    fill,
     open_log,
     pipe,
     record_many,
@@ -32,19 +37,6 @@ from tests.support.waiting import eventually
 def disk(tmp_path: Path) -> Iterator[Path]:
     with small_disk(tmp_path / "disk", size_kib=256):
         yield tmp_path / "disk"
-
-
-def fill(disk: Path) -> Path:
-    """Take every byte that is left."""
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file:
-        for piece in (4096, 512, 1):
-            try:
-                while True:
-                    file.write(b"x" * piece)
-            except OSError:
-                continue
-    return filler
 
 
 class Ticking(Protocol):
@@ -178,15 +170,85 @@ def test_state_files_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
     flusher.stop()
 
 
-def test_a_state_directory_removed_under_the_daemon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["state_root_dir", "logs_root_dir"])
+def test_a_directory_removed_under_the_plugin_comes_back_with_all_of_it(
+    tmp_path: Path, which: str
+) -> None:
     config = config_at(tmp_path)
-    store = StateStore.open(config, recent=lambda: RecentEvents(max_entries=1))
-    flusher = Flusher(store)
-    flusher.start()
-    path = Path(config.paths.daemon_state_path)
-    eventually(path.exists)
-    shutil.rmtree(config.paths.state_root_dir)
-    store.update_daemon(pid=42)
-    eventually(path.exists)
-    assert json.loads(path.read_bytes())["pid"] == 42
-    flusher.stop()
+    make_directories(config)
+    paths = config.paths
+    with open_memory(config, timeout_s=0) as memory:
+        memory.recorder.daemon_started(42, config.server)
+        session_id = "session-1"
+        memory.open_session(session_id, "worker", {})
+        eventually(lambda: registered(paths.session_registry_path) == [session_id])
+        eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
+        shutil.rmtree(getattr(paths, which))
+        tick_until(memory, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir))
+        memory.recorder.event("info", "test.after", "after")
+        eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
+        state = json.loads(Path(paths.daemon_state_path).read_bytes())
+        assert (state["pid"], registered(paths.session_registry_path)) == (42, [session_id])
+        identity = json.loads(Path(paths.identity_path).read_bytes())
+        assert identity["daemonId"] == memory.state.identity.daemon_id
+        # Nobody else gets in, though the lock's file went with the directory.
+        with pytest.raises(StillWritten), open_memory(config, timeout_s=0):
+            pass
+    events = list(read_events(paths.structured_event_log_path))
+    told = [event for event in events if event.type == "state.repaired"]
+    assert len(told) == (1 if which == "state_root_dir" else 0)
+    assert (events[-1].type, events[-1].seq) == ("test.after", 3 + len(told))
+
+
+def everything(config: Config) -> set[str]:
+    """What is in a state directory while a memory is open, and no daemon runs."""
+    paths = config.paths
+    files = (
+        paths.identity_path,
+        paths.daemon_state_path,
+        paths.session_registry_path,
+        paths.recent_events_path,
+    )
+    short = {"run"} if config.runtime.runtime_dir.startswith(paths.state_dir) else set()
+    return {*map(os.path.basename, files), "writer.lock", ".gitignore"} | short
+
+
+def registered(path: str) -> list[str] | None:
+    """The sessions on the disk."""
+    try:
+        return [entry["sessionId"] for entry in json.loads(Path(path).read_bytes())["sessions"]]
+    except OSError:
+        return None
+
+
+def test_a_plugin_that_starts_on_a_full_disk_has_its_files_later(
+    disk: Path, tmp_path: Path
+) -> None:
+    config = config_on(disk, tmp_path)
+    make_directories(config)
+    Path(config.paths.state_dir, "writer.lock").touch()
+    fill(disk)
+    with open_memory(config, timeout_s=0) as memory:
+        memory.recorder.daemon_started(42, config.server)
+        assert "the disk at" in eventually(lambda: memory.flusher.trouble)
+        (disk / "filler").unlink()
+        eventually(lambda: registered(config.paths.session_registry_path) == [])
+        eventually(lambda: memory.flusher.trouble is None)
+        identity = json.loads(Path(config.paths.identity_path).read_bytes())
+        assert identity["daemonId"] == memory.state.identity.daemon_id
+
+
+def test_what_must_be_written_names_the_disk(disk: Path, tmp_path: Path) -> None:
+    config = config_at(tmp_path, state_dir=str(disk), logs_dir=str(disk))
+    make_directories(config)
+    with open_memory(config, timeout_s=0) as memory:
+        memory.must_be_written()
+        filler = fill(disk)
+        for number in range(100):
+            memory.recorder.event("info", "test.numbered", "x" * 100 + str(number))
+        with pytest.raises(OSError, match="No space left") as caught:
+            memory.must_be_written()
+        line = explain(caught.value)
+        assert line.endswith(f"the disk at {disk}, for {config.paths.structured_event_log_path}")
+        filler.unlink()
+        memory.must_be_written()

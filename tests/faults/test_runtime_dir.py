@@ -95,7 +95,8 @@ def test_an_external_server_is_watched_on_after_the_directory_vanished(make_box:
                 lambda: box.run("ctl", "status", "plugin:codexd").stdout.strip() == "active",
                 what="circus on a new socket",
             )
-            assert box.run("status", "--check").returncode == 0
+            # The hub's socket is made again by the plugin, in its own time.
+            eventually(lambda: box.run("status", "--check").returncode == 0, what="the hub")
             box.stop_cleanly()
         finally:
             server.kill()
@@ -121,16 +122,16 @@ def box() -> Iterator[DaemonBox]:
         yield box
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_runtime_directory_of_somebody_else_is_not_used(box: DaemonBox) -> None:
     place = runtime_dir(box)
-    elsewhere = box.root / "elsewhere"
-    elsewhere.mkdir()
-    place.parent.mkdir(parents=True)
-    place.symlink_to(elsewhere)
+    place.mkdir(parents=True, mode=0o755)
+    os.chown(place, 12345, 12345)
     result = box.run("start")
     assert result.returncode == 1
     assert "belongs to someone else" in result.stderr
-    assert list(elsewhere.iterdir()) == []
+    assert list(place.iterdir()) == []
+    assert place.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("written", [b"", b"{", b'{"pid": 1, "token": "x"}'])

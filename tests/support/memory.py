@@ -73,6 +73,19 @@ def small_disk(place: Path, *, size_kib: int) -> Iterator[None]:
         _run("umount", "-l", str(place))
 
 
+def fill(disk: Path) -> Path:
+    """Take every byte that is left on a :func:`small_disk`; returns the file that did."""
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        for piece in (4096, 512, 1):
+            try:
+                while True:
+                    file.write(b"x" * piece)
+            except OSError:
+                continue
+    return filler
+
+
 def remount(place: Path, options: str) -> None:
     """Change the options of a :func:`small_disk`."""
     assert _run("mount", "-o", f"remount,{options}", str(place)) == 0

@@ -18,8 +18,9 @@ from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture, last_burst_detail, unaccounted
 from codexd.eventlog.log import EventLog
 from codexd.platform import pipes
+from codexd.platform.filelock import FileLock
+from codexd.platform.files import make_private_directory
 from codexd.store.state import Flusher, StateStore
-from codexd.store.writer_lock import WriterLock
 from tests.support.memory import config_at
 
 
@@ -27,7 +28,8 @@ def main(root: str, fifo: str, max_bytes: int) -> None:
     """Write until killed."""
     config = config_at(Path(root))
     paths = config.paths
-    assert WriterLock(os.path.join(paths.state_dir, "writer.lock")).acquire(10)
+    make_private_directory(paths.state_dir)
+    assert FileLock(os.path.join(paths.state_dir, "writer.lock")).acquire(10)
     events = EventLog(
         paths.structured_event_log_path,
         paths.recent_events_path,
@@ -39,7 +41,10 @@ def main(root: str, fifo: str, max_bytes: int) -> None:
     events.subscribe(store.event_recorded)
     for repair in (*events.repairs, *store.repairs):
         events.record("warn", "state.repaired", repair)
-    Flusher(store).start()
+    flusher = Flusher(store)
+    # As `codexd start` does before there is a plugin.
+    flusher.must_be_written()
+    flusher.start()
 
     def tell(burst: Burst) -> None:
         events.record("info", "child.stdout", f"stdout: {burst.preview}", burst.detail("stdout"))

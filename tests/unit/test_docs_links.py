@@ -22,6 +22,7 @@ FOREIGN_FLAGS = {
     "--add-dir",
     "--disable",
     "--enable",
+    "--ws-token-file",
     "--disable-linger",
     "--endpoint",
     "--force",

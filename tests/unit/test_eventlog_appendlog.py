@@ -259,3 +259,36 @@ def full_after(count: int) -> object:
         return real_write(descriptor, bytes(data[:count]))
 
     return write
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_rotation_moves_what_is_no_file_out_of_the_way(path: Path, number: int) -> None:
+    log = append_log(path, max_bytes=6)
+    for _ in range(3):
+        log.write_line(b"before\n")
+    odd = path.with_name(f"{path.name}.{number}")
+    odd.unlink(missing_ok=True)
+    odd.mkdir()
+    (odd / "inside").touch()
+    log.write_line(b"after\n")
+    log.write_line(b"later\n")
+    assert path.read_bytes() == b"later\n"
+    assert path.with_name(f"{path.name}.1").read_bytes() == b"after\n"
+    assert any(name.startswith(f"{odd.name}.bad-") for name in os.listdir(path.parent))
+
+
+def test_a_rotation_looks_only_at_files_that_are_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = append_log(path, max_bytes=6, backups=10_000)
+    log.write_line(b"before\n")
+    looks: list[object] = []
+    real = os.lstat
+
+    def counted(where: str) -> os.stat_result:
+        looks.append(where)
+        return real(where)
+
+    monkeypatch.setattr(os, "lstat", counted)
+    log.write_line(b"after\n")
+    assert len(looks) < 10

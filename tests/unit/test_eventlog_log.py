@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codexd.contracts import Event
+from codexd.encoding import encode_json
 from codexd.eventlog import log as log_module
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import last_number
@@ -289,3 +290,37 @@ def test_last_number_is_that_of_the_newest_event_that_has_one(tmp_path: Path) ->
     record_many(log, 100)
     assert last_number(path, "step") is None
     assert last_number(str(tmp_path / "nowhere"), "step") == 0
+
+
+@pytest.mark.parametrize("cache_size", [0, 1, 2, 50])
+@pytest.mark.parametrize("cached", [(), (9, 8), (7, 9, 8), (8, 9)])
+def test_no_number_is_given_twice_after_an_unordered_log(
+    tmp_path: Path, cache_size: int, cached: tuple[int, ...]
+) -> None:
+    order = (1, 2, 3, 4, 5, 6, 7, 9, 8)
+    lines = {seq: encode_json(event(seq)) for seq in order}
+    (tmp_path / "events.jsonl").write_bytes(b"".join(lines[seq] + b"\n" for seq in order))
+    cache = {"maxEntries": 50, "events": [event(seq) for seq in cached]}
+    (tmp_path / "recent-events.json").write_bytes(encode_json(cache))
+    log = open_log(tmp_path, cache_size=cache_size)
+    record_many(log, 2)
+    log.close()
+    data = (tmp_path / "events.jsonl").read_bytes()
+    assert [json.loads(line)["seq"] for line in data.splitlines()] == [*order, 10, 11]
+    assert log.repairs == []
+
+
+def test_events_that_only_the_cache_has_follow_an_unordered_log(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_bytes(
+        b"".join(encode_json(event(seq)) + b"\n" for seq in (1, 3, 2))
+    )
+    cache = {"maxEntries": 50, "events": [event(seq) for seq in (1, 2, 3, 4, 5)]}
+    (tmp_path / "recent-events.json").write_bytes(encode_json(cache))
+    log = open_log(tmp_path)
+    log.close()
+    data = (tmp_path / "events.jsonl").read_bytes()
+    assert [json.loads(line)["seq"] for line in data.splitlines()] == [1, 3, 2, 4, 5]
+
+
+def event(seq: int) -> Event:
+    return Event(seq=seq, created_at=f"time {seq}", level="info", type="t", message="m")

@@ -21,9 +21,7 @@ def config(tmp_path: Path) -> Config:
 
 def start(config: Config, pid: int) -> None:
     with open_as_daemon(config) as memory:
-        memory.catch_up()
-        memory.end_earlier_daemon()
-        memory.recorder.daemon_started(pid, config.server)
+        memory.daemon_begins(pid)
 
 
 def stop(config: Config) -> None:

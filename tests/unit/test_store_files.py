@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from codexd.store.files import pretty, remove_leftovers, write_atomic
+from codexd.platform.files import remove_leftovers
+from codexd.store.files import pretty, write_atomic
 
 
 def test_the_file_and_its_directories_are_private(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(
     path = tmp_path / "state.json"
     write_atomic(str(path), b"old")
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -59,9 +60,9 @@ def test_the_data_is_on_the_device_before_its_name_is(
         calls.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
         real_fsync(descriptor)
 
-    def replace(source: str, target: str) -> None:
+    def replace(source: str, target: str, **directories: int) -> None:
         calls.append("rename")
-        real_replace(source, target)
+        real_replace(source, target, **directories)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,9 @@ def test_any_event_detail_is_known(tmp_path: Path) -> None:
 
 def test_a_directory_or_a_pipe_in_its_place_is_set_aside(path: Path) -> None:
     path.mkdir()
-    assert "could not be read: Is a directory" in str(load_tolerant(str(path), default_daemon()))
+    assert "could not be read: Not a regular file" in str(
+        load_tolerant(str(path), default_daemon())
+    )
     os.mkfifo(path)
     record, _ = load_tolerant(str(path), default_daemon())
     assert record == default_daemon()
@@ -222,9 +225,11 @@ def test_an_unreadable_file_is_set_aside(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_huge_file_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codexd.store.files._MAX_BYTES", 1000)
+    monkeypatch.setattr("codexd.platform.files._MAX_BYTES", 1000)
     path.write_bytes(b" " * 1001)
-    assert "could not be read: Not a state file" in str(load_tolerant(str(path), default_daemon()))
+    assert "could not be read: Too large for a file of codexd" in str(
+        load_tolerant(str(path), default_daemon())
+    )
 
 
 def test_looking_changes_nothing(path: Path) -> None:
@@ -274,3 +279,56 @@ def test_no_bytes_are_too_much(junk: bytes) -> None:
     for damaged in (junk, whole[: len(junk)], whole[: len(junk)] + junk + whole[len(junk) :]):
         record, _ = decode(damaged, default_daemon())
         assert isinstance(record, DaemonState)
+
+
+# -- lists that are no JSON any more -----------------------------------------------------------
+
+
+def registry(count: int) -> bytes:
+    record = {"updatedAt": "now", "sessions": [session(number) for number in range(count)]}
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def found(path: Path, data: bytes) -> tuple[list[str], str | None]:
+    path.write_bytes(data)
+    record, sentence = load_tolerant(str(path), SessionRegistry())
+    return [entry.session_id for entry in record.sessions], sentence
+
+
+def test_a_torn_registry_keeps_every_whole_session(path: Path) -> None:
+    whole = registry(5)
+    ends = [end for end in range(len(whole)) if whole[:end].endswith(b"\n    }")]
+    for end in range(0, len(whole) - 4, 7):
+        kept, sentence = found(path, whole[:end])
+        assert kept == [f"session-{number}" for number in range(sum(e <= end for e in ends))]
+        assert "is no JSON; it is kept as" in str(sentence) or not whole[:end]
+    assert all(whole.startswith((path.parent / name).read_bytes()) for name in asides(path.parent))
+
+
+def test_a_hole_in_a_registry_costs_only_what_was_in_it(path: Path) -> None:
+    whole = registry(5)
+    place = whole.index(b"session-2")
+    for hole in (b"\x00" * 300, b"\xff" * 20, b"}" * 5, b""):
+        damaged = whole[:place] + hole + whole[place + max(len(hole), 40) :]
+        kept, _ = found(path, damaged)
+        assert {"session-0", "session-1", "session-4"} <= set(kept)
+        assert "session-2" not in kept
+
+
+def test_a_hole_in_a_text_makes_no_other_text_of_it(path: Path) -> None:
+    damaged = registry(2).replace(b'"value"', b'"val\xffue"', 1)
+    assert found(path, damaged)[0] == ["session-1"]
+
+
+def test_a_torn_record_that_is_no_list_is_as_new(path: Path) -> None:
+    path.write_bytes(msgspec.json.encode(good_daemon())[:-30])
+    assert load_tolerant(str(path), default_daemon())[0] == default_daemon()
+
+
+def test_a_large_torn_registry_is_read_soon(path: Path) -> None:
+    torn = registry(1000)[:-100]
+    begun = time.process_time()
+    assert len(found(path, torn)[0]) == 999
+    for nonsense in (b"{" * 1_000_000, b'{"a":' * 200_000, b'{"sessions":[' * 50_000):
+        assert found(path, nonsense)[0] == []
+    assert time.process_time() - begun < 5

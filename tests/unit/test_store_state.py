@@ -17,10 +17,9 @@ from codexd.config import Config
 from codexd.contracts import RecentEvents, SessionRecord
 from codexd.store import flusher as flusher_module
 from codexd.store.files import write_atomic
-from codexd.store.identity import ensure_identity, load_identity
+from codexd.store.identity import ensure_identity, read_identity
 from codexd.store.snapshot import read_daemon, read_snapshot
 from codexd.store.state import Flusher, StateStore
-from codexd.store.writer_lock import WriterLock
 from tests.support.memory import config_at
 from tests.support.waiting import eventually
 
@@ -35,7 +34,9 @@ def no_events() -> RecentEvents:
 
 
 def open_store(config: Config) -> StateStore:
-    return StateStore.open(config, recent=no_events)
+    store = StateStore.open(config, recent=no_events)
+    assert Flusher(store).flush()
+    return store
 
 
 @pytest.fixture
@@ -107,11 +108,13 @@ def test_the_id_is_found_in_a_damaged_file(config: Config, damaged: str) -> None
     path = Path(config.paths.identity_path)
     path.parent.mkdir(parents=True)
     path.write_text(damaged)
-    identity, repairs = load_identity(config)
+    identity, is_written, repairs = read_identity(config)
     assert identity.daemon_id == ID
+    assert not is_written
     assert len(repairs) == 1
+    identity = ensure_identity(config)
     assert on_disk(str(path))["daemonId"] == ID
-    assert load_identity(config) == (identity, [])
+    assert read_identity(config) == (identity, True, [])
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{}", b'{"daemonId": ""}', b"\xff"])
@@ -119,16 +122,18 @@ def test_without_any_id_there_is_a_new_one(config: Config, damaged: bytes) -> No
     path = Path(config.paths.identity_path)
     path.parent.mkdir(parents=True)
     path.write_bytes(damaged)
-    identity, repairs = load_identity(config)
+    identity, is_written, repairs = read_identity(config)
     assert uuid.UUID(identity.daemon_id)
+    assert not is_written
     assert len(repairs) == 1
-    assert load_identity(config) == (identity, [])
+    identity = ensure_identity(config)
+    assert read_identity(config) == (identity, True, [])
 
 
 def test_a_new_id_that_cannot_be_written_is_an_error(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -219,10 +224,10 @@ def test_a_write_that_fails_is_tried_until_it_works(
     monkeypatch.setattr(flusher_module, "_RETRY_S", 0.01)
     eventually(lambda: os.path.exists(config.paths.daemon_state_path))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    (file, *_rest) = running.files
+    (file,) = [f for f in running.files if f.path == config.paths.daemon_state_path]
     with monkeypatch.context() as patch:
         patch.setattr(flusher_module, "write_atomic", fail)
         running.update_daemon(pid=77)
@@ -426,15 +431,3 @@ def test_a_snapshot_of_damaged_files_changes_nothing(config: Config) -> None:
     assert {name: stat.st_mtime_ns for name, stat in before.items()} == {
         name: stat.st_mtime_ns for name, stat in after.items()
     }
-
-
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    path = str(tmp_path / "state" / "writer.lock")
-    first, second = WriterLock(path), WriterLock(path)
-    assert first.acquire(0)
-    assert not second.acquire(0)
-    assert not second.acquire(0.03)
-    first.release()
-    assert second.acquire(0)
-    second.release()
-    second.release()

@@ -1,0 +1,106 @@
+"""An flock on a file, signed by who has it; the kernel gives it back whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import Final
+
+import msgspec
+
+from codexd.encoding import UNDECODABLE
+from codexd.platform.files import NotAFile, open_private, read_whole, set_aside
+from codexd.platform.process import ProcessId, identify
+
+_POLL_S: Final = 0.01
+
+
+class FileLock:
+    """A lock at ``path``, for one holder in this process.
+
+    The file stays when the lock is given back, so that no one locks a name that is gone. It may
+    be taken away under the holder; :meth:`acquire` of one that is held makes it anew.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+        self._signed = False
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Take the lock; False if another process has it for ``timeout_s`` seconds on.
+
+        Where it is held already, see that its name still leads to it. False then means that
+        another process has taken the name; the old file is kept.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._is_named():
+            descriptor = self._open()
+            if _lock(descriptor):
+                self._adopt(descriptor)
+                # Round once more: the name may have gone between the opening and the lock.
+                continue
+            os.close(descriptor)
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        self._sign()
+        return True
+
+    def release(self) -> None:
+        """Give the lock back, if it is held."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd, self._signed = -1, False
+
+    def signature(self) -> ProcessId | None:
+        """The process that last took the lock, whether it still has it or not. Only reads."""
+        try:
+            return msgspec.json.decode(read_whole(self.path), type=ProcessId)
+        except (OSError, *UNDECODABLE):
+            return None
+
+    def _open(self) -> int:
+        try:
+            return open_private(self.path)
+        except NotAFile:
+            if set_aside(self.path) is None:
+                raise
+            return open_private(self.path)
+
+    def _is_named(self) -> bool:
+        if self._fd < 0:
+            return False
+        try:
+            return os.path.samestat(os.lstat(self.path), os.fstat(self._fd))
+        except OSError:
+            return False
+
+    def _adopt(self, descriptor: int) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._signed = descriptor, False
+
+    def _sign(self) -> None:
+        # A disk that takes no word more must not keep anybody from the lock; the next time.
+        if self._signed:
+            return
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, msgspec.json.encode(identify(os.getpid())) + b"\n", 0)
+            self._signed = True
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
