@@ -85,7 +85,7 @@ def spawned(ini_text: str, root: Path) -> Iterator[Watcher]:
     make_directories(config)
     try:
         with mock.patch.object(watcher, "notify_event"):
-            hooks.adopt(watcher, config, Channel(mock.Mock(), config))
+            hooks.adopt(watcher, config, Channel(mock.Mock(_stopping=False), config))
             watcher.hooks.clear()
             watcher.loop.run_sync(watcher._start)
         yield watcher
