@@ -52,7 +52,7 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
             is_early = as_json and outcome.kind in ("running", "waiting")
             if not is_line_printed and not (is_early and speaks_protocol(config.server)):
                 is_line_printed = True
-                print_status(config, as_json=as_json)
+                print_status(config, as_json=as_json, is_starting=True)
         except OSError as error:
             # The server is wanted more than the line about it.
             discard_stdout()
@@ -152,7 +152,7 @@ def start_detached(config: Config, *, as_json: bool) -> None:
             f"The server is not ready: {reason}. codexd (pid {process.pid}) keeps trying; "
             "`codexd stop` ends it."
         )
-    print_status(config, as_json=as_json)
+    print_status(config, as_json=as_json, is_starting=True)
 
 
 def _environment(config: Config) -> dict[str, str]:

@@ -35,17 +35,24 @@ class Live(msgspec.Struct, kw_only=True):
     up: bool
 
 
-def look(config: Config, recorded: DaemonState, *, patience_s: float = 0.0) -> Live:
+def look(
+    config: Config,
+    recorded: DaemonState,
+    *,
+    patience_s: float = 0.0,
+    is_starting: bool = False,
+) -> Live:
     """Compare ``recorded`` with the processes there are, and ask the hub. Changes nothing.
 
-    A hub that is about to let requests through may take ``patience_s`` seconds to.
+    A hub that is about to let requests through may take ``patience_s`` seconds to. Of a daemon that
+    ``is_starting``, it is not remarked that the hub does not answer yet.
     """
     holder = lock.living_holder(config.runtime.lock_path)
     supervised = supervision.load(supervision.path_of(config))
     ours = supervised.child.pid if supervised.child else None
     scaffold = find_scaffold(config.paths, ours=ours) if holder is None else NOBODY
     hub = _ask(config, patience_s) if holder else None
-    is_mute = holder is not None and hub is None
+    is_mute = holder is not None and hub is None and not is_starting
     holder = holder or scaffold.daemon
     child = scaffold.child or supervised.child
     child_alive = is_alive(child)
