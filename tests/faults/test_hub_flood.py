@@ -29,7 +29,7 @@ def test_others_are_answered_in_the_middle_of_it(make_box: MakeBox) -> None:
     box = make_box(*stub_flags(f"ask={COUNT}"))
     box.start()
     box.wait_ready()
-    path = str(box.state_dir / "run" / "codexd.sock")
+    path = box.config.runtime.hub_socket_path
     client = AppClient(path)
     client.ask("model/list")
     seen: list[int] = []
