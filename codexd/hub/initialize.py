@@ -15,6 +15,8 @@ from codexd.hub.jsonrpc import Fields, Message
 
 # WebSocket's "policy violation" (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008
+# A server that warns without end must not fill the memory, nor greet its clients without end.
+_KEPT = 100
 # The name under which codexd itself shook hands.
 _OWN_NAME = "codexd"
 
@@ -41,6 +43,8 @@ class Greeting:
             # Of warnings there may be several; of anything else the last one holds.
             key = message.data if message.method == "configWarning" else b""
             self._told[message.method or "", key] = message.data
+            if len(self._told) > _KEPT:
+                del self._told[next(iter(self._told))]
 
     def initialize(self, client: Client, message: Message, now: float) -> None:
         """A client wants to initialize."""

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from codexd.hub.actions import Action, Emit, ToChild, ToClient
-from codexd.hub.jsonrpc import Message, notification
+from codexd.hub.jsonrpc import Message, is_usable_answer, notification
 from codexd.hub.methods import APPROVALS
 
 RESOLVED = "serverRequest/resolved"
@@ -117,7 +117,7 @@ class ServerRequests:
         """A client answers; only the first answer reaches the server."""
         assert answer.id is not None
         entry = self._by_client.get((client, answer.id))
-        if entry is None or entry.is_answered:
+        if entry is None or entry.is_answered or not is_usable_answer(answer):
             return
         is_last = len(entry.asked) == 1
         if entry.thread_id is None and "error" in answer.fields and not is_last:
