@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from codexd.hub.actions import Action, Emit, ToChild, ToClient
-from codexd.hub.jsonrpc import Message, is_usable_answer, notification
+from codexd.hub.jsonrpc import METHOD_NOT_FOUND, Message, error, is_usable_answer, notification
 from codexd.hub.methods import APPROVALS
 
 RESOLVED = "serverRequest/resolved"
+_NOBODY = "No client of codexd is there to answer this."
 
 
 class Subject(msgspec.Struct, rename="camel"):
@@ -96,6 +97,7 @@ class ServerRequests:
             self._tell(entry, "requested")
         for client in recipients(entry.thread_id):
             self._ask(entry, client)
+        self._refuse_if_nobodys(entry)
 
     def deliver(self, client: int, thread_id: str) -> None:
         """A client has come to a thread: it is asked what waits there."""
@@ -157,6 +159,17 @@ class ServerRequests:
         for entry in list(self._open.values()):
             if client in entry.asked:
                 self._unask(entry, client)
+                self._refuse_if_nobodys(entry)
+
+    def _refuse_if_nobodys(self, entry: ServerRequest) -> None:
+        """What concerns no thread is asked of whoever is there, and of nobody who comes later."""
+        if entry.thread_id is not None or entry.asked or entry.is_answered:
+            return
+        server_id = entry.message.id
+        assert server_id is not None
+        self._drop(server_id)
+        self._act(ToChild(error(server_id, METHOD_NOT_FOUND, _NOBODY)))
+        self._tell(entry, "resolved")
 
     def _tell_resolved(self, entry: ServerRequest, params: dict[str, Any]) -> None:
         for client, own_id in entry.asked.items():

@@ -31,6 +31,7 @@ from tests.clients.codex_sdk_python import VendorPython
 from tests.clients.codex_sdk_typescript import VendorTypeScript
 from tests.clients.codex_sdk_vectorfy import VectorfySdk
 from tests.clients.codex_tui import VendorTui
+from tests.clients.codexed import Codexed
 from tests.clients.happy import Happy
 from tests.clients.place import CannotInstall, Place
 from tests.clients.play import Outcome
@@ -51,10 +52,11 @@ CLIENTS: tuple[type[Client], ...] = (
     AgentSdk,
     UnofficialSdk,
     VectorfySdk,
+    Codexed,
 )
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "clients.md"
 _BEGIN, _END = "<!-- measured: python -m tests.clients --write -->", "<!-- end -->"
-_CUT_CHARACTERS = 90
+_CHARACTERS = 90
 _HEAD = (
     "| client | version | attached by | bare codex | through codexd | two on it | remarks |",
     "| --- | --- | --- | --- | --- | --- | --- |",
@@ -89,14 +91,14 @@ def _row(client: Client, place: Place) -> str:
     except CannotInstall as error:
         return _line([*cells, "–", "–", "–", f"not run: {error}"])
     bare = _outcome(client, with_codexd=False, count=1)
-    told = [f"bare: {_cut(bare)}"]
+    told = [f"bare: {_told(bare)}"]
     verdicts = [_verdict(bare), "–", "–"]
     if client.attached:
         alone, pair = (_outcome(client, with_codexd=True, count=count) for count in (1, 2))
-        told.append(f"codexd: {_cut(alone)}")
+        told.append(f"codexd: {_told(alone)}")
         verdicts[1:] = map(_verdict, (alone, pair))
     remarks = [client.remark] if client.remark else []
-    return _line([*cells, *verdicts, "; ".join([*remarks, "the cut turn, " + ", ".join(told)])])
+    return _line([*cells, *verdicts, "; ".join([*remarks, *told])])
 
 
 def _outcome(client: Client, *, with_codexd: bool, count: int) -> Outcome:
@@ -113,16 +115,24 @@ def _outcome(client: Client, *, with_codexd: bool, count: int) -> Outcome:
 
 def _verdict(outcome: Outcome) -> str:
     if not outcome.works:
-        return f"no turn: {outcome.first}"
+        return "no turn"
     if outcome.survives:
         return "goes on"
-    return "hangs" if "no end" in (outcome.cut, outcome.after) else f"fails: {outcome.after}"
+    return "hangs" if "no end" in (outcome.cut, outcome.after) else "fails"
 
 
-def _cut(outcome: Outcome) -> str:
+def _told(outcome: Outcome) -> str:
+    """What the client says of it, in few words."""
+    if not outcome.works:
+        return _shortened(outcome.first)
+    after = "" if outcome.after in ("answered", "") else f", then {_shortened(outcome.after)}"
+    return _shortened(outcome.cut) + after
+
+
+def _shortened(text: str) -> str:
     # What a server said on stderr comes last, and is long.
-    text = outcome.cut.partition("WARNING")[0].partition(" stderr_tail")[0].rstrip(": ")
-    return f"{text[:_CUT_CHARACTERS]}…" if len(text) > _CUT_CHARACTERS else text or "–"
+    text = text.partition("WARNING")[0].partition(" stderr_tail")[0].rstrip(": ")
+    return f"{text[:_CHARACTERS]}…" if len(text) > _CHARACTERS else text
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -11,7 +11,9 @@ class VendorTypeScript(NpmClient):
     name = "@openai/codex-sdk"
     version = "0.163.0"
     attached = ""
-    remark = "speaks to a `codex exec` for each turn, not to an app-server: codexd has no part in it"
+    remark = (
+        "speaks to a `codex exec` for each turn, not to an app-server: codexd has no part in it"
+    )
     script = """
 import { Codex } from "@openai/codex-sdk";
 

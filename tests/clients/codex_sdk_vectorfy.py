@@ -27,6 +27,7 @@ async def turns(codex):
                 if told.method == "item/agentMessage/delta":
                     said += told.params["delta"]
             last = await session.wait()
-            return said if last and last["status"] == "completed" else str(last)
+            status = str((last or {}).get("status"))
+            return said if status == "completed" else status
         turn = run()
 """

@@ -57,13 +57,13 @@ def _serve(stage: Stage, socket: str) -> None:
 
 
 class _Terminal:
-    """Its answers are counted on the screen: each turn must show one more."""
+    """Its answers and its troubles are counted on the screen: each turn shows one more."""
 
     _numbers = itertools.count(1)
 
     def __init__(self, stage: Stage, remote: str) -> None:
         self._screen = Screen(stage.root / f"tmux{next(self._numbers)}")
-        self._answers = 0
+        self._answers = self._troubles = 0
         env = {**stage.env, "TERM": "xterm-256color"}
         self._screen.start([codex_path(), "--remote", remote], env, stage.root)
         self._screen.shows("mock default")
@@ -81,10 +81,11 @@ class _Terminal:
             if screen.count(ANSWER) > self._answers:
                 self._answers = screen.count(ANSWER)
                 return "answered"
-            if "esc to interrupt" in screen:
-                return None
             lines = [line.strip() for line in screen.splitlines() if "■" in line]
-            return f"it shows {lines[-1][:100]!r}" if lines else None
+            if len(lines) > self._troubles:
+                self._troubles = len(lines)
+                return f"it shows {lines[-1]!r}"
+            return None
 
         with contextlib.suppress(AssertionError):
             return eventually(look, within_s=within_s)

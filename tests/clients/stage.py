@@ -50,6 +50,7 @@ class Stage:
         ours = Path(sys.executable).with_name("codexd-codex")
         self.codex = str(ours) if with_codexd else codex_path()
         self._held: threading.Event | None = None
+        self.answer()
 
     @property
     def hub_socket(self) -> str:
@@ -62,8 +63,11 @@ class Stage:
             self.box.start()
 
     def answer(self) -> None:
-        """From now on the model answers at once; what it holds back comes, too."""
-        self.model.default = Reply
+        """From now on the model answers; what it holds back comes, too.
+
+        Slowly enough that a terminal can be seen to be at work.
+        """
+        self.model.default = lambda: Reply(delay_s=0.4)
         if self._held is not None:
             self._held.set()
 
@@ -78,7 +82,7 @@ class Stage:
         eventually(lambda: len(self.model.requests) >= count, within_s=20, what="turns that run")
 
     def kill_servers(self) -> None:
-        """SIGKILL every app-server; with codexd, until there is a new one."""
+        """SIGKILL what runs the turns (not a terminal UI); with codexd, until there is another."""
         if self.with_codexd:
             child = self.box.wait_ready()
             os.kill(child["pid"], signal.SIGKILL)
@@ -95,7 +99,8 @@ class Stage:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 is_codex = Path(process.exe()).name == "codex"
-                if is_codex and process.environ().get("CODEX_HOME") == home:
+                is_server = bool({"app-server", "exec"} & set(process.cmdline()))
+                if is_codex and is_server and process.environ().get("CODEX_HOME") == home:
                     yield process
 
     def close(self) -> None:

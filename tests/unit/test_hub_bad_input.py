@@ -89,3 +89,34 @@ def test_of_logins_without_end_the_last_ones_are_told_to_have_failed(rig: HubRig
     rig.ready()
     ended = rig.got(1, "mcpServer/oauthLogin/completed")
     assert [entry["params"]["name"] for entry in ended] == [str(n) for n in range(100, 1_100)]
+
+
+def test_what_nobody_is_there_to_answer_is_refused(rig: HubRig) -> None:
+    text = "No client of codexd is there to answer this."
+    refusal = {"error": {"code": -32601, "message": text}}
+    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
+    assert rig.to_child == []
+    rig.leave(1)
+    assert rig.to_child == [{"id": 4, **refusal}]
+    rig.child({"id": "x", "method": "mcpServer/elicitation/request", "params": {}})
+    assert rig.to_child[1:] == [{"id": "x", **refusal}]
+    assert rig.event_types()[-2:] == ["approval.requested", "approval.resolved"]
+    assert rig.hub.snapshot()["waitingApprovals"] == 0
+
+
+def test_when_all_but_one_refuse_and_that_one_leaves_the_server_hears_it(rig: HubRig) -> None:
+    rig.connect(2)
+    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
+    rig.say(1, {"id": 0, "error": {"code": -32601, "message": "not here"}})
+    assert rig.to_child == []
+    rig.leave(2)
+    assert [entry["id"] for entry in rig.to_child] == [4]
+
+
+def test_what_concerns_a_thread_waits_for_whoever_comes(rig: HubRig) -> None:
+    rig.open_thread(1)
+    rig.child({"id": 7, "method": APPROVAL, "params": {"threadId": "t1"}})
+    before = len(rig.to_child)
+    rig.leave(1)
+    assert [entry for entry in rig.to_child[before:] if "method" not in entry] == []
+    assert rig.hub.snapshot()["waitingApprovals"] == 1
