@@ -46,7 +46,7 @@ async function connect(codex) {
   return async (text) => {
     said = "";
     const result = await ask("session/prompt", { sessionId, prompt: [{ type: "text", text }] });
-    return said.includes("thinking") || !said ? `${result.stopReason}: ${said}` : said;
+    return result.stopReason === "end_turn" ? said : result.stopReason;
   };
 }
 """
