@@ -99,7 +99,7 @@ class EventLog:
         return None
 
     def tick(self) -> None:
-        """Write what waits, and see that the file is there; call it every 100 ms or so."""
+        """Write what waits, and see that the file is there; call it some times a second."""
         if not self._waiting:
             self._log.heal()
             return

@@ -26,8 +26,10 @@ logger = logging.getLogger("codexd")
 
 Ready = Callable[[int | None, dict[str, Any]], None]
 
-_RETRY_FIRST_S = 0.05
+_RETRY_MIN_S = 0.01
 _RETRY_MAX_S = 2.0
+# The pause grows with what was waited: a server that has just begun to listen is found so soon.
+_RETRY_SHARE = 1 / 8
 # One try to connect and shake hands; a slow server gets as many as it needs.
 _ATTEMPT_S = 30.0
 
@@ -162,7 +164,7 @@ class Conversation:
             self._exchange.child_lost(reason, unread)
 
     async def _talk(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
-        retry_s = _RETRY_FIRST_S
+        since = self._loop.time()
         while True:
             begun = self._loop.time()
             try:
@@ -173,10 +175,10 @@ class Conversation:
                 # Whatever it is, the next try may go well, and nobody else would make one.
                 logger.exception("the talk with the server broke off")
                 self._break_off()
-            if self._loop.time() - begun > _RETRY_MAX_S:
-                retry_s = _RETRY_FIRST_S
-            await asyncio.sleep(retry_s)
-            retry_s = min(retry_s * 2, _RETRY_MAX_S)
+            now = self._loop.time()
+            if now - begun > _RETRY_MAX_S:
+                since = now
+            await asyncio.sleep(pause_s(now - since))
 
     def _break_off(self) -> None:
         try:
@@ -276,6 +278,11 @@ class Conversation:
                 self._written = None
                 write_aside(self._handshake_path, self._handshake, flush=False)
                 self._written = stamp(self._handshake_path)
+
+
+def pause_s(waited_s: float) -> float:
+    """Seconds until the next try to connect, where there was none for ``waited_s``."""
+    return min(max(waited_s * _RETRY_SHARE, _RETRY_MIN_S), _RETRY_MAX_S)
 
 
 def _spoken_endpoint(config: Config) -> Endpoint | None:

@@ -107,7 +107,7 @@ class Exchange:
         await self._server.close()
 
     def tick(self) -> None:
-        """Time passes; call it every 100 ms or so."""
+        """Time passes; call it some times a second."""
         now = self._loop.time()
         if now - self._ticked_at > _STALL_S:
             # Nobody was asked meanwhile, so nobody could answer.

@@ -33,7 +33,8 @@ logger = logging.getLogger("codexd")
 
 # What circus's events leave out (a plugin that was busy, a lost message) is seen this often.
 _RECONCILE_S = 1.0
-_TICK_S = 0.1
+# Each is a wake-up of an idle daemon; what waits for it waits for seconds.
+_TICK_S = 0.25
 _CALL_S = 5.0
 # A server boots in a tenth of this; one that takes longer may be waiting for something itself.
 _TELL_AFTER_S = 1.0

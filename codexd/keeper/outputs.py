@@ -125,7 +125,7 @@ class StreamLog:
         return self._said.pop(generation, None)
 
     def tick(self) -> None:
-        """Look after the log; call it every 100 ms or so."""
+        """Look after the log; call it some times a second."""
         self._capture.tick()
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ class Outputs:
         return self._streams[1].take_last_words(generation)
 
     def tick(self) -> None:
-        """Look after the logs; call it every 100 ms or so."""
+        """Look after the logs; call it some times a second."""
         for stream in self._streams:
             stream.tick()
 

@@ -49,7 +49,7 @@ class Memory:
     trouble: str = ""
 
     def tick(self) -> None:
-        """Write what waits, and see that everything is there; call it every 100 ms or so."""
+        """Write what waits, and see that everything is there; call it some times a second."""
         self.events.tick()
         now = time.monotonic()
         if now >= self.next_look:

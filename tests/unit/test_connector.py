@@ -90,7 +90,7 @@ def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], A
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connector, "Link", FakeLink)
-    monkeypatch.setattr(connector, "_RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(connector, "_RETRY_MIN_S", 0.001)
 
 
 def test_an_answer_that_cannot_be_handled_does_not_end_the_talk(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_only_a_dead_child_leaves_messages_that_nobody_will_read(tmp_path: Path)
 def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector, "_RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(connector, "_RETRY_MIN_S", 0.05)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -145,4 +145,15 @@ def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
     exchange = FakeExchange()
     _run(tmp_path, exchange, act)
     waited = [pause for pause in pauses if pause]
-    assert waited[:4] == [0.05, 0.1, 0.2, 0.4]
+    assert min(waited) == 0.05
+
+
+@pytest.mark.parametrize("boot_s", [0.02, 0.08, 0.5, 3.0, 16.0])
+def test_a_server_is_found_soon_after_it_listens(boot_s: float) -> None:
+    waited, tries = 0.0, 1
+    while waited < boot_s:
+        waited += connector.pause_s(waited)
+        tries += 1
+    assert waited - boot_s <= max(boot_s / 8, 0.011)
+    assert tries < 60
+    assert connector.pause_s(3600) == 2
