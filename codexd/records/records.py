@@ -19,7 +19,13 @@ from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import end_group
-from codexd.records.open_turns import bring_up_to_date, end_open_turns, since_the_registry
+from codexd.records.open_approvals import OpenApprovals
+from codexd.records.open_turns import (
+    bring_up_to_date,
+    end_open_turns,
+    running_turns,
+    since_the_registry,
+)
 from codexd.records.recorder import Recorder
 from codexd.store.state import Flusher, StateStore
 
@@ -226,7 +232,14 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
     for session in bring_up_to_date(state.sessions.values(), newer, config.server.endpoint):
         state.put_session(session)
     recorder = Recorder(
-        state, events, recorded=_newest_recorded_step(config), last_end=_last_end(config)
+        state,
+        events,
+        recorded=_newest_recorded_step(config),
+        last_end=_last_end(config),
+        approvals=OpenApprovals.found(
+            events_with(paths.structured_event_log_path, "turnId"),
+            running_turns(state.sessions.values()),
+        ),
     )
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)

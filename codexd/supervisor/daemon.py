@@ -144,7 +144,7 @@ class Daemon:
         if self._session is not None:
             arbiter.loop.add_callback(register, self.config, self._session, publish)
         arbiter.start().result()
-        return bool(arbiter._restarting)
+        return bool(arbiter._restarting) and not arbiter.codexd.is_ending
 
     async def _beat(self) -> None:
         """Tell the service manager that this loop turns, for as long as it does."""
