@@ -32,7 +32,7 @@ _RETRY_MAX_S = 2.0
 _ATTEMPT_S = 30.0
 
 
-class Exchange(Protocol):
+class Driver(Protocol):
     """Who carries messages between the child and the clients."""
 
     def child_ready(
@@ -56,19 +56,19 @@ class _Handshake(msgspec.Struct):
     result: msgspec.Raw
 
 
-class Conversation:
+class Connector:
     """Speaks with one child after the other."""
 
     def __init__(
         self,
         config: Config,
-        exchange: Exchange,
+        driver: Driver,
         on_ready: Ready,
         on_lost: Callable[[str], None],
         on_message: Callable[[bytes], None],
     ) -> None:
         self._config = config
-        self._exchange = exchange
+        self._driver = driver
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_message = on_message
@@ -159,7 +159,7 @@ class Conversation:
         link, self._link = self._link, None
         if link is not None:
             link.close()
-            self._exchange.child_lost(reason, unread)
+            self._driver.child_lost(reason, unread)
 
     async def _talk(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
         retry_s = _RETRY_FIRST_S
@@ -223,7 +223,7 @@ class Conversation:
     def _heard(self, data: bytes) -> None:
         self.last_heard = self._loop.time()
         self._on_message(data)
-        self._exchange.child_message(data)
+        self._driver.child_message(data)
 
     def _connected(
         self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
@@ -237,7 +237,7 @@ class Conversation:
         self.waiting_since = None
         self.last_heard = self._loop.time()
         after_ms = round((self.last_heard - begun) * 1000)
-        self._exchange.child_ready(link.send, result, same_child=known is not None, pid=pid)
+        self._driver.child_ready(link.send, result, same_child=known is not None, pid=pid)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         link.listen()
         if is_new:

@@ -19,7 +19,7 @@ _STALL_S = 1.0
 
 
 class Patient(Protocol):
-    """What the health check needs to know of the conversation with the child."""
+    """What the health check needs to know of the talk with the child."""
 
     @property
     def is_ready(self) -> bool: ...

@@ -22,12 +22,12 @@ from codexd.eventlog.capture import last_burst_detail, unaccounted
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import LOOK_S, Appetite
 from codexd.keeper.circusd import WATCHER, Circusd, CircusError
-from codexd.keeper.connector import Conversation
+from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
-from codexd.keeper.hub_driver import Exchange
+from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
-from codexd.records.records import Memory
+from codexd.records.records import Records
 
 logger = logging.getLogger("codexd")
 
@@ -50,10 +50,10 @@ class _Draining(msgspec.Struct):
 class Keeper:
     """Everything that lives as long as the plugin does. Call all of it from its loop."""
 
-    def __init__(self, config: Config, memory: Memory, circus: Circusd) -> None:
+    def __init__(self, config: Config, records: Records, circus: Circusd) -> None:
         self._config = config
-        self._memory = memory
-        self._recorder = memory.recorder
+        self._records = records
+        self._recorder = records.recorder
         self._circus = circus
         self._supervision_path = supervision.path_of(config)
         self._told: Supervision | None = None
@@ -66,26 +66,26 @@ class Keeper:
             "stdio:"
         )
         self._reporter = Reporter(circus, self._report, self._recorder.event)
-        self._exchange = Exchange(config, memory, self._reporter.changed, self._status)
-        self._conversation = Conversation(
+        self._driver = HubDriver(config, records, self._reporter.changed, self._status)
+        self._connector = Connector(
             config,
-            self._exchange,
+            self._driver,
             self._became_ready,
             self._became_lost,
             on_message=lambda data: self._account.heard(data),
         )
-        self._account = Account(self._conversation.ask, self._spawn)
-        self._waits = _Waits(self._conversation)
+        self._account = Account(self._connector.ask, self._spawn)
+        self._waits = _Waits(self._connector)
         self._outputs = Outputs(
             config,
             self._recorder.event,
-            on_stdout=self._conversation.feed if speaks_stdio else None,
-            is_talk=lambda: speaks_stdio and self._conversation.is_ready,
+            on_stdout=self._connector.feed if speaks_stdio else None,
+            is_talk=lambda: speaks_stdio and self._connector.is_ready,
         )
         self._appetite = Appetite(
             config.policy.server_max_memory_mb << 20, self._recorder.event, self._recycle
         )
-        self._health = Health(config, self._conversation, self._unhealthy, self._healthy)
+        self._health = Health(config, self._connector, self._unhealthy, self._healthy)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- starting ----------------------------------------------------------------------------
@@ -95,10 +95,10 @@ class Keeper:
         await self._ask_for_steps()
         self._begin(daemon_pid)
         self._account_for_output()
-        await self._exchange.start()
+        await self._driver.start()
         self.reconcile()
         if self._config.server.child_strategy == "external":
-            self._conversation.child_started(0, None)
+            self._connector.child_started(0, None)
         self._spawn(self._reporter.run())
         self._spawn(self._every(_RECONCILE_S, self.reconcile))
         self._spawn(self._every(_TICK_S, self._tick))
@@ -112,11 +112,11 @@ class Keeper:
         is_of_this_daemon = record.daemon is not None and record.daemon.pid == daemon_pid
         before = record.begin if is_of_this_daemon else record.last_number
         self._seen = record.first_to_apply(daemon_pid, self._recorder.recorded) - 1
-        daemon = self._memory.state.daemon
+        daemon = self._records.state.daemon
         if daemon.started and daemon.pid == daemon_pid:
             return
         self._seen = before
-        self._memory.daemon_begins(daemon_pid, until=before)
+        self._records.daemon_begins(daemon_pid, until=before)
         if self._config.server.child_strategy == "external":
             self._recorder.external(self._config.server.endpoint)
 
@@ -153,9 +153,9 @@ class Keeper:
                 logger.exception("%s failed", action.__name__)
 
     def _tick(self) -> None:
-        self._memory.tick()
+        self._records.tick()
         self._outputs.tick()
-        self._exchange.tick()
+        self._driver.tick()
         awaited = self._waits.look(asyncio.get_running_loop().time())
         if awaited is not None:
             detail = {"pid": self._recorder.child.pid, "endpoint": awaited}
@@ -164,7 +164,7 @@ class Keeper:
 
     def _look_at_appetite(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._appetite.look(self._recorder.child.pid, is_idle=self._exchange.is_idle, now=now)
+        self._appetite.look(self._recorder.child.pid, is_idle=self._driver.is_idle, now=now)
 
     def _recycle(self) -> None:
         # A turn that begins in this moment may end first, as at any restart.
@@ -180,10 +180,10 @@ class Keeper:
             self._take(msgspec.convert(msgspec.json.decode(message), Step))
         elif action == "draining":
             order = msgspec.json.decode(message, type=_Draining)
-            self._exchange.drain(order.order, holds=order.holds)
+            self._driver.drain(order.order, holds=order.holds)
         elif action == "session":
             wanted = msgspec.json.decode(message)
-            self._memory.open_session(wanted["session_id"], wanted["purpose"], wanted["metadata"])
+            self._records.open_session(wanted["session_id"], wanted["purpose"], wanted["metadata"])
         else:
             self.reconcile()
 
@@ -260,20 +260,20 @@ class Keeper:
         self._recorder.step(step)
 
     def _follow(self) -> None:
-        """Have the conversation be with the child that runs."""
+        """Have the connector speak with the child that runs."""
         if self._running == self._talking_to:
             return
         if self._talking_to is not None:
-            self._conversation.child_ended(self._last_end)
+            self._connector.child_ended(self._last_end)
         if self._running is not None:
-            self._conversation.child_started(*self._running)
+            self._connector.child_started(*self._running)
         self._talking_to = self._running
         self._reporter.changed()
 
     def _report(self) -> Report:
-        return self._exchange.report(None if self._talking_to is None else self._talking_to[1])
+        return self._driver.report(None if self._talking_to is None else self._talking_to[1])
 
-    # -- what the conversation says ----------------------------------------------------------
+    # -- what the connector says --------------------------------------------------------------
 
     def _became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
         self._recorder.ready(detail)
@@ -286,7 +286,7 @@ class Keeper:
         self._recorder.not_ready(reason)
 
     def _healthy(self) -> None:
-        self._exchange.answered()
+        self._driver.answered()
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
             self._recorder.ready({"pid": self._recorder.child.pid})
@@ -307,12 +307,12 @@ class Keeper:
 
     def _status(self) -> dict[str, Any]:
         """What `GET /v1/status` tells beside what the hub does."""
-        conversation = self._conversation
-        heard_ago = asyncio.get_running_loop().time() - conversation.last_heard
-        last_answer_at = from_epoch(time.time() - heard_ago) if conversation.last_heard else None
+        connector = self._connector
+        heard_ago = asyncio.get_running_loop().time() - connector.last_heard
+        last_answer_at = from_epoch(time.time() - heard_ago) if connector.last_heard else None
         return {
             "health": {"lastAnswerAt": last_answer_at, "misses": self._health.misses},
-            "account": self._account.status() if conversation.is_ready else None,
+            "account": self._account.status() if connector.is_ready else None,
         }
 
     # -- ending ------------------------------------------------------------------------------
@@ -363,8 +363,8 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.reconcile()
-        await self._conversation.close()
-        await self._exchange.stop()
+        await self._connector.close()
+        await self._driver.stop()
         # No client is left, so no turn begins any more.
         await self._reporter.leave()
         self._outputs.close()
@@ -373,13 +373,13 @@ class Keeper:
 class _Waits:
     """Tells once of each wait for the child that has taken a while."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
         self._told_of: float | None = None
 
     def look(self, now: float) -> str | None:
         """The endpoint that is waited for, where nobody was told yet."""
-        since, endpoint = self._conversation.waiting_since, self._conversation.endpoint
+        since, endpoint = self._connector.waiting_since, self._connector.endpoint
         if since is None or endpoint is None or since == self._told_of:
             return None
         if now - since < _TELL_AFTER_S:

@@ -36,7 +36,7 @@ class StillWritten(OSError):
 
 
 @dataclass(slots=True)
-class Memory:
+class Records:
     """Everything that is written down, and the recorder that writes it."""
 
     config: Config
@@ -157,7 +157,7 @@ class Memory:
 
 
 @contextlib.contextmanager
-def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Iterator[Memory]:
+def open_records(config: Config, *, timeout_s: float, evict: bool = False) -> Iterator[Records]:
     """Open the files for writing; what was damaged is set right and recorded.
 
     ``evict``: end a process that does not let go of them in time. Only for the daemon, while
@@ -178,20 +178,20 @@ def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Ite
         raise StillWritten(f"Another process still writes the files in {config.paths.state_dir}.")
     try:
         # The plugin writes beside its loop; the daemon has none yet, or no more.
-        memory = _open(config, lock, write_beside=not evict)
+        records = _open(config, lock, write_beside=not evict)
         try:
-            yield memory
+            yield records
         finally:
-            memory.events.tick()
-            memory.flusher.stop()
-            memory.events.close()
+            records.events.tick()
+            records.flusher.stop()
+            records.events.close()
     finally:
         lock.release()
 
 
-def open_as_daemon(config: Config) -> contextlib.AbstractContextManager[Memory]:
+def open_as_daemon(config: Config) -> contextlib.AbstractContextManager[Records]:
     """Open the files as the daemon, while it knows that no plugin of its own runs."""
-    return open_memory(config, timeout_s=_HANDOVER_S, evict=True)
+    return open_records(config, timeout_s=_HANDOVER_S, evict=True)
 
 
 def record_end(config: Config, *, close_session: str | None = None) -> None:
@@ -200,15 +200,15 @@ def record_end(config: Config, *, close_session: str | None = None) -> None:
     Raises:
         OSError: the files cannot be written.
     """
-    with open_as_daemon(config) as memory:
-        memory.catch_up()
-        memory.end_open_turns()
+    with open_as_daemon(config) as records:
+        records.catch_up()
+        records.end_open_turns()
         if close_session is not None:
-            memory.close_session(close_session)
-        memory.recorder.daemon_stopped()
+            records.close_session(close_session)
+        records.recorder.daemon_stopped()
 
 
-def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
+def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     paths, policy = config.paths, config.policy
     events = EventLog(
         paths.structured_event_log_path,
@@ -233,7 +233,7 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
     flusher = Flusher(state)
     if write_beside:
         flusher.start()
-    return Memory(config, state, events, recorder, flusher, lock)
+    return Records(config, state, events, recorder, flusher, lock)
 
 
 def _last_end(config: Config) -> dict[str, Any]:

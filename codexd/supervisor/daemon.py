@@ -21,7 +21,7 @@ from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform.files import explain, write_aside
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
-from codexd.records.records import Memory, open_as_daemon, record_end
+from codexd.records.records import Records, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
@@ -79,8 +79,8 @@ class Daemon:
 
     def _record_and_render(self) -> None:
         try:
-            with open_as_daemon(self.config) as memory:
-                self._begin(memory)
+            with open_as_daemon(self.config) as records:
+                self._begin(records)
         except OSError as error:
             raise CannotStart(_reason(error)) from error
         try:
@@ -90,27 +90,27 @@ class Daemon:
         except OSError as error:
             raise CannotStart(f"circus.ini cannot be written: {explain(error)}") from error
 
-    def _begin(self, memory: Memory) -> None:
+    def _begin(self, records: Records) -> None:
         server = self.config.server
-        memory.daemon_begins(os.getpid())
+        records.daemon_begins(os.getpid())
         for repair in self._repairs:
-            memory.recorder.event("warn", "state.repaired", repair)
+            records.recorder.event("warn", "state.repaired", repair)
         # From here on a full disk stops nothing; before, nobody relies on this daemon yet.
         try:
-            memory.must_be_written()
+            records.must_be_written()
         except OSError:
-            memory.recorder.daemon_stopped()
+            records.recorder.daemon_stopped()
             raise
         if server.child_strategy == "external":
-            memory.recorder.external(server.endpoint)
+            records.recorder.external(server.endpoint)
             return
-        memory.recorder.starting()
+        records.recorder.starting()
         try:
             check_cwd(server)
             find_executable(server, os.environ)
         except OSError as error:
-            memory.recorder.cannot_spawn(str(error))
-            memory.recorder.daemon_stopped()
+            records.recorder.cannot_spawn(str(error))
+            records.recorder.daemon_stopped()
             wrong = not isinstance(error, CommandNotFound)
             raise CannotStart(str(error), is_configuration=wrong) from error
 

@@ -11,7 +11,7 @@ import pytest
 
 from codexd.config import resolve
 from codexd.keeper import connector
-from codexd.keeper.connector import Conversation
+from codexd.keeper.connector import Connector
 
 
 class FakeLink:
@@ -42,7 +42,7 @@ class FakeLink:
         self.is_closed = True
 
 
-class FakeExchange:
+class FakeDriver:
     """Fails at the first ``failures`` children."""
 
     def __init__(self, failures: int = 0) -> None:
@@ -65,23 +65,23 @@ class FakeExchange:
             raise KeyError("turn")
 
 
-def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], Any]) -> list[int]:
+def _run(tmp_path: Path, driver: FakeDriver, act: Callable[[Connector], Any]) -> list[int]:
     readies: list[int] = []
 
     async def main() -> None:
         FakeLink.made.clear()
         config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
-        talk = Conversation(
+        connector = Connector(
             config,
-            exchange,
+            driver,
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,
             lambda _data: None,
         )
-        talk.child_started(1, 4242)
+        connector.child_started(1, 4242)
         async with asyncio.timeout(20):
-            await act(talk)
-        await talk.close()
+            await act(connector)
+        await connector.close()
 
     asyncio.run(main())
     return readies
@@ -94,32 +94,32 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_answer_that_cannot_be_handled_does_not_end_the_talk(tmp_path: Path) -> None:
-    exchange = FakeExchange(failures=3)
+    driver = FakeDriver(failures=3)
 
-    async def act(talk: Conversation) -> None:
-        while not (talk.is_ready and exchange.readies == 4):
+    async def act(connector: Connector) -> None:
+        while not (connector.is_ready and driver.readies == 4):
             await asyncio.sleep(0.001)
 
     # Ready is told once, of the connection that a client can use.
-    assert _run(tmp_path, exchange, act) == [4242]
+    assert _run(tmp_path, driver, act) == [4242]
     assert [link.is_closed for link in FakeLink.made] == [True] * 4
-    assert exchange.lost == [[], [], []]
+    assert driver.lost == [[], [], []]
 
 
 def test_only_a_dead_child_leaves_messages_that_nobody_will_read(tmp_path: Path) -> None:
-    exchange = FakeExchange()
+    driver = FakeDriver()
 
-    async def act(talk: Conversation) -> None:
-        while not talk.is_ready:
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
             await asyncio.sleep(0.001)
         # The child lives, and may read what is in the pipe.
         FakeLink.made[0].on_lost("broken")
-        while exchange.readies < 2:
+        while driver.readies < 2:
             await asyncio.sleep(0.001)
-        talk.child_ended("the server ended by signal 9")
+        connector.child_ended("the server ended by signal 9")
 
-    assert _run(tmp_path, exchange, act) == [4242, 4242]
-    assert exchange.lost == [[], [b'{"id":"hub-1","method":"turn/start"}']]
+    assert _run(tmp_path, driver, act) == [4242, 4242]
+    assert driver.lost == [[], [b'{"id":"hub-1","method":"turn/start"}']]
 
 
 def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
@@ -133,16 +133,16 @@ def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
         pauses.append(seconds)
         await sleep(0)
 
-    async def act(_talk: Conversation) -> None:
+    async def act(_connector: Connector) -> None:
         monkeypatch.setattr(asyncio, "sleep", noted)
         for number in range(5):
-            while len(FakeLink.made) <= number or exchange.readies <= number:
+            while len(FakeLink.made) <= number or driver.readies <= number:
                 await sleep(0)
             FakeLink.made[number].on_lost("hung up")
             await sleep(0)
         monkeypatch.undo()
 
-    exchange = FakeExchange()
-    _run(tmp_path, exchange, act)
+    driver = FakeDriver()
+    _run(tmp_path, driver, act)
     waited = [pause for pause in pauses if pause]
     assert waited[:4] == [0.05, 0.1, 0.2, 0.4]
