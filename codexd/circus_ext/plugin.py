@@ -18,6 +18,7 @@ from codexd.circus_ext.circus_client import CircusClient
 from codexd.config import Config
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.handler import AppendLogHandler
+from codexd.keeper.assembly import assemble
 from codexd.keeper.keeper import Keeper
 from codexd.platform import signals
 from codexd.platform.limits import raise_own_limit
@@ -78,7 +79,7 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
             records = self._stack.enter_context(open_records(self._settings, timeout_s=_HANDOVER_S))
             circus = CircusClient(self.endpoint)
             self._stack.callback(circus.close)
-            keeper = Keeper(self._settings, records, circus)
+            keeper = assemble(self._settings, records, circus)
             self._keeper = keeper
             await keeper.start(self._daemon_pid)
         except Exception:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from codexd.child import pipes as child_io
-from codexd.config import Config
+from codexd.config import Server
 from codexd.encoding import UNDECODABLE
 from codexd.link.endpoint import Endpoint, parse_endpoint
 from codexd.link.errors import LinkError, LinkLost
@@ -61,23 +61,24 @@ class Connector:
 
     def __init__(
         self,
-        config: Config,
+        server: Server,
+        runtime_dir: str,
         driver: Driver,
         on_ready: Ready,
         on_lost: Callable[[str], None],
         on_message: Callable[[bytes], None],
     ) -> None:
-        self._config = config
         self._driver = driver
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._on_message = on_message
-        self._endpoint = _spoken_endpoint(config)
+        self._endpoint = _spoken_endpoint(server)
+        self._runtime_dir = runtime_dir
         self._loop = asyncio.get_event_loop()
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
         self._stdio: tuple[int, StdioTransport] | None = None
-        self._has_spoken = "app-server" in config.server.child_args
+        self._has_spoken = "app-server" in server.child_args
         self.waiting_since: float | None = None
         self.last_heard = 0.0
         self._handshake: bytes | None = None
@@ -213,9 +214,8 @@ class Connector:
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
             return WebSocketTransport(endpoint)
-        runtime_dir = self._config.runtime.runtime_dir
-        path = child_io.pipe_path(runtime_dir, generation, "stdin")
-        is_first = child_io.speaks_first(runtime_dir, generation)
+        path = child_io.pipe_path(self._runtime_dir, generation, "stdin")
+        is_first = child_io.speaks_first(self._runtime_dir, generation)
         transport = StdioTransport(path, is_first=is_first)
         self._stdio = (generation, transport)
         return transport
@@ -248,7 +248,7 @@ class Connector:
 
     @property
     def _handshake_path(self) -> str:
-        return os.path.join(self._config.runtime.runtime_dir, "handshake.json")
+        return os.path.join(self._runtime_dir, "handshake.json")
 
     def _load_handshake(self, pid: int | None) -> _Handshake | None:
         child = None if pid is None else identify(pid)
@@ -278,8 +278,7 @@ class Connector:
                 self._written = stamp(self._handshake_path)
 
 
-def _spoken_endpoint(config: Config) -> Endpoint | None:
-    server = config.server
+def _spoken_endpoint(server: Server) -> Endpoint | None:
     if server.mode != "app-server":
         return None
     endpoint = parse_endpoint(server.endpoint, os.environ, cwd=server.child_cwd)

@@ -15,7 +15,6 @@ from websockets.frames import CloseCode
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
 from codexd.child.told import Report, ServerState
-from codexd.config import Config
 from codexd.hub.hub import (
     Action,
     CloseClient,
@@ -32,6 +31,7 @@ from codexd.keeper.appetite import is_idle
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Records
+from codexd.settings import Policy
 
 logger = logging.getLogger("codexd")
 
@@ -43,22 +43,23 @@ _STALL_S = 1.0
 class HubDriver:
     """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`.
 
+    ``endpoint`` is the child's, as the records name it; ``socket_path`` is codexd.sock.
     ``on_change()`` is called when turns begin or end and when the server comes or goes;
     ``more_status()`` gives what `/v1/status` has beside what the hub tells.
     """
 
     def __init__(
         self,
-        config: Config,
+        endpoint: str,
+        socket_path: str,
+        policy: Policy,
         records: Records,
         on_change: Callable[[], None],
         more_status: Callable[[], dict[str, Any]],
     ) -> None:
         self._on_change = on_change
         self._more_status = more_status
-        self._config = config
         self._records = records
-        policy = config.policy
         self._loop = asyncio.get_event_loop()
         self._hub = Hub(
             limits=HubLimits(
@@ -66,7 +67,7 @@ class HubDriver:
                 wait_s=policy.hub_wait_ms / 1000,
             ),
             id_prefix=f"hub-{secrets.token_hex(4)}-",
-            endpoint=config.server.endpoint,
+            endpoint=endpoint,
         )
         self._limits = ServerLimits(
             backlog_bytes=policy.hub_backlog_bytes,
@@ -84,7 +85,7 @@ class HubDriver:
         )
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
-        self._paths = [config.runtime.hub_socket_path]
+        self._paths = [socket_path]
         if policy.hub_default_socket:
             self._paths.append(default_control_socket(os.environ))
         self._unserved = list(self._paths)

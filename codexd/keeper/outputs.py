@@ -12,13 +12,14 @@ from functools import partial
 from typing import Literal
 
 from codexd.child import pipes as child_io
-from codexd.config import Config
+from codexd.config import Paths
 from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.last_words import TAIL_BYTES, last_words
 from codexd.eventlog.types import PROTOCOL
 from codexd.platform.pipe_watch import PipeWatch, watch_pipe
+from codexd.settings import Policy
 
 Stream = Literal["stdout", "stderr"]
 Record = Callable[[EventLevel, str, str, dict[str, object]], None]
@@ -73,8 +74,8 @@ class StreamLog:
     def __init__(
         self,
         stream: Stream,
-        path: str,
-        config: Config,
+        log: AppendLog,
+        runtime_dir: str,
         record: Record,
         on_data: Callable[[int, bytes], None] | None,
         on_empty: Callable[[int], None],
@@ -82,10 +83,8 @@ class StreamLog:
     ) -> None:
         self.stream: Stream = stream
         self._is_talk = is_talk
-        policy = config.policy
-        log = AppendLog(path, max_bytes=policy.log_max_bytes, backups=policy.log_backups)
         self._capture = OutputCapture(log, on_burst=self._tell, on_lost=self._tell_lost)
-        self._runtime_dir = config.runtime.runtime_dir
+        self._runtime_dir = runtime_dir
         self._record = record
         self._on_data = on_data
         self._on_empty = on_empty
@@ -205,20 +204,22 @@ class Outputs:
 
     def __init__(
         self,
-        config: Config,
+        paths: Paths,
+        policy: Policy,
+        runtime_dir: str,
         record: Record,
         *,
         on_stdout: Callable[[int, bytes], None] | None,
         is_talk: Callable[[], bool],
     ) -> None:
-        self._runtime_dir = config.runtime.runtime_dir
+        self._runtime_dir = runtime_dir
         self._open: dict[int, int] = {}
-        paths = config.paths
+        keeps = {"max_bytes": policy.log_max_bytes, "backups": policy.log_backups}
         self._streams = (
             StreamLog(
                 "stdout",
-                paths.stdout_log_path,
-                config,
+                AppendLog(paths.stdout_log_path, **keeps),
+                runtime_dir,
                 record,
                 on_data=on_stdout,
                 on_empty=self._emptied,
@@ -226,8 +227,8 @@ class Outputs:
             ),
             StreamLog(
                 "stderr",
-                paths.stderr_log_path,
-                config,
+                AppendLog(paths.stderr_log_path, **keeps),
+                runtime_dir,
                 record,
                 on_data=None,
                 on_empty=self._emptied,

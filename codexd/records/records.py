@@ -6,14 +6,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.clock import now_iso
-from codexd.config import Config
+from codexd.config import Config, Paths, Server
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
@@ -35,18 +35,54 @@ class StillWritten(OSError):
     """Another process keeps the state files. The text is one line."""
 
 
+class Places:
+    """The directories, and the lock that says who writes in them: all may be taken away."""
+
+    def __init__(self, config: Config, lock: FileLock) -> None:
+        self._config = config
+        self._lock = lock
+        self._trouble = ""
+
+    def look(self) -> list[str]:
+        """Make again what was taken away, and set aside what was put in the place of it.
+
+        Returns:
+            What was done, in a sentence each.
+        """
+        trouble, repairs = "", []
+        try:
+            was_there = os.path.isdir(self._config.paths.state_dir)
+            repairs = runtime.make_directories(self._config)
+            if not was_there:
+                repairs.append("The state directory was taken away; it was made again.")
+            # Only behind no link: what is there is then ours to move.
+            repairs += runtime.set_right(self._config)
+            if not self._lock.acquire(0):
+                trouble = "another process has taken writer.lock"
+        except OSError as error:
+            trouble = str(error)
+        if trouble and trouble != self._trouble:
+            logger.error("the directories cannot be made again: %s", trouble)
+        self._trouble = trouble
+        return repairs
+
+
 @dataclass(slots=True)
 class Records:
-    """Everything that is written down, and the recorder that writes it."""
+    """Everything that is written down, and the recorder that writes it.
 
-    config: Config
+    ``places()`` sees that the directories are there, and tells what it had to do.
+    """
+
+    server: Server
+    paths: Paths
+    steps_path: str
     state: StateStore
     events: EventLog
     recorder: Recorder
     flusher: Flusher
-    lock: FileLock
+    places: Callable[[], list[str]]
     next_look: float = 0.0
-    trouble: str = ""
 
     def tick(self) -> None:
         """Write what waits, and see that everything is there; call it every 100 ms or so."""
@@ -54,28 +90,9 @@ class Records:
         now = time.monotonic()
         if now >= self.next_look:
             self.next_look = now + _LOOK_S
-            self._look()
-
-    def _look(self) -> None:
-        """Make again what was taken away, and set aside what was put in the place of it."""
-        trouble, repairs = "", []
-        try:
-            was_there = os.path.isdir(self.config.paths.state_dir)
-            repairs = runtime.make_directories(self.config)
-            if not was_there:
-                repairs.append("The state directory was taken away; it was made again.")
-            # Only behind no link: what is there is then ours to move.
-            repairs += runtime.set_right(self.config)
-            if not self.lock.acquire(0):
-                trouble = "another process has taken writer.lock"
-        except OSError as error:
-            trouble = str(error)
-        for repair in repairs:
-            self.recorder.event("warn", "state.repaired", repair)
-        self.state.look()
-        if trouble and trouble != self.trouble:
-            logger.error("the directories cannot be made again: %s", trouble)
-        self.trouble = trouble
+            for repair in self.places():
+                self.recorder.event("warn", "state.repaired", repair)
+            self.state.look()
 
     def must_be_written(self) -> None:
         """Write all of it, now.
@@ -95,7 +112,7 @@ class Records:
         if until is None:
             self.end_open_turns()
         self._end_earlier_daemon()
-        self.recorder.daemon_started(pid, self.config.server)
+        self.recorder.daemon_started(pid, self.server)
 
     def catch_up(self, until: int | None = None) -> None:
         """Record what circusd did and nobody has recorded yet, also how it died.
@@ -103,7 +120,7 @@ class Records:
         With ``until``, this goes for those before the present circusd, whose last step bears
         that number. Call it only when the child of that circusd is gone.
         """
-        record = supervision.load(supervision.path_of(self.config))
+        record = supervision.load(self.steps_path)
         if until is None:
             first = record.first_to_apply(self.state.daemon.pid, self.recorder.recorded)
             self.recorder.replay([step for step in record.steps if step.number >= first])
@@ -115,14 +132,14 @@ class Records:
     def _end_earlier_daemon(self) -> None:
         # One that was killed could not record its end. The log decides, for the state is written
         # a moment later.
-        path = self.config.paths.structured_event_log_path
+        path = self.paths.structured_event_log_path
         started, stopped = (_newest(path, f"daemon.{what}") for what in ("started", "stopped"))
         if started > stopped:
             self.recorder.daemon_stopped(found=True)
 
     def end_open_turns(self) -> None:
         """The server is gone, and its turns with it. Not for one that is not ours: it may live."""
-        if self.config.server.child_strategy == "spawn":
+        if self.server.child_strategy == "spawn":
             end_open_turns(self.state.sessions.values(), self.recorder.session, self.recorder.event)
 
     def open_session(
@@ -135,7 +152,7 @@ class Records:
         record = SessionRecord(
             session_id=session_id,
             purpose=purpose,
-            endpoint=self.config.server.endpoint,
+            endpoint=self.server.endpoint,
             child_pid=self.recorder.child.pid,
             created_at=now,
             updated_at=now,
@@ -226,19 +243,28 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     for session in bring_up_to_date(state.sessions.values(), newer, config.server.endpoint):
         state.put_session(session)
     recorder = Recorder(
-        state, events, recorded=_newest_recorded_step(config), last_end=_last_end(config)
+        state, events, recorded=_newest_recorded_step(config), last_end=_last_end(paths)
     )
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
     if write_beside:
         flusher.start()
-    return Records(config, state, events, recorder, flusher, lock)
+    return Records(
+        config.server,
+        paths,
+        supervision.path_of(config),
+        state,
+        events,
+        recorder,
+        flusher,
+        Places(config, lock).look,
+    )
 
 
-def _last_end(config: Config) -> dict[str, Any]:
+def _last_end(paths: Paths) -> dict[str, Any]:
     """The detail of the newest ``child.exited``: why that child ended is written nowhere else."""
-    for event in events_with(config.paths.structured_event_log_path, "child.exited"):
+    for event in events_with(paths.structured_event_log_path, "child.exited"):
         if event.type == "child.exited":
             return event.detail or {}
     return {}

@@ -72,7 +72,8 @@ def _run(tmp_path: Path, driver: FakeDriver, act: Callable[[Connector], Any]) ->
         FakeLink.made.clear()
         config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
         connector = Connector(
-            config,
+            config.server,
+            config.runtime.runtime_dir,
             driver,
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,

@@ -29,7 +29,12 @@ class Room:
         self.heard = b""
         self.talks = False
         self.outputs = Outputs(
-            config, self._record, on_stdout=self._hear, is_talk=lambda: self.talks
+            config.paths,
+            config.policy,
+            config.runtime.runtime_dir,
+            self._record,
+            on_stdout=self._hear,
+            is_talk=lambda: self.talks,
         )
 
     def _record(self, level: EventLevel, type_: str, message: str, detail: dict[str, Any]) -> None:
