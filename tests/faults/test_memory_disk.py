@@ -180,11 +180,11 @@ def test_a_directory_removed_under_the_plugin_comes_back_with_all_of_it(
     with open_records(config, timeout_s=0) as records:
         records.recorder.daemon_started(42, config.server)
         session_id = "session-1"
-        memory.open_session(session_id, "worker", {})
+        records.open_session(session_id, "worker", {})
         eventually(lambda: registered(paths.session_registry_path) == [session_id])
         eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
         shutil.rmtree(getattr(paths, which))
-        tick_until(memory, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir))
+        tick_until(records, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir))
         records.recorder.event("info", "test.after", "after")
         eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
         state = json.loads(Path(paths.daemon_state_path).read_bytes())
