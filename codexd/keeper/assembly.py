@@ -39,6 +39,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         records,
         reporter.changed,
         lambda: keeper.status(),
+        on_message=lambda data: account.heard(data),
     )
     connector = Connector(
         server,
@@ -46,7 +47,6 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         driver,
         lambda pid, detail: keeper.became_ready(pid, detail),
         lambda reason: keeper.became_lost(reason),
-        on_message=lambda data: account.heard(data),
     )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(

@@ -66,12 +66,10 @@ class Connector:
         driver: Driver,
         on_ready: Ready,
         on_lost: Callable[[str], None],
-        on_message: Callable[[bytes], None],
     ) -> None:
         self._driver = driver
         self._on_ready = on_ready
         self._on_lost = on_lost
-        self._on_message = on_message
         self._endpoint = _spoken_endpoint(server)
         self._runtime_dir = runtime_dir
         self._loop = asyncio.get_event_loop()
@@ -80,7 +78,7 @@ class Connector:
         self._stdio: tuple[int, StdioTransport] | None = None
         self._has_spoken = "app-server" in server.child_args
         self.waiting_since: float | None = None
-        self.last_heard = 0.0
+        self._heard_before = 0.0
         self._handshake: bytes | None = None
         self._written: Stamp | None = None
 
@@ -95,6 +93,11 @@ class Connector:
     def speaks(self) -> bool:
         """Whether the child is known to speak the protocol."""
         return self._endpoint is not None and self._has_spoken
+
+    @property
+    def last_heard(self) -> float:
+        """The loop's time at which a child last sent anything; 0.0 for never."""
+        return self._heard_before if self._link is None else self._link.last_heard
 
     async def probe(self, timeout_s: float) -> None:
         """Ask the child something cheap.
@@ -159,6 +162,7 @@ class Connector:
     def _drop(self, reason: str, unread: list[bytes]) -> None:
         link, self._link = self._link, None
         if link is not None:
+            self._heard_before = link.last_heard
             link.close()
             self._driver.child_lost(reason, unread)
 
@@ -194,7 +198,7 @@ class Connector:
         known = self._load_handshake(pid)
         lost: asyncio.Future[str] = self._loop.create_future()
         transport = self._transport(endpoint, generation)
-        link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
+        link = Link(transport, on_message=self._driver.child_message, on_lost=lost.set_result)
         try:
             result = await link.open(_ATTEMPT_S)
             self._connected(link, pid, result, known)
@@ -220,11 +224,6 @@ class Connector:
         self._stdio = (generation, transport)
         return transport
 
-    def _heard(self, data: bytes) -> None:
-        self.last_heard = self._loop.time()
-        self._on_message(data)
-        self._driver.child_message(data)
-
     def _connected(
         self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
     ) -> None:
@@ -233,10 +232,9 @@ class Connector:
             result = b"{}" if known is None else bytes(known.result)
         self._link = link
         self._has_spoken = True
-        begun = self.waiting_since or self._loop.time()
+        now = self._loop.time()
+        after_ms = round((now - (self.waiting_since or now)) * 1000)
         self.waiting_since = None
-        self.last_heard = self._loop.time()
-        after_ms = round((self.last_heard - begun) * 1000)
         self._driver.child_ready(link.send, result, same_child=known is not None, pid=pid)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         link.listen()

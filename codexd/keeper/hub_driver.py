@@ -45,7 +45,8 @@ class HubDriver:
 
     ``endpoint`` is the child's, as the records name it; ``socket_path`` is codexd.sock.
     ``on_change()`` is called when turns begin or end and when the server comes or goes;
-    ``more_status()`` gives what `/v1/status` has beside what the hub tells.
+    ``more_status()`` gives what `/v1/status` has beside what the hub tells. ``on_message(data)``
+    hears what the child says as well.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class HubDriver:
         records: Records,
         on_change: Callable[[], None],
         more_status: Callable[[], dict[str, Any]],
+        on_message: Callable[[bytes], None],
     ) -> None:
         self._on_change = on_change
         self._more_status = more_status
+        self._on_message = on_message
         self._records = records
         self._loop = asyncio.get_event_loop()
         self._hub = Hub(
@@ -220,6 +223,7 @@ class HubDriver:
         """The child has sent a message; one that cannot be handled takes nothing with it."""
         self._answered_at = now = self._loop.time()
         try:
+            self._on_message(data)
             self._do(self._hub.child_message(data, now))
         except Exception:
             logger.exception("a message of the server could not be handled")

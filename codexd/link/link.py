@@ -66,33 +66,14 @@ class Link:
         self._held: list[bytes] | None = []
         self._is_open = False
         self._is_closed = False
-        self._last_heard = 0.0
+        # The loop's time at which the child last sent anything, also an answer to codexd's own.
+        self.last_heard = 0.0
         self._loop = asyncio.get_running_loop()
         # Another plugin may have asked the same child over the same pipe.
         self._id_stem = f"{OWN_ID_PREFIX}{secrets.token_hex(4)}-"
         self._asked = 0
         self._awaited: dict[str, asyncio.Future[_Answer]] = {}
         transport.bind(self._received, self._lost)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the handshake is done and the connection still there."""
-        return self._is_open
-
-    @property
-    def last_heard(self) -> float:
-        """The loop's time at which the child last sent anything; 0.0 for never."""
-        return self._last_heard
-
-    @property
-    def max_message_bytes(self) -> int | None:
-        """The longest message that the child takes on this transport; None for any."""
-        return self._transport.max_message_bytes
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were sent and that the child has not yet taken."""
-        return self._transport.buffered
 
     async def open(self, timeout_s: float) -> bytes | None:
         """Connect, waiting for the child to be there, and shake hands.
@@ -224,7 +205,7 @@ class Link:
         return bytes(answer.result)
 
     def _received(self, data: bytes) -> None:
-        self._last_heard = self._loop.time()
+        self.last_heard = self._loop.time()
         if self._awaited and b'"codexd-' in data and self._is_own(data):
             return
         if self._held is not None:

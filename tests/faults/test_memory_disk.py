@@ -116,13 +116,12 @@ def test_events_on_a_full_disk(disk: Path) -> None:
     record_many(log, 10)
     filler = fill(disk)
     record_many(log, 200, begin=10)
-    assert log.trouble == "No space left on device"
+    assert len(seqs(disk)) < 210
     for line in (disk / "events.jsonl").read_bytes().splitlines():
         json.loads(line)
     filler.unlink()
     log.tick()
     record_many(log, 1, begin=210)
-    assert log.trouble is None
     assert seqs(disk) == list(range(1, 212))
     log.close()
 
@@ -136,12 +135,12 @@ def test_everything_on_a_read_only_disk(disk: Path) -> None:
     remount(disk, "ro")
     log, rig = open_log(disk), Captured(disk)
     record_many(log, 2, begin=1)
-    assert log.trouble == "Read-only file system"
+    assert seqs(disk) == [1]
     with pipe() as (reading, writing):
         os.write(writing, b"while read-only\n")
         assert rig.capture.pump(reading) == 16
         remount(disk, "rw")
-        tick_until(log, lambda: log.trouble is None)
+        tick_until(log, lambda: seqs(disk) == [1, 2, 3])
         tick_until(rig.capture, lambda: rig.log.trouble is None)
     assert seqs(disk) == [1, 2, 3]
     assert rig.path.read_bytes() == b"while read-only\n"
@@ -162,7 +161,7 @@ def test_state_files_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
     eventually(path.exists)
     filler = fill(disk)
     store.update_daemon(pid=42)
-    assert "No space left" in eventually(lambda: flusher.trouble)
+    assert "No space left" in eventually(lambda: store.files[0].trouble)
     assert json.loads(path.read_bytes())["pid"] is None
     assert not list(path.parent.glob(".*.tmp"))
     filler.unlink()
@@ -184,7 +183,9 @@ def test_a_directory_removed_under_the_plugin_comes_back_with_all_of_it(
         eventually(lambda: registered(paths.session_registry_path) == [session_id])
         eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
         shutil.rmtree(getattr(paths, which))
-        tick_until(records, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir))
+        tick_until(
+            records, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir)
+        )
         records.recorder.event("info", "test.after", "after")
         eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
         state = json.loads(Path(paths.daemon_state_path).read_bytes())

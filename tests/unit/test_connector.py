@@ -22,6 +22,7 @@ class FakeLink:
     def __init__(self, _transport: object, *, on_message: Any, on_lost: Any) -> None:
         self.on_message, self.on_lost = on_message, on_lost
         self.is_closed = False
+        self.last_heard = 1.0
         FakeLink.made.append(self)
 
     async def open(self, timeout_s: float) -> bytes:
@@ -77,7 +78,6 @@ def _run(tmp_path: Path, driver: FakeDriver, act: Callable[[Connector], Any]) ->
             driver,
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,
-            lambda _data: None,
         )
         connector.child_started(1, 4242)
         async with asyncio.timeout(20):
