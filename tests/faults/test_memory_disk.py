@@ -161,7 +161,7 @@ def test_state_files_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
     eventually(path.exists)
     filler = fill(disk)
     store.update_daemon(pid=42)
-    assert "No space left" in eventually(lambda: store.files[0].trouble)
+    assert "No space left" in eventually(lambda: flusher.trouble)
     assert json.loads(path.read_bytes())["pid"] is None
     assert not list(path.parent.glob(".*.tmp"))
     filler.unlink()
