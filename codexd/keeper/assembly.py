@@ -45,6 +45,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         server,
         runtime_dir,
         driver,
+        lambda generation, feed: outputs.hand_to(generation, feed),
         lambda pid, detail: keeper.became_ready(pid, detail),
         lambda reason: keeper.became_lost(reason),
     )
@@ -54,7 +55,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         policy,
         runtime_dir,
         event,
-        on_stdout=connector.feed if speaks_stdio else None,
+        may_be_protocol=speaks_stdio,
         is_talk=lambda: speaks_stdio and connector.is_ready,
     )
     appetite = Appetite(policy.server_max_memory_mb << 20, event, lambda: keeper.recycle())

@@ -57,17 +57,22 @@ class _Handshake(msgspec.Struct):
 
 
 class Connector:
-    """Speaks with one child after the other."""
+    """Speaks with one child after the other.
+
+    ``hand_stdout(generation, feed)`` lets ``feed`` have what that child says on its stdout.
+    """
 
     def __init__(
         self,
         server: Server,
         runtime_dir: str,
         driver: Driver,
+        hand_stdout: Callable[[int, Callable[[bytes], None]], None],
         on_ready: Ready,
         on_lost: Callable[[str], None],
     ) -> None:
         self._driver = driver
+        self._hand_stdout = hand_stdout
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._endpoint = _spoken_endpoint(server)
@@ -75,7 +80,6 @@ class Connector:
         self._loop = asyncio.get_event_loop()
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
-        self._stdio: tuple[int, StdioTransport] | None = None
         self._has_spoken = "app-server" in server.child_args
         self.waiting_since: float | None = None
         self._heard_before = 0.0
@@ -136,11 +140,6 @@ class Connector:
         self._handshake = None
         self.waiting_since = None
         self._drop(reason, self._link.unread() if self._link is not None else [])
-
-    def feed(self, generation: int, data: bytes) -> None:
-        """What the child of ``generation`` wrote to its stdout (stdio endpoints)."""
-        if self._stdio is not None and self._stdio[0] == generation:
-            self._stdio[1].feed(data)
 
     async def close(self) -> None:
         """Stop speaking; the child does not notice."""
@@ -221,7 +220,7 @@ class Connector:
         path = child_io.pipe_path(self._runtime_dir, generation, "stdin")
         is_first = child_io.speaks_first(self._runtime_dir, generation)
         transport = StdioTransport(path, is_first=is_first)
-        self._stdio = (generation, transport)
+        self._hand_stdout(generation, transport.feed)
         return transport
 
     def _connected(

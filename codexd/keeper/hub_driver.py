@@ -41,7 +41,7 @@ _STALL_S = 1.0
 
 
 class HubDriver:
-    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`.
+    """Carries out what the hub decides. An :class:`codexd.api.connection.HubAdapter`.
 
     ``endpoint`` is the child's, as the records name it; ``socket_path`` is codexd.sock.
     ``on_change()`` is called when turns begin or end and when the server comes or goes;

@@ -76,6 +76,7 @@ def _run(tmp_path: Path, driver: FakeDriver, act: Callable[[Connector], Any]) ->
             config.server,
             config.runtime.runtime_dir,
             driver,
+            lambda _generation, _feed: None,
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,
         )

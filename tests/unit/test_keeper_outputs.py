@@ -33,7 +33,7 @@ class Room:
             config.policy,
             config.runtime.runtime_dir,
             self._record,
-            on_stdout=self._hear,
+            may_be_protocol=True,
             is_talk=lambda: self.talks,
         )
 
@@ -42,13 +42,13 @@ class Room:
         self.told.append((type_, message, detail["bytes"]))
         self.details.append(detail)
 
-    def _hear(self, generation: int, data: bytes) -> None:
-        assert generation
+    def _hear(self, data: bytes) -> None:
         self.heard += data
 
     def child(self, generation: int) -> ChildPipes:
         pipes = ChildPipes.create(self.config.runtime.runtime_dir, generation)
         self.outputs.add(generation)
+        self.outputs.hand_to(generation, self._hear)
         return pipes
 
     def end(self, pipes: ChildPipes) -> str | None:

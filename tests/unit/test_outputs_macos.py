@@ -45,9 +45,9 @@ class Child:
                 AppendLog(str(self.log), max_bytes=1 << 20, backups=1),
                 self.config.runtime.runtime_dir,
                 lambda *_: None,
-                lambda _generation, data: self._hear(data),
                 lambda _generation: None,
             )
+            stream.hand_to(1, self._hear)
             stream.add(1)
             self.writer.write(*PIECES)
             while not until():
