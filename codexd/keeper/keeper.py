@@ -136,6 +136,7 @@ class Keeper:
                 )
 
     def spawn(self, coroutine: Any) -> None:
+        """Run a coroutine for as long as this keeper is there."""
         task = asyncio.ensure_future(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended_task)
@@ -168,6 +169,7 @@ class Keeper:
         self._appetite.look(self._recorder.child.pid, is_idle=self._driver.is_idle, now=now)
 
     def recycle(self) -> None:
+        """Have the child end in order, and another started."""
         # A turn that begins in this moment may end first, as at any restart.
         self.spawn(self._call("codexd-restart"))
 
@@ -272,11 +274,13 @@ class Keeper:
         self._reporter.changed()
 
     def report(self) -> Report:
+        """What circusd is told."""
         return self._driver.report(None if self._talking_to is None else self._talking_to[1])
 
     # -- what the connector says --------------------------------------------------------------
 
     def became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
+        """The handshake with the child is done."""
         self._recorder.ready(detail)
         self._health.child_ready()
         self._account.child_ready()
@@ -284,9 +288,11 @@ class Keeper:
             self.spawn(self._call("codexd-ready", pid=pid))
 
     def became_lost(self, reason: str) -> None:
+        """The connection to the child is gone; the child may live."""
         self._recorder.not_ready(reason)
 
     def healthy(self) -> None:
+        """The child has answered a health check."""
         self._driver.answered()
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
@@ -294,6 +300,7 @@ class Keeper:
         self._account.tick()
 
     def unhealthy(self, reason: str) -> None:
+        """The child is to be replaced."""
         self._recorder.not_ready(reason, unhealthy=True)
         pid = self._recorder.child.pid
         if pid is not None:
