@@ -49,9 +49,14 @@ class HubRig:
                 case SessionChanged(record):
                     self.sessions[record.thread_id or ""] = record
 
-    def do_raw(self, actions: list[Action]) -> None:
-        """Let be done what may be no JSON."""
-        assert all(isinstance(getattr(action, "data", b""), bytes) for action in actions)
+    def do_raw(self, actions: list[Action], said: bytes) -> None:
+        """Let be done what follows from ``said``, which may be no JSON.
+
+        It is passed on as it is or not at all; what the hub says itself is JSON in any case.
+        """
+        for action in actions:
+            if getattr(action, "data", None) != said:
+                self.do([action])
 
     def ready(self, *loaded: str, same_child: bool = False) -> None:
         """The child answers the handshake, and that the threads ``loaded`` are loaded in it."""
