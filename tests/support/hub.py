@@ -49,14 +49,14 @@ class HubRig:
                 case SessionChanged(record):
                     self.sessions[record.thread_id or ""] = record
 
-    def do_raw(self, actions: list[Action], said: bytes) -> None:
-        """Let be done what follows from ``said``, which may be no JSON.
-
-        It is passed on as it is or not at all; what the hub says itself is JSON in any case.
-        """
+    def do_raw(self, actions: list[Action]) -> None:
+        """Let be done what follows from bytes that may be no text: it is JSON apart from those."""
         for action in actions:
-            if getattr(action, "data", None) != said:
-                self.do([action])
+            match action:
+                case ToClient(_, data) | ToChild(data):
+                    json.loads(data.decode("utf-8", "replace"))
+                case _:
+                    self.do([action])
 
     def ready(self, *loaded: str, same_child: bool = False) -> None:
         """The child answers the handshake, and that the threads ``loaded`` are loaded in it."""

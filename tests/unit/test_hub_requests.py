@@ -229,8 +229,8 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     ],
 )
 def test_bytes_that_are_no_text_harm_nobody(rig: HubRig, data: bytes) -> None:
-    rig.do_raw(rig.hub.client_message(1, data, 0), data)
-    rig.do_raw(rig.hub.child_message(data, 0), data)
+    rig.do_raw(rig.hub.client_message(1, data, 0))
+    rig.do_raw(rig.hub.child_message(data, 0))
     assert rig.closed == []
     rig.to_child.clear()
     rig.ask(2, "model/list")
