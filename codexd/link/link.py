@@ -61,6 +61,8 @@ class Link:
 
     def __init__(self, transport: Transport, *, on_message: OnMessage, on_lost: OnLost) -> None:
         self._transport = transport
+        # Sends one JSON message as it is: nothing of the link is in between.
+        self.send = transport.send
         self._on_message = on_message
         self._on_lost = on_lost
         self._held: list[bytes] | None = []
@@ -137,14 +139,6 @@ class Link:
         held, self._held = self._held, None
         for data in held or ():
             self._on_message(data)
-
-    def send(self, data: bytes) -> None:
-        """Send one JSON message as it is.
-
-        Raises:
-            LinkError: it cannot be sent; see :meth:`.transport.Transport.send`.
-        """
-        self._transport.send(data)
 
     async def request(self, method: str, params: Any, timeout_s: float) -> bytes:
         """Ask the child something for codexd itself.
