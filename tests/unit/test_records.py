@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from codexd import runtime
 from codexd.child import steps
 from codexd.child.steps import Step, Supervision
 from codexd.config import Config
@@ -20,9 +21,16 @@ from codexd.contracts import RUNNING_TURN, SessionRecord
 from codexd.eventlog.reader import read_events
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import ProcessId
-from codexd.records import records as module
-from codexd.records.records import Records, StillWritten, open_as_daemon, open_records, record_end
+from codexd.records.records import (
+    Places,
+    Records,
+    StillWritten,
+    open_as_daemon,
+    open_records,
+    record_end,
+)
 from codexd.runtime import make_directories
+from codexd.store.state import StateStore
 from tests.support.memory import config_at
 
 HOLD = """
@@ -102,7 +110,7 @@ def test_the_lock_is_given_back_when_the_files_cannot_be_opened(
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patched.setattr(module.StateStore, "open", full)
+        patched.setattr(StateStore, "open", full)
         with pytest.raises(OSError, match="No space"), open_records(config, timeout_s=0):
             pass
     assert FileLock(os.path.join(config.paths.state_dir, "writer.lock")).acquire(0)
@@ -111,7 +119,7 @@ def test_the_lock_is_given_back_when_the_files_cannot_be_opened(
 # -- while they are open -----------------------------------------------------------------------
 
 
-class Places:
+class Looks:
     def __init__(self) -> None:
         self.looks = 0
         self.repairs: list[str] = []
@@ -124,7 +132,7 @@ class Places:
 
 def test_it_is_looked_once_a_second_whether_everything_is_there(config: Config) -> None:
     with open_records(config, timeout_s=0) as records:
-        places = Places()
+        places = Looks()
         records.places = places
         records.next_look = 0.0
         places.repairs.append("The state directory was taken away; it was made again.")
@@ -143,7 +151,7 @@ def test_directories_that_are_taken_away_are_made_again_or_said_once(
 ) -> None:
     lock = FileLock(os.path.join(config.paths.state_dir, "writer.lock"))
     assert lock.acquire(0)
-    places = module.Places(config, lock)
+    places = Places(config, lock)
     assert places.look() == []
     shutil.rmtree(config.paths.state_dir)
     assert "The state directory was taken away; it was made again." in places.look()
@@ -153,7 +161,7 @@ def test_directories_that_are_taken_away_are_made_again_or_said_once(
         def fail(_config: Config) -> list[str]:
             raise OSError("no space")
 
-        patched.setattr(module.runtime, "make_directories", fail)
+        patched.setattr(runtime, "make_directories", fail)
         assert [places.look() for _ in range(3)] == [[], [], []]
     assert len(caplog.records) == 1
     # Another process may have taken the name in the meantime.
