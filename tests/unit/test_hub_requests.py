@@ -213,8 +213,10 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     assert rig.got(1, "process/exited")[0]["params"] == {
         "processHandle": "p",
         "exitCode": -1,
-        **{"stdout": "", "stdoutCapReached": False},
-        **{"stderr": "", "stderrCapReached": False},
+        "stdout": "",
+        "stdoutCapReached": False,
+        "stderr": "",
+        "stderrCapReached": False,
     }
     rig.to_child.clear()
     rig.ready()
