@@ -350,3 +350,13 @@ def test_what_is_about_to_be_started_is_starting(recorder: Recorder) -> None:
     recorder.step(step(1, "waiting", attempt=2, delay_ms=1000))
     recorder.starting()
     assert (recorder.child.status, recorder.child.next_restart_at) == ("starting", None)
+
+
+def test_a_command_that_is_not_there_is_told_before_circus_is_asked(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    recorder.cannot_spawn("No such file: /x")
+    child = recorder.child
+    assert (child.status, child.pid, child.last_error) == ("failed", None, "No such file: /x")
+    assert child.exited_at
+    assert (events.types[-1], events.messages[-1]) == ("child.spawn.failed", "No such file: /x")
