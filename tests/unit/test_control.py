@@ -382,3 +382,24 @@ def test_an_end_and_the_next_start_cost_one_write(
     rig.control.ended(NO_PID, 1)
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
     assert saves == [4]
+
+
+def test_who_was_ready_for_a_second_is_back_at_once(rig: Rig) -> None:
+    for _ in range(2):
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
+        rig.control.ended(NO_PID, 1)
+        rig.fire()
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    rig.control.became_ready(NO_PID)
+    rig.now += 1.0
+    rig.control.ended(NO_PID, 1)
+    assert rig.published[-1]["delayMs"] == 0
+    assert rig.control.may_start
+
+
+def test_a_timer_runs_as_long_as_the_pause_that_is_told(rig: Rig) -> None:
+    for _ in range(2):
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
+        rig.control.ended(NO_PID, 1)
+    (pause,) = rig.pauses
+    assert pause * 1000 == rig.published[-1]["delayMs"] > 0

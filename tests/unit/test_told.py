@@ -230,3 +230,9 @@ def test_the_health_settings_say_how_long(
 ) -> None:
     patience = Patience.of(timeout_ms=timeout_ms, misses=misses, ready_timeout_ms=ready_ms)
     assert patience == Patience(silence_s, start_s)
+
+
+def test_a_child_that_is_told_of_again_and_again_drives_out_no_other(told: Told) -> None:
+    for _ in range(100):
+        told.became_ready(CHILD + 1)
+    assert told.was_spoken_with(CHILD)
