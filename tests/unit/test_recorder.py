@@ -360,3 +360,25 @@ def test_a_command_that_is_not_there_is_told_before_circus_is_asked(
     assert (child.status, child.pid, child.last_error) == ("failed", None, "No such file: /x")
     assert child.exited_at
     assert (events.types[-1], events.messages[-1]) == ("child.spawn.failed", "No such file: /x")
+
+
+def test_a_restart_at_once_leaves_how_the_last_one_ended(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=0))
+    recorder.step(step(3, "waiting", attempt=1))
+    child = recorder.child
+    assert (child.status, child.last_error, child.next_restart_at) == ("stopped", None, None)
+
+
+def test_a_server_of_others_is_let_go_of_before_children_of_our_own(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    recorder.external("unix:///run/x")
+    assert (recorder.child.status, events.types[-1]) == ("external", "child.external")
+    recorder.replay([])
+    assert recorder.child.status == "external"
+    recorder.replay([step(1, "stopped")])
+    assert recorder.child.status == "idle"
+    recorder.step(step(2, "spawned", **SPAWNED))
+    recorder.replay([step(3, "stopped")])
+    assert recorder.child.status == "running"
