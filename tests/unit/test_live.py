@@ -39,8 +39,8 @@ def daemon(tmp_path: Path) -> Iterator[Config]:
     os.makedirs(config.runtime.runtime_dir)
     Path(config.runtime.circus_ini_path).write_text(render_circus_ini(config))
     lock.acquire(config.runtime.lock_path)
-    with open_as_daemon(config) as memory:
-        memory.recorder.daemon_started(os.getpid(), config.server)
+    with open_as_daemon(config) as records:
+        records.recorder.daemon_started(os.getpid(), config.server)
     yield config
     lock.release(config.runtime.lock_path)
 
