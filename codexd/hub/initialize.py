@@ -21,6 +21,12 @@ _KEPT = 100
 _OWN_NAME = "codexd"
 
 
+class _ConfigWarning(msgspec.Struct):
+    summary: str = ""
+    details: str | None = None
+    path: str | None = None
+
+
 class Greeting:
     """Answers `initialize`, and tells new clients what the server tells a new connection."""
 
@@ -45,6 +51,17 @@ class Greeting:
             self._told[message.method or "", key] = message.data
             if len(self._told) > _KEPT:
                 del self._told[next(iter(self._told))]
+
+    @property
+    def config_faults(self) -> list[str]:
+        """What the server says is wrong with its configuration, where it names the file."""
+        messages = [jsonrpc.parse(data) for data in self._told.values()]
+        warnings = [
+            message.params(_ConfigWarning)
+            for message in messages
+            if message is not None and message.method == "configWarning"
+        ]
+        return [f"{entry.summary} {entry.details or ''}" for entry in warnings if entry.path]
 
     def initialize(self, client: Client, message: Message, now: float) -> None:
         """A client wants to initialize."""
