@@ -101,9 +101,13 @@ def _refuse_links(root: str, repo_root: str, flag: str) -> None:
 
 
 def _refuse_anothers(directory: str) -> None:
-    """See that root (by sudo, above all) makes no files where a user would then be kept out."""
+    """See that sudo makes no files where its user would then be kept out.
+
+    Root without it may be the only user that there is: in a container, whose volumes show whatever
+    owner they have outside.
+    """
     owner = owner_of_place(directory)
-    if owner is not None and (os.path.lexists(directory) or os.environ.get("SUDO_UID")):
+    if owner is not None and os.environ.get("SUDO_UID"):
         raise UnusableDirectory(
             f'"{directory}" is a place of {user_name(owner)}: run codexd as that user, not as root.'
         )

@@ -66,7 +66,8 @@ def read_settings_file(named: str | None, environ: Mapping[str, str]) -> Setting
         return None
     try:
         text = _read(path)
-    except FileNotFoundError as error:
+    # XDG_CONFIG_HOME=/dev/null is how one says that there are no such files.
+    except (FileNotFoundError, NotADirectoryError) as error:
         if os.path.islink(path):
             raise SettingError(f"The settings file {path} is a link that leads nowhere.") from error
         if not is_named:

@@ -38,6 +38,8 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
 
     On a terminal, `quit` and `rm` ask first. There is no prompt: one command a call.
     """
+    if arguments == ("help",):
+        arguments = ("--help",)
     known = known_commands()
     commands = [word for word in arguments if word in known]
     if not commands:

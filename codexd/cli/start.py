@@ -14,6 +14,7 @@ from codexd.child.command import speaks_protocol
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
 from codexd.cli.streams import discard_stdout
+from codexd.client.owner import check_owner
 from codexd.config import Config, setting_texts
 from codexd.platform.users import owner_of_place, user_name
 from codexd.settings import SETTINGS
@@ -31,6 +32,7 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
 
     Runs in the foreground until SIGINT or SIGTERM, or `codexd stop`.
     """
+    check_owner(config, root_may=True)
     tell_whose_place_it_is(config)
     if detach:
         start_detached(config, as_json=as_json)

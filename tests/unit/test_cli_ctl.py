@@ -30,7 +30,7 @@ def run(*words: str, said: str | None = None, monkeypatch: Any = None) -> Any:
     return CliRunner().invoke(cli, ["ctl", *words], input=said)
 
 
-@pytest.mark.parametrize("words", [(), ("--json",), ("--timeout", "5")])
+@pytest.mark.parametrize("words", [(), ("--json",), ("--timeout", "5"), ("help",)])
 def test_without_a_command_it_is_the_help_and_no_prompt(
     executed: list[list[str]], words: tuple[str, ...]
 ) -> None:

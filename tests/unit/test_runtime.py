@@ -192,12 +192,13 @@ def test_a_runtime_directory_of_another_user_is_not_used(config: Config, which: 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 @pytest.mark.parametrize("which", ["state", "logs"])
-def test_root_makes_nothing_where_a_users_daemon_was(
-    repo: Path, config: Config, which: str
+def test_sudo_makes_nothing_where_a_users_daemon_was(
+    repo: Path, config: Config, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = repo / which / "codexd"
     theirs.mkdir(parents=True, mode=0o700)
     os.chown(theirs, 12345, 12345)
+    monkeypatch.setenv("SUDO_UID", "12345")
     with pytest.raises(UnusableDirectory, match="is a place of user 12345: run codexd as that"):
         make_directories(config)
     assert list(theirs.iterdir()) == []

@@ -148,6 +148,7 @@ def test_the_users_own_file_is_found_and_a_named_one_wins(tmp_path: Path) -> Non
 
 def test_without_a_home_there_is_no_file() -> None:
     assert read_settings_file(None, {}) is None
+    assert read_settings_file(None, {"HOME": "/", "XDG_CONFIG_HOME": "/dev/null"}) is None
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
