@@ -86,7 +86,9 @@ def test_where_no_daemon_runs_it_is_what_the_caller_was_told(
     assert " endpoint=ws://127.0.0.1:1 " in line
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 1 << 22, None, "7"])
+@pytest.mark.parametrize(
+    "pid", [os.getpid(), 1 << 22, None, "7"], ids=["ours", "none", "null", "text"]
+)
 def test_a_child_that_a_full_disk_kept_off_the_files_is_the_one_that_the_hub_tells_of(
     daemon: Config, monkeypatch: pytest.MonkeyPatch, pid: object
 ) -> None:
