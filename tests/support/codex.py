@@ -49,7 +49,14 @@ def short_directory() -> Iterator[Path]:
 class CodexServer:
     """One `codex app-server --listen ENDPOINT`; its CODEX_HOME outlives restarts."""
 
-    def __init__(self, root: Path, endpoint: str | None = None, binary: str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        endpoint: str | None = None,
+        *,
+        binary: str | None = None,
+        home: str = "home",
+    ) -> None:
         self._binary = binary or codex_path()
         self.home = root / home
         self.home.mkdir(mode=0o700, exist_ok=True)
