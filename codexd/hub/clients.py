@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from codexd.encoding import UNDECODABLE
+from codexd.hub import experimental
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
 from codexd.hub.profile import NOTHING, ClientProfile
@@ -27,6 +28,7 @@ class ClientInfo(msgspec.Struct, frozen=True):
 class Capabilities(msgspec.Struct, rename="camel", frozen=True):
     """capabilities of `initialize`."""
 
+    experimental_api: bool = False
     opt_out_notification_methods: list[str] | None = None
 
 
@@ -48,6 +50,7 @@ class Client:
     opened_at: float
     info: ClientInfo = _NOBODY
     opt_outs: frozenset[str] = frozenset()
+    is_experimental: bool = False
     initialize: Message | None = None
     initialize_at: float = 0.0
     is_initialized: bool = False
@@ -66,7 +69,11 @@ class Client:
 
     def wants(self, method: str | None) -> bool:
         """Whether the client is to get notifications of this method."""
-        return self.is_initialized and method not in self.opt_outs
+        return (
+            self.is_initialized
+            and method not in self.opt_outs
+            and (self.is_experimental or method not in experimental.NOTIFICATIONS)
+        )
 
     def introduce(self, message: Message, now: float) -> None:
         """Take what `initialize` says.
@@ -86,6 +93,7 @@ class Client:
             )
         self.info = params.client_info
         if params.capabilities is not None:
+            self.is_experimental = params.capabilities.experimental_api
             self.opt_outs = frozenset(params.capabilities.opt_out_notification_methods or ())
         self.initialize = message
         self.initialize_at = now

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from codexd.contracts import RUNNING_TURN, SessionRecord
-from codexd.hub import jsonrpc, methods
+from codexd.hub import experimental, jsonrpc, methods
 from codexd.hub.actions import (
     Action,
     CloseClient,
@@ -159,6 +159,8 @@ class Hub:
         elif not client.is_initialized:
             text = "Not initialized"
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
+        elif not client.is_experimental and (refusal := experimental.refusal(message)):
+            self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
             if jsonrpc.is_too_deep(message.data):
                 # The server would pass it over, and its client would wait without end.
@@ -322,7 +324,7 @@ class Hub:
         self._process.succeeded(entry, answer)
         if method == "thread/settings/update":
             self._settings_changed(entry)
-        if method in methods.SUBSCRIBING:
+        if method in methods.SUBSCRIBING or method in methods.SUBSCRIBING_BY_NAME:
             return self._subscribed(entry, client, answer)
         if method in methods.TURN_STARTING:
             return self._turn_answered(entry, client, answer)
@@ -340,7 +342,9 @@ class Hub:
 
     def _subscribed(self, entry: Pending, client: int, answer: Message) -> str | None:
         opened: _OpenedThread = answer.result(_Opened).thread
-        thread_id = opened.id
+        # What is no resume says in its answer nothing of the thread that it named.
+        is_named = entry.message.method in methods.SUBSCRIBING_BY_NAME
+        thread_id = opened.id or (entry.thread_id if is_named else None)
         if not thread_id:
             return None
         thread = self._core.threads.get(thread_id)

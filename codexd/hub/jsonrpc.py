@@ -7,6 +7,7 @@ bytes that came.
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import msgspec
@@ -63,6 +64,10 @@ class Message:
         except UNDECODABLE:
             return type_()
 
+    def with_params(self, params: dict[str, Any]) -> bytes:
+        """The same message with other params."""
+        return _encode({**self.fields, "params": params})
+
     def replace_param(self, name: str, value: Any) -> None:
         """Change one param."""
         params = self.params(Fields)
@@ -110,8 +115,9 @@ def request(id_: str, method: str, params: Any) -> bytes:
 
 
 def notification(method: str, params: Any) -> bytes:
-    """A notification."""
-    return _encode({"method": method, "params": params})
+    """A notification, with the time as codex gives it."""
+    emitted = round(time.time() * 1000)
+    return _encode({"method": method, "params": params, "emittedAtMs": emitted})
 
 
 def response(id_: bytes, result: Any) -> bytes:

@@ -72,6 +72,8 @@ class Notifications:
         self._turns = turns
         self._early: list[tuple[str, Message]] = []
         self._early_bytes = 0
+        # The last notification that named a thread, and that thread.
+        self._last_told = ("", "")
 
     def came(self, message: Message) -> None:
         """The child tells something."""
@@ -90,14 +92,33 @@ class Notifications:
         thread_id = message.params(ThreadRef).thread_id
         if method == "thread/started":
             thread_id = message.params(_ThreadStarted).thread.id
-        if thread_id is None or method in methods.BROADCAST:
+        if method in methods.CAUSED_BY_TURN:
+            self._core.tell(self._who_has_such_turns(method), message)
+        elif thread_id is None or self._is_for_everybody(method, thread_id):
             self._core.tell(self._core.everybody(thread_id), message)
         else:
             self._tell_subscribers(thread_id, message)
+        if thread_id is not None:
+            self._last_told = (method, thread_id)
         if method == "turn/completed" and thread_id is not None:
             thread = self._core.threads.find(thread_id)
             if thread is not None:
                 self.leave_if_idle(thread)
+
+    def _is_for_everybody(self, method: str, thread_id: str) -> bool:
+        if method not in methods.BROADCAST:
+            return False
+        thread = self._core.threads.find(thread_id)
+        is_retold = thread is not None and self._core.now < thread.retold_until
+        return not (is_retold and method in methods.FOLLOWS_RESUME)
+
+    def _who_has_such_turns(self, method: str) -> Iterable[int]:
+        """Of what a turn has caused, and which one is not said: whom it may concern."""
+        before, thread_id = self._last_told
+        if before == methods.CAUSED_BY_TURN[method]:
+            return self._core.threads.subscribers(thread_id)
+        busy = [thread.subscribers for thread in self._core.threads if thread.is_busy]
+        return tuple(set().union(*busy)) if busy else self._core.everybody(None)
 
     def opened(self, thread_id: str) -> None:
         """A thread has its first listener: it hears what came before it could be known."""

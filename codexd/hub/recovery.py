@@ -34,6 +34,8 @@ _SLOW_S = 1.0
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 60.0
 _PAUSE_ASKED_S = 0.25
+# After the answer to a resume the server says how some things stand (methods.FOLLOWS_RESUME).
+RETOLD_S = 2.0
 # How long the child may take to say which threads it has.
 _LIST_S = 5.0
 # Answers of codex 0.163 to a resume of what is gone or put away.
@@ -314,6 +316,7 @@ class Recovery:
             return
         thread.took_s = self._core.now - attempt.last_at
         if "result" in answer.fields:
+            thread.retold_until = self._core.now + RETOLD_S
             if self._same_child:
                 self._catch_up(thread, answer.result(_Resumed))
             else:

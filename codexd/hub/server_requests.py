@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from codexd.hub.actions import Action, Emit, ToChild, ToClient
-from codexd.hub.jsonrpc import Message, notification
+from codexd.hub.jsonrpc import Message, notification, parse
 from codexd.hub.methods import APPROVALS
 
 RESOLVED = "serverRequest/resolved"
@@ -141,7 +141,7 @@ class ServerRequests:
         if entry is None:
             return
         self._tell(entry, "resolved")
-        self._tell_resolved(entry, params)
+        self._tell_resolved(entry, message, params)
 
     def ended(self, thread_id: str | None = None) -> None:
         """The turn, thread or server is gone that asked: nobody is to answer any more."""
@@ -149,7 +149,12 @@ class ServerRequests:
         for server_id, entry in list(open_.items()):
             self._drop(server_id)
             self._tell(entry, "resolved")
-            self._tell_resolved(entry, {"threadId": entry.thread_id or ""})
+            # A server that lives tells it itself of what was answered, and of approvals only.
+            if thread_id is None or entry.waits_for_leave:
+                params = {"threadId": entry.thread_id or ""}
+                made_up = parse(notification(RESOLVED, params))
+                assert made_up is not None
+                self._tell_resolved(entry, made_up, params)
 
     def client_gone(self, client: int) -> None:
         """A client has left; what it was asked still waits for others."""
@@ -158,11 +163,13 @@ class ServerRequests:
             if client in entry.asked:
                 self._unask(entry, client)
 
-    def _tell_resolved(self, entry: ServerRequest, params: dict[str, Any]) -> None:
+    def _tell_resolved(
+        self, entry: ServerRequest, message: Message, params: dict[str, Any]
+    ) -> None:
         for client, own_id in entry.asked.items():
             if self._wants(client, RESOLVED):
-                own = {**params, "requestId": own_id}
-                self._act(ToClient(client, notification(RESOLVED, own)))
+                own = message.with_params({**params, "requestId": own_id})
+                self._act(ToClient(client, own))
 
     def _unask(self, entry: ServerRequest, client: int) -> None:
         own_id = entry.asked.pop(client)

@@ -24,7 +24,8 @@ class Thread:
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
     to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
     the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
-    took to be opened or resumed.
+    took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
+    because the hub itself resumed it.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Thread:
     left_at: float | None = None
     idle_at: float | None = None
     took_s: float = 0.0
+    retold_until: float = 0.0
 
     @property
     def is_slow(self) -> bool:

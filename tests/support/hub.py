@@ -78,7 +78,8 @@ class HubRig:
     def connect(
         self, client: int, *, profile: ClientProfile = NOTHING, **capabilities: Any
     ) -> None:
-        """A client connects and initializes."""
+        """A client connects and initializes, with `experimentalApi` unless told otherwise."""
+        capabilities = {"experimentalApi": True, **capabilities}
         self.do(self.hub.client_opened(client, self.now, profile))
         params = {"clientInfo": {"name": f"c{client}", "version": "1"}}
         self.say(
