@@ -9,6 +9,7 @@ import msgspec
 
 from codexd.encoding import UNDECODABLE
 from codexd.hub import experimental
+from codexd.hub.introduction import Capabilities, ClientInfo, can_answer
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
 from codexd.hub.profile import NOTHING, ClientProfile
@@ -16,20 +17,6 @@ from codexd.hub.profile import NOTHING, ClientProfile
 
 class NotIntroduced(ValueError):
     """An `initialize` that codex would refuse too. The text is for the client."""
-
-
-class ClientInfo(msgspec.Struct, frozen=True):
-    """clientInfo of `initialize`."""
-
-    name: str
-    version: str
-
-
-class Capabilities(msgspec.Struct, rename="camel", frozen=True):
-    """capabilities of `initialize`."""
-
-    experimental_api: bool = False
-    opt_out_notification_methods: list[str] | None = None
 
 
 class InitializeParams(msgspec.Struct, rename="camel"):
@@ -40,6 +27,7 @@ class InitializeParams(msgspec.Struct, rename="camel"):
 
 
 _NOBODY = ClientInfo("", "")
+_NOTHING = Capabilities()
 
 
 @dataclass(slots=True)
@@ -50,7 +38,7 @@ class Client:
     opened_at: float
     info: ClientInfo = _NOBODY
     opt_outs: frozenset[str] = frozenset()
-    is_experimental: bool = False
+    capabilities: Capabilities = _NOTHING
     initialize: Message | None = None
     initialize_at: float = 0.0
     is_initialized: bool = False
@@ -75,6 +63,20 @@ class Client:
             and (self.is_experimental or method not in experimental.NOTIFICATIONS)
         )
 
+    @property
+    def is_experimental(self) -> bool:
+        """Whether the client gets what is experimental."""
+        return self.capabilities.experimental_api
+
+    def can_answer(self, message: Message) -> bool:
+        """Whether the server would ask this client that."""
+        params = bytes(message.fields.get("params", b"{}"))
+        return can_answer(self.capabilities, message.method, params)
+
+    def as_asked(self, message: Message) -> Message:
+        """The server's request as this client is to get it."""
+        return message if self.is_experimental else experimental.stripped(message)
+
     def introduce(self, message: Message, now: float) -> None:
         """Take what `initialize` says.
 
@@ -93,7 +95,7 @@ class Client:
             )
         self.info = params.client_info
         if params.capabilities is not None:
-            self.is_experimental = params.capabilities.experimental_api
+            self.capabilities = params.capabilities
             self.opt_outs = frozenset(params.capabilities.opt_out_notification_methods or ())
         self.initialize = message
         self.initialize_at = now

@@ -43,6 +43,9 @@ NOTIFICATIONS = frozenset(
     }
 )
 
+# Members of the server's requests that it takes out for such a client (its own sources).
+_STRIPPED = {"item/commandExecution/requestApproval": "additionalPermissions"}
+
 _EMPTY: tuple[object, ...] = (None, False, [], {})
 
 
@@ -51,6 +54,17 @@ def refusal(message: Message) -> str | None:
     method = message.method or ""
     what = method if method in METHODS else _field(method, message)
     return None if what is None else f"{what} requires experimentalApi capability"
+
+
+def stripped(message: Message) -> Message:
+    """A request of the server without what such a client does not get."""
+    name = _STRIPPED.get(message.method or "")
+    params: Fields = message.params(Fields) if name is not None else {}
+    if name not in params:
+        return message
+    del params[name]
+    fields = {**message.fields, "params": msgspec.Raw(msgspec.json.encode(params))}
+    return Message(msgspec.json.encode(fields), fields, message.method)
 
 
 def _field(method: str, message: Message) -> str | None:

@@ -144,6 +144,8 @@ class Hub:
         for thread in self._core.threads:
             if client in thread.subscribers:
                 thread.subscribers.discard(client)
+                if thread.subscribers:
+                    self._core.asked.left(thread.id)
                 self._notifications.leave_if_idle(thread)
         self._greeting.left(known)
         return self._core.take_actions()

@@ -26,6 +26,7 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 # What codex 0.163 answers with (measured): it calls everything it cannot use an invalid request.
 INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
 OVERLOADED = -32001
 # Free for the implementation (JSON-RPC 2.0, section 5.1); codex has not given it a meaning.
 SERVER_RESTARTED = -32050

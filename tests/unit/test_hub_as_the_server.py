@@ -207,3 +207,58 @@ def test_the_tables_say_what_the_bundled_codex_says() -> None:
     } == fields
     version = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True)
     assert version.stdout.split()[-1] in (experimental_tables.__doc__ or "")
+
+
+# -- what only some clients can answer ---------------------------------------------------------
+
+ELICITATION = "mcpServer/elicitation/request"
+
+
+def _form(rig: HubRig, server_id: int = 50, mode: str = "openai/form") -> None:
+    params = {"threadId": "t1", "serverName": "s", "mode": mode, "message": "m"}
+    rig.child({"id": server_id, "method": ELICITATION, "params": params})
+
+
+def test_a_form_goes_to_those_who_show_forms(rig: HubRig) -> None:
+    rig.connect(4, extensions={"openai/form": {}})
+    rig.join_thread(2, "t1")
+    rig.join_thread(4, "t1")
+    _form(rig)
+    assert [client for client in (1, 2, 4) if rig.got(client, ELICITATION)] == [4]
+
+
+def test_a_form_that_nobody_shows_is_declined(rig: HubRig) -> None:
+    _form(rig)
+    assert rig.got(1, ELICITATION) == []
+    assert {"id": 50, "result": {"action": "decline", "content": None}} in rig.to_child
+
+
+def test_a_form_is_declined_when_the_one_who_shows_it_leaves(rig: HubRig) -> None:
+    rig.connect(4, mcpServerOpenaiFormElicitation=True)
+    rig.join_thread(4, "t1")
+    _form(rig)
+    before = len(rig.to_child)
+    rig.leave(4)
+    assert rig.to_child[before:] == [{"id": 50, "result": {"action": "decline", "content": None}}]
+
+
+def test_a_plain_form_goes_to_everyone(rig: HubRig) -> None:
+    _form(rig, mode="form")
+    assert rig.got(1, ELICITATION)
+
+
+def test_attestation_is_asked_of_those_who_attest_and_of_nobody_else(rig: HubRig) -> None:
+    rig.child({"id": 51, "method": "attestation/generate", "params": {}})
+    assert rig.to_child[-1]["error"]["code"] == -32601
+    rig.connect(4, requestAttestation=True)
+    rig.child({"id": 52, "method": "attestation/generate", "params": {}})
+    assert [client for client in (1, 2, 3, 4) if rig.got(client, "attestation/generate")] == [4]
+
+
+def test_permissions_that_are_experimental_are_left_out_for_a_plain_client(plain: HubRig) -> None:
+    plain.join_thread(3, "t1")
+    method = "item/commandExecution/requestApproval"
+    params = {"threadId": "t1", "additionalPermissions": {"network": True}, "command": "true"}
+    plain.child({"id": 53, "method": method, "params": params})
+    assert plain.got(1, method)[0]["params"] == params
+    assert plain.got(3, method)[0]["params"] == {"threadId": "t1", "command": "true"}

@@ -232,8 +232,8 @@ def test_an_answer_nobody_was_asked_for_goes_nowhere(rig: HubRig) -> None:
 
 
 def test_a_request_about_no_thread_goes_to_whoever_can(rig: HubRig) -> None:
-    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
-    ids = [rig.got(client, "attestation/generate")[0]["id"] for client in (1, 2, 3)]
+    rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
+    ids = [rig.got(client, "account/chatgptAuthTokens/refresh")[0]["id"] for client in (1, 2, 3)]
     rig.say(1, {"id": ids[0], "error": {"code": -32601, "message": "cannot"}})
     assert not [entry for entry in rig.to_child if "method" not in entry]
     rig.say(2, {"id": ids[1], "result": {"token": "x"}})
