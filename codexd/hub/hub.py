@@ -17,6 +17,7 @@ from codexd.hub.actions import (
     Action,
     CloseClient,
     Emit,
+    Introduced,
     SessionChanged,
     ToChild,
     ToClient,
@@ -24,6 +25,7 @@ from codexd.hub.actions import (
 from codexd.hub.clients import Client, Handles
 from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
+from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState
@@ -40,6 +42,7 @@ __all__ = [
     "Emit",
     "Hub",
     "HubLimits",
+    "Introduced",
     "SessionChanged",
     "ToChild",
     "ToClient",
@@ -193,9 +196,18 @@ class Hub:
     # -- the child ---------------------------------------------------------------------------
 
     def child_ready(
-        self, initialize_result: bytes, now: float, *, same_child: bool, child_pid: int | None
+        self,
+        initialize_result: bytes | None,
+        now: float,
+        *,
+        same_child: bool,
+        child_pid: int | None,
     ) -> list[Action]:
-        """The handshake with a child is done. ``same_child``: its process is the one before."""
+        """The handshake with a child is done. ``same_child``: its process is the one before.
+
+        ``initialize_result`` is None for a child that waits to be told with whom it speaks: only
+        where :attr:`is_unused` holds, and until :meth:`introduced`.
+        """
         self._core.now = now
         self._core.book.child_pid = child_pid
         self._away_since = None
@@ -205,6 +217,23 @@ class Hub:
         self._recovery.begin(same_child=same_child)
         self._greeting.child_ready(initialize_result)
         return self._core.take_actions()
+
+    def introduced(self, initialize_result: bytes, now: float) -> list[Action]:
+        """A child that waited for it knows with whom it speaks."""
+        self._core.now = now
+        self._greeting.introduced(initialize_result)
+        return self._core.take_actions()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no client is there, and none has left anything for the next child to know."""
+        is_empty = len(self._core.threads) == 0 and not self._process.has_settings
+        return is_empty and not self.present
+
+    @property
+    def present(self) -> list[Capabilities]:
+        """What each client can do that has said so."""
+        return [client.capabilities for client in self._core.clients.values() if client.info.name]
 
     def drain(self) -> None:
         """The child is to end: turns that run go on, new ones wait for the next child."""

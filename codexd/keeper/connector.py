@@ -14,8 +14,10 @@ import msgspec
 from codexd.child import pipes as child_io
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE
+from codexd.hub.introduction import Capabilities, ClientInfo
+from codexd.keeper.introduction import Introduction, own_params
 from codexd.link.endpoint import Endpoint, parse_endpoint
-from codexd.link.errors import LinkError, LinkLost
+from codexd.link.errors import LinkError, LinkLost, RequestFailed
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
@@ -30,6 +32,8 @@ _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 2.0
 # One try to connect and shake hands; a slow server gets as many as it needs.
 _ATTEMPT_S = 30.0
+# How long a child that nobody has used waits for its first client, to be told that one's name.
+_ALONE_S = 3.0
 
 
 class Exchange(Protocol):
@@ -38,11 +42,19 @@ class Exchange(Protocol):
     def child_ready(
         self,
         send: Callable[[bytes], None],
-        initialize_result: bytes,
+        initialize_result: bytes | None,
         *,
         same_child: bool,
         pid: int | None,
     ) -> None: ...
+
+    def introduced(self, initialize_result: bytes) -> None: ...
+
+    @property
+    def is_unused(self) -> bool: ...
+
+    @property
+    def present(self) -> list[Capabilities]: ...
 
     def child_message(self, data: bytes) -> None: ...
 
@@ -66,7 +78,11 @@ class Conversation:
         on_ready: Ready,
         on_lost: Callable[[str], None],
         on_message: Callable[[bytes], None],
+        on_introduced: Callable[[], None],
     ) -> None:
+        self._introduction = Introduction(config.paths.state_dir, config.policy.originator or None)
+        self._first_client: asyncio.Event = asyncio.Event()
+        self._on_introduced = on_introduced
         self._config = config
         self._exchange = exchange
         self._on_ready = on_ready
@@ -116,6 +132,13 @@ class Conversation:
     def endpoint(self) -> Endpoint | None:
         """Where the child is spoken to; None where it is not."""
         return self._endpoint
+
+    def client_came(self, info: ClientInfo, capabilities: Capabilities) -> None:
+        """A client says who it is: the child may be waiting for that."""
+        data = self._introduction.came(info, capabilities)
+        self._first_client.set()
+        if data is not None:
+            self._loop.run_in_executor(None, self._introduction.save, data)
 
     # -- for the keeper ----------------------------------------------------------------------
 
@@ -195,12 +218,51 @@ class Conversation:
         transport = self._transport(endpoint, generation)
         link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
         try:
-            result = await link.open(_ATTEMPT_S)
+            result = await self._open(link, known)
             self._connected(link, pid, result, known)
         except BaseException:
             link.close()
             raise
+        if link.awaits_introduction:
+            try:
+                await self._introduce(link, pid, lost)
+            except LinkError as error:
+                self._lost(str(error))
+                return
         self._lost(await lost)
+
+    async def _open(self, link: Link, known: _Handshake | None) -> bytes | None:
+        if known is None and self._exchange.is_unused:
+            self._first_client.clear()
+            await link.open(_ATTEMPT_S, None)
+            if link.awaits_introduction and self._exchange.is_unused:
+                return None
+            return await self._say_who(link)
+        return await link.open(_ATTEMPT_S, self._introduction.params(self._exchange.present))
+
+    async def _introduce(self, link: Link, pid: int | None, lost: asyncio.Future[str]) -> None:
+        """Wait a while for the first client, and speak with the child as that one."""
+        client = asyncio.ensure_future(self._first_client.wait())
+        either: set[asyncio.Future[Any]] = {client, lost}
+        try:
+            await asyncio.wait(either, timeout=_ALONE_S, return_when="FIRST_COMPLETED")
+        finally:
+            client.cancel()
+        if lost.done():
+            return
+        result = await self._say_who(link)
+        self._exchange.introduced(result or b"{}")
+        self._on_introduced()
+        if result is not None:
+            self._save_handshake(pid, result)
+
+    async def _say_who(self, link: Link) -> bytes | None:
+        params = self._introduction.params(self._exchange.present)
+        try:
+            return await link.introduce(params, _ATTEMPT_S)
+        except RequestFailed as error:
+            logger.warning("The server does not take the introduction: %s", error)
+            return await link.introduce(own_params(), _ATTEMPT_S)
 
     def _lost(self, reason: str) -> None:
         """The connection is gone; the child may live, and read what was sent to it."""
@@ -229,7 +291,7 @@ class Conversation:
         self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
     ) -> None:
         is_new = result is not None
-        if result is None:
+        if result is None and not link.awaits_introduction:
             result = b"{}" if known is None else bytes(known.result)
         self._link = link
         self._has_spoken = True
@@ -240,7 +302,9 @@ class Conversation:
         self._exchange.child_ready(link.send, result, same_child=known is not None, pid=pid)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         link.listen()
-        if is_new:
+        if result is not None:
+            self._on_introduced()
+        if is_new and result is not None:
             # Last: it may wait for the disk, and nobody should wait for it.
             self._save_handshake(pid, result)
 

@@ -22,10 +22,12 @@ from codexd.hub.hub import (
     Emit,
     Hub,
     HubLimits,
+    Introduced,
     SessionChanged,
     ToChild,
     ToClient,
 )
+from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.hub.profile import ClientProfile
 from codexd.keeper.appetite import is_idle
@@ -44,7 +46,8 @@ class Exchange:
     """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`.
 
     ``on_change()`` is called when turns begin or end and when the server comes or goes;
-    ``more_status()`` gives what `/v1/status` has beside what the hub tells.
+    ``more_status()`` gives what `/v1/status` has beside what the hub tells, ``on_client`` hears who
+    each client says it is.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Exchange:
         memory: Memory,
         on_change: Callable[[], None],
         more_status: Callable[[], dict[str, Any]],
+        on_client: Callable[[ClientInfo, Capabilities], None],
     ) -> None:
+        self._on_client = on_client
         self._on_change = on_change
         self._more_status = more_status
         self._config = config
@@ -184,7 +189,7 @@ class Exchange:
     def child_ready(
         self,
         send: Callable[[bytes], None],
-        initialize_result: bytes,
+        initialize_result: bytes | None,
         *,
         same_child: bool,
         pid: int | None,
@@ -196,6 +201,20 @@ class Exchange:
         self._do(
             self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
         )
+
+    def introduced(self, initialize_result: bytes) -> None:
+        """A child that waited for it knows with whom it speaks."""
+        self._do(self._hub.introduced(initialize_result, self._loop.time()))
+
+    @property
+    def is_unused(self) -> bool:
+        """See :attr:`codexd.hub.hub.Hub.is_unused`."""
+        return self._hub.is_unused
+
+    @property
+    def present(self) -> list[Capabilities]:
+        """What each client can do that is there."""
+        return self._hub.present
 
     @property
     def is_idle(self) -> bool:
@@ -237,6 +256,8 @@ class Exchange:
                     self._server.send(client, data)
                 case ToChild(data):
                     self._to_child(data)
+                case Introduced(info, capabilities):
+                    self._on_client(info, capabilities)
                 case Emit(level, type_, message, detail):
                     self._memory.recorder.event(level, type_, message, detail)
                     if type_.startswith("turn."):

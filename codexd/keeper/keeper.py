@@ -66,13 +66,20 @@ class Keeper:
             "stdio:"
         )
         self._reporter = Reporter(circus, self._report, self._recorder.event)
-        self._exchange = Exchange(config, memory, self._reporter.changed, self._status)
+        self._exchange = Exchange(
+            config,
+            memory,
+            self._reporter.changed,
+            self._status,
+            lambda info, capabilities: self._conversation.client_came(info, capabilities),
+        )
         self._conversation = Conversation(
             config,
             self._exchange,
             self._became_ready,
             self._became_lost,
             on_message=lambda data: self._account.heard(data),
+            on_introduced=lambda: self._account.child_ready(),
         )
         self._account = Account(self._conversation.ask, self._spawn)
         self._waits = _Waits(self._conversation)
@@ -278,7 +285,6 @@ class Keeper:
     def _became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
         self._recorder.ready(detail)
         self._health.child_ready()
-        self._account.child_ready()
         if pid is not None:
             self._spawn(self._call("codexd-ready", pid=pid))
 

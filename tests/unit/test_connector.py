@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from codexd.config import resolve
+from codexd.hub.introduction import Capabilities
 from codexd.keeper import connector
 from codexd.keeper.connector import Conversation
 
@@ -22,10 +23,11 @@ class FakeLink:
     def __init__(self, _transport: object, *, on_message: Any, on_lost: Any) -> None:
         self.on_message, self.on_lost = on_message, on_lost
         self.is_closed = False
+        self.awaits_introduction = False
         FakeLink.made.append(self)
 
-    async def open(self, timeout_s: float) -> bytes:
-        del timeout_s
+    async def open(self, timeout_s: float, introduction: Any) -> bytes:
+        del timeout_s, introduction
         await asyncio.sleep(0)
         return b'{"userAgent":"x"}'
 
@@ -49,11 +51,16 @@ class FakeExchange:
         self.failures = failures
         self.readies = 0
         self.lost: list[list[bytes]] = []
+        self.is_unused = False
+        self.present: list[Capabilities] = []
 
     def child_ready(self, *_arguments: Any, **_options: Any) -> None:
         self.readies += 1
         if self.readies <= self.failures:
             raise TypeError("userAgent is null")
+
+    def introduced(self, initialize_result: bytes) -> None:
+        raise AssertionError(initialize_result)
 
     def child_message(self, data: bytes) -> None:
         pass
@@ -77,6 +84,7 @@ def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], A
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,
             lambda _data: None,
+            lambda: None,
         )
         talk.child_started(1, 4242)
         async with asyncio.timeout(20):
