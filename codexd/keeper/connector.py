@@ -16,8 +16,8 @@ from codexd.config import Config
 from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.keeper.introduction import Introduction, own_params
-from codexd.link.endpoint import Endpoint, parse_endpoint
-from codexd.link.errors import LinkError, LinkLost, RequestFailed
+from codexd.link.endpoint import Endpoint, parse_endpoint, token_file
+from codexd.link.errors import LinkError, LinkLost, LinkUnauthorized, RequestFailed
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
@@ -79,10 +79,13 @@ class Conversation:
         on_lost: Callable[[str], None],
         on_message: Callable[[bytes], None],
         on_introduced: Callable[[], None],
+        on_refused: Callable[[str], None],
     ) -> None:
         self._introduction = Introduction(config.paths.state_dir, config.policy.originator or None)
         self._first_client: asyncio.Event = asyncio.Event()
         self._on_introduced = on_introduced
+        self._on_refused = on_refused
+        self._refused_for = ""
         self._config = config
         self._exchange = exchange
         self._on_ready = on_ready
@@ -145,6 +148,7 @@ class Conversation:
     def child_started(self, generation: int, pid: int | None) -> None:
         """A child runs (or, with pid None, an external one may): speak with it."""
         self._cancel()
+        self._refused_for = ""
         self.waiting_since = self._loop.time()
         if self._endpoint is not None:
             self._task = self._loop.create_task(self._talk(self._endpoint, generation, pid))
@@ -190,6 +194,8 @@ class Conversation:
             begun = self._loop.time()
             try:
                 await self._talk_once(endpoint, generation, pid)
+            except LinkUnauthorized as error:
+                self._unauthorized(str(error))
             except LinkError as error:
                 logger.info("%s", error)
             except Exception:
@@ -200,6 +206,14 @@ class Conversation:
                 retry_s = _RETRY_FIRST_S
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
+
+    def _unauthorized(self, reason: str) -> None:
+        """Say once what is wrong. A server that asks for a token lives; another would ask, too."""
+        self.waiting_since = None
+        if reason != self._refused_for:
+            self._refused_for = reason
+            logger.error("%s", reason)
+            self._on_refused(reason)
 
     def _break_off(self) -> None:
         try:
@@ -274,7 +288,7 @@ class Conversation:
         self, endpoint: Endpoint, generation: int
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
-            return WebSocketTransport(endpoint)
+            return WebSocketTransport(endpoint, token_file(self._config.server))
         runtime_dir = self._config.runtime.runtime_dir
         path = child_io.pipe_path(runtime_dir, generation, "stdin")
         is_first = child_io.speaks_first(runtime_dir, generation)
@@ -295,6 +309,7 @@ class Conversation:
             result = b"{}" if known is None else bytes(known.result)
         self._link = link
         self._has_spoken = True
+        self._refused_for = ""
         begun = self.waiting_since or self._loop.time()
         self.waiting_since = None
         self.last_heard = self._loop.time()

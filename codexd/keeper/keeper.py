@@ -80,6 +80,7 @@ class Keeper:
             self._became_lost,
             on_message=lambda data: self._account.heard(data),
             on_introduced=lambda: self._account.child_ready(),
+            on_refused=self._recorder.refused,
         )
         self._account = Account(self._conversation.ask, self._spawn)
         self._waits = _Waits(self._conversation)
@@ -289,7 +290,7 @@ class Keeper:
             self._spawn(self._call("codexd-ready", pid=pid))
 
     def _became_lost(self, reason: str) -> None:
-        self._recorder.not_ready(reason)
+        self._recorder.link_lost(reason)
 
     def _healthy(self) -> None:
         self._exchange.answered()

@@ -13,6 +13,7 @@ from codexd.config import resolve
 from codexd.hub.introduction import Capabilities
 from codexd.keeper import connector
 from codexd.keeper.connector import Conversation
+from codexd.link.errors import LinkUnauthorized
 
 
 class FakeLink:
@@ -85,6 +86,7 @@ def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], A
             lambda _reason: None,
             lambda _data: None,
             lambda: None,
+            lambda _reason: None,
         )
         talk.child_started(1, 4242)
         async with asyncio.timeout(20):
@@ -154,3 +156,33 @@ def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
     _run(tmp_path, exchange, act)
     waited = [pause for pause in pauses if pause]
     assert waited[:4] == [0.05, 0.1, 0.2, 0.4]
+
+
+def test_a_server_that_wants_a_token_is_told_of_once_and_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+    told: list[str] = []
+
+    async def refuse(_self: FakeLink, _timeout_s: float, _introduction: Any) -> bytes:
+        nonlocal tries
+        tries += 1
+        raise LinkUnauthorized("It asks for a token.")
+
+    async def main() -> None:
+        config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
+        nothing = lambda *_arguments: None  # noqa: E731
+        talk = Conversation(
+            config, FakeExchange(), nothing, nothing, nothing, lambda: None, told.append
+        )
+        monkeypatch.setattr(FakeLink, "open", refuse)
+        talk.child_started(1, 4242)
+        async with asyncio.timeout(20):
+            while tries < 3:
+                await asyncio.sleep(0.001)
+        # It is not overdue: nobody replaces it.
+        assert talk.waiting_since is None
+        await talk.close()
+
+    asyncio.run(main())
+    assert told == ["It asks for a token."]

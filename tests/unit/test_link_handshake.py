@@ -99,7 +99,8 @@ def test_a_child_can_be_found_before_it_is_told_who_speaks() -> None:
     def play(message: dict[str, Any]) -> object:
         if message["method"] == "initialize":
             return {"id": message["id"], "result": RESULT}
-        return {"id": message["id"], "error": {"code": -32600, "message": "Not initialized"}}
+        refusal = {"code": -32600, "message": "Not initialized"}
+        return {"id": message["id"], "error": refusal} if "id" in message else None
 
     transport = PlayedTransport(play)
 
