@@ -45,6 +45,15 @@ class _TurnEvent(msgspec.Struct, rename="camel"):
     turn: dict[str, Any] = {}
 
 
+class _Item(msgspec.Struct, frozen=True):
+    id: str = ""
+
+
+class _ItemEvent(msgspec.Struct, rename="camel", frozen=True):
+    thread_id: str = ""
+    item: _Item = _Item()
+
+
 class _TurnRef(msgspec.Struct, rename="camel", frozen=True):
     turn_id: str | None = None
 
@@ -244,6 +253,13 @@ class Notifications:
         self._core.turn_began(self._core.threads.get(event.thread_id), event.turn)
         return True
 
+    def _on_item_completed(self, message: Message) -> bool:
+        event = message.params(_ItemEvent)
+        thread = self._core.threads.find(event.thread_id)
+        if thread is not None:
+            thread.seen.add(event.item.id)
+        return True
+
     def _on_turn_completed(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
         self._core.asked.ended(event.thread_id)
@@ -251,6 +267,8 @@ class Notifications:
         if thread is None:
             # Closed meanwhile, and with it the turn was over for everybody.
             return False
+        if thread.has_gap and thread.turn is not None and thread.turn["id"] == event.turn.get("id"):
+            self._turns.catch_up(thread, event.turn, is_over=True)
         thread.is_active = False
         is_cut = event.turn.get("status") == "interrupted"
         return self._core.turn_ended(thread, event.turn, is_cut=is_cut)
@@ -262,6 +280,7 @@ _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/closed": Notifications._on_thread_gone,
     "thread/archived": Notifications._on_thread_gone,
     "thread/deleted": Notifications._on_thread_gone,
+    "item/completed": Notifications._on_item_completed,
     "turn/started": Notifications._on_turn_started,
     "turn/completed": Notifications._on_turn_completed,
 }

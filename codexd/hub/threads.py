@@ -25,7 +25,8 @@ class Thread:
     to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
     the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
     took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
-    because the hub itself resumed it.
+    because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
+    ``has_gap`` says that some may have gone by while there was no connection.
     """
 
     id: str
@@ -42,6 +43,8 @@ class Thread:
     idle_at: float | None = None
     took_s: float = 0.0
     retold_until: float = 0.0
+    seen: set[str] = field(default_factory=set)
+    has_gap: bool = False
 
     @property
     def is_slow(self) -> bool:
@@ -59,6 +62,9 @@ class Thread:
         if not isinstance(turn_id, str) or turn_id == self.last_ended:
             return False
         is_new = self.turn is None or self.turn["id"] != turn_id
+        if is_new:
+            self.seen.clear()
+            self.has_gap = False
         self.turn = turn
         self.opening = self.settings = self.idle_at = None
         return is_new

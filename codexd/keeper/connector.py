@@ -86,6 +86,8 @@ class Conversation:
         self._on_introduced = on_introduced
         self._on_refused = on_refused
         self._refused_for = ""
+        # The process behind an external endpoint, where the system tells.
+        self._peer: int | None = None
         self._config = config
         self._exchange = exchange
         self._on_ready = on_ready
@@ -233,6 +235,10 @@ class Conversation:
         link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
         try:
             result = await self._open(link, known)
+            if isinstance(transport, WebSocketTransport) and pid is None:
+                # Another's server: whether it is the one before, its socket tells.
+                self._peer = transport.peer_pid()
+                known = self._load_handshake(self._peer)
             self._connected(link, pid, result, known)
         except BaseException:
             link.close()
@@ -337,6 +343,7 @@ class Conversation:
         return None
 
     def _save_handshake(self, pid: int | None, result: bytes) -> None:
+        pid = self._peer if pid is None else pid
         record = _Handshake(None if pid is None else identify(pid), msgspec.Raw(result))
         self._handshake = msgspec.json.encode(record)
         self._write_handshake()
