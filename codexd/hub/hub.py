@@ -6,7 +6,7 @@ input or output and has no clock (``now`` is in seconds, of any origin that does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -96,17 +96,32 @@ class Hub:
         )
         self._away_since: float | None = None
 
-    def restore(self, records: Iterable[SessionRecord], now: float) -> list[Action]:
-        """Before the first child: the sessions of an earlier plugin or daemon."""
+    def restore(
+        self,
+        records: Iterable[SessionRecord],
+        now: float,
+        kept: Mapping[str, dict[str, Any]] | None = None,
+    ) -> list[Action]:
+        """Before the first child: the sessions of an earlier plugin or daemon.
+
+        ``kept`` is what :attr:`kept` was in an earlier plugin.
+        """
         self._core.now = self._away_since = now
         for record in self._core.book.restore(records):
             assert record.thread_id is not None
             thread = self._core.threads.get(record.thread_id)
             thread.is_ephemeral = EPHEMERAL in record.metadata
+            thread.restore((kept or {}).get(thread.id, {}))
             turn_id = record.metadata.get(RUNNING_TURN)
             if turn_id is not None:
                 thread.began({"id": turn_id})
         return self._core.take_actions()
+
+    @property
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """By thread, what it was opened with and the server does not keep."""
+        found = ((thread.id, thread.kept()) for thread in self._core.threads)
+        return {thread_id: kept for thread_id, kept in found if kept}
 
     # -- clients -----------------------------------------------------------------------------
 

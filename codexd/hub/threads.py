@@ -94,10 +94,27 @@ class Thread:
             given["config"] = {**(given.get("config") or {}), **self.config}
         return given
 
+    def kept(self) -> dict[str, Any]:
+        """What the next hub must know of how it was opened; empty for nothing."""
+        known = {"config": self.config, "opening": self.opening, "settings": self.settings}
+        return {name: value for name, value in known.items() if value}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take over what an earlier hub kept."""
+        self.config = _dict(kept.get("config")) or {}
+        self.opening = _dict(kept.get("opening"))
+        self.settings = _dict(kept.get("settings"))
+        if self.opening is not None and self.settings is None:
+            self.settings = {}
+
     def settings_changed(self, params: dict[str, Any]) -> None:
         """Settings were changed; those of a thread with a turn are in its rollout."""
         if self.settings is not None:
             self.settings.update(params)
+
+
+def _dict(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 class Threads:

@@ -31,6 +31,7 @@ from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.hub.profile import ClientProfile
 from codexd.keeper.appetite import is_idle
+from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Memory
@@ -89,6 +90,9 @@ class Exchange:
         )
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
+        self._kept = KeptThreads(config.runtime.runtime_dir)
+        # Whether anything was done since what is kept was looked at.
+        self._is_used = False
         self._paths = [config.runtime.hub_socket_path]
         if policy.hub_default_socket:
             self._paths.append(default_control_socket(os.environ))
@@ -101,7 +105,7 @@ class Exchange:
     async def start(self) -> None:
         """Take over the sessions there are, and let clients in."""
         sessions = list(self._memory.state.sessions.values())
-        self._do(self._hub.restore(sessions, self._loop.time()))
+        self._do(self._hub.restore(sessions, self._loop.time(), self._kept.load()))
         await self._heal()
 
     async def stop(self) -> None:
@@ -119,6 +123,9 @@ class Exchange:
             self._answered_at += now - self._ticked_at
         self._ticked_at = now
         self._do(self._hub.tick(now))
+        if self._is_used:
+            self._is_used = False
+            self._kept.save(self._hub.kept)
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
             self._healing = self._loop.create_task(self._heal_again())
@@ -250,6 +257,7 @@ class Exchange:
     # -- carrying out ------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
+        self._is_used = self._is_used or bool(actions)
         for action in actions:
             match action:
                 case ToClient(client, data):
