@@ -17,6 +17,7 @@ import msgspec
 from codexd import __version__
 from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
+from codexd.platform.files import read_whole
 from codexd.store.files import pretty, write_atomic
 
 OWN = ClientInfo("codexd", __version__, "codexd")
@@ -39,8 +40,8 @@ class Introduction:
         self._remembered = self._load()
 
     def _load(self) -> _Remembered | None:
-        with contextlib.suppress(OSError, *UNDECODABLE), open(self._path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=_Remembered)
+        with contextlib.suppress(OSError, *UNDECODABLE):
+            return msgspec.json.decode(read_whole(self._path), type=_Remembered)
         return None
 
     def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:

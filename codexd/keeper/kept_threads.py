@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from codexd.encoding import UNDECODABLE, encode_json
-from codexd.store.files import write_atomic
+from codexd.platform.files import read_whole, write_aside
 
 FILE = "threads.json"
 Kept = dict[str, dict[str, Any]]
@@ -29,8 +29,7 @@ class KeptThreads:
     def load(self) -> Kept:
         """What an earlier plugin of this daemon has left; nothing where that is not to be read."""
         with contextlib.suppress(OSError, *UNDECODABLE):
-            with open(self._path, "rb") as file:
-                data = file.read()
+            data = read_whole(self._path)
             found = msgspec.json.decode(data, type=Kept)
             self._written = data
             return found
@@ -41,5 +40,5 @@ class KeptThreads:
         data = encode_json(kept)
         if data != self._written:
             with contextlib.suppress(OSError):
-                write_atomic(self._path, data)
+                write_aside(self._path, data, flush=False)
                 self._written = data

@@ -79,6 +79,7 @@ def test_it_is_private_and_tried_again_when_it_could_not_be_written(tmp_path: Pa
     kept = KeptThreads(str(place))
     kept.save({"t1": {"config": CONFIG}})
     place.unlink()
+    place.mkdir()
     kept.save({"t1": {"config": CONFIG}})
     assert stat.S_IMODE((place / FILE).stat().st_mode) == 0o600
     assert KeptThreads(str(place)).load() == {"t1": {"config": CONFIG}}
