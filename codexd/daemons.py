@@ -8,8 +8,6 @@ the kernel gives it back whatever happens. The files say who holds it.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
 import sys
@@ -24,7 +22,13 @@ from codexd.clock import now_iso
 from codexd.codex_home import codex_home
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE, encode_json
-from codexd.platform.files import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
+from codexd.platform.filelock import try_flock
+from codexd.platform.files import (
+    PRIVATE_DIRECTORY,
+    make_private_directory,
+    read_whole,
+    write_aside,
+)
 from codexd.platform.lock import flock_holder
 from codexd.platform.process import ProcessId, identify, is_alive
 
@@ -32,7 +36,6 @@ _PATIENCE_S: Final = 0.5
 _POLL_S: Final = 0.01
 # What every daemon holds open in its state directory.
 _LOCK_NAME: Final = "/codexd/daemon.lock"
-_BUSY: Final = (errno.EWOULDBLOCK, errno.EAGAIN)
 
 # The flocks of this process, by state directory: see codexd.platform.lock.
 _held: dict[str, int] = {}
@@ -187,16 +190,11 @@ def _open(home: str, environ: Mapping[str, str]) -> int | None:
 def _lock(descriptor: int) -> bool:
     """Whether the flock is ours now; a daemon that is just ending may take a moment."""
     deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if error.errno not in _BUSY:
-                raise
+    while not try_flock(descriptor):
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_S)
+    return True
 
 
 def _await_listed(home: str, environ: Mapping[str, str]) -> None:
@@ -230,9 +228,7 @@ def _path(config: Config, place: str) -> str:
 
 def _read(path: str) -> ListedDaemon | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            return msgspec.json.decode(file.read(), type=ListedDaemon)
+        return msgspec.json.decode(read_whole(path), type=ListedDaemon)
     except (OSError, *UNDECODABLE):
         return None
 
@@ -253,19 +249,8 @@ def _write(config: Config, home: str | None, place: str) -> None:
         started_at=now_iso(),
     )
     make_private_directory(place)
-    path = _path(config, place)
-    aside = f"{path}.{os.getpid()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(aside)
     with _alone(place):
-        try:
-            with open(os.open(aside, flags, PRIVATE_FILE), "wb") as file:
-                file.write(encode_json(entry) + b"\n")
-            os.replace(aside, path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)
+        write_aside(_path(config, place), encode_json(entry) + b"\n", flush=False)
         _clear(place)
 
 

@@ -51,6 +51,19 @@ _FULL = (
 _BUFFER = memoryview(bytearray(_READ_BYTES))
 
 
+class HubAdapter(Protocol):
+    """Who hears the clients. ``client`` is the number that :meth:`opened` gave."""
+
+    def opened(self, profile: ClientProfile) -> int:
+        """A client has connected."""
+
+    def message(self, client: int, data: bytes) -> None:
+        """A client has sent one message: UTF-8, not yet known to be JSON."""
+
+    def closed(self, client: int) -> None:
+        """A client is gone, whoever ended it; called once."""
+
+
 class Owner(Protocol):
     """What a connection needs of the server."""
 
@@ -63,11 +76,13 @@ class Owner(Protocol):
 
     @property
     def unfinished(self) -> Unfinished: ...
+    @property
+    def adapter(self) -> HubAdapter: ...
 
     def made(self, connection: Connection) -> bool: ...
     def may_stay(self, connection: Connection) -> bool: ...
     def upgraded(self, connection: Connection, profile: ClientProfile) -> int: ...
-    def message(self, client: int, data: bytes) -> None: ...
+    def spoke(self, connection: Connection) -> None: ...
     def answer(self, request: HttpRequest) -> HttpResponse: ...
     def cut(self, client: int, unread: int) -> None: ...
     def gone(self, connection: Connection, client: int | None) -> None: ...
@@ -172,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
         # What a client sent before it left still counts.
         while self._pending and self._client is not None and not self._closing:
-            self._owner.message(self._client, self._pending.popleft())
+            self._owner.adapter.message(self._client, self._pending.popleft())
         self._closing = True
         self._owner.gone(self, self._client)
 
@@ -261,8 +276,10 @@ class Connection(asyncio.BufferedProtocol):
         self._flush()
         if self._assembler is not None:
             self._owner.unfinished.note(self, self._assembler.held)
-        if self._pending and not self._scheduled:
-            self._handle_some()
+        if self._pending:
+            self._owner.spoke(self)
+            if not self._scheduled:
+                self._handle_some()
         if protocol.close_expected() and not self._closing:
             self._end_soon()
 
@@ -271,7 +288,7 @@ class Connection(asyncio.BufferedProtocol):
         for _ in range(_TURN_MESSAGES):
             if not self._pending or self._client is None:
                 break
-            self._owner.message(self._client, self._pending.popleft())
+            self._owner.adapter.message(self._client, self._pending.popleft())
         if self._transport is None:
             return
         if self._pending:

@@ -14,11 +14,11 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from websockets.frames import CloseCode
 
-from codexd.api.connection import Connection
+from codexd.api.connection import Connection, HubAdapter
 from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
@@ -35,19 +35,6 @@ MAX_MESSAGE_BYTES: Final = 100 << 20
 
 _FAREWELL_S = 1.0
 _TELL_FULL_S = 60.0
-
-
-class HubAdapter(Protocol):
-    """Who hears the clients. ``client`` is the number that :meth:`opened` gave."""
-
-    def opened(self, profile: ClientProfile) -> int:
-        """A client has connected."""
-
-    def message(self, client: int, data: bytes) -> None:
-        """A client has sent one message: UTF-8, not yet known to be JSON."""
-
-    def closed(self, client: int) -> None:
-        """A client is gone, whoever ended it; called once."""
 
 
 @dataclass(slots=True)
@@ -178,6 +165,11 @@ class HubServer:
         return self._limits.head_timeout_s
 
     @property
+    def adapter(self) -> HubAdapter:
+        """Who hears what the clients say."""
+        return self._adapter
+
+    @property
     def unfinished(self) -> Unfinished:
         """What all connections together hold of messages that are not whole yet."""
         return self._unfinished
@@ -207,10 +199,9 @@ class HubServer:
         self._clients[client] = connection
         return client
 
-    def message(self, client: int, data: bytes) -> None:
-        """A client's message."""
-        self._mute.pop(self._clients[client], None)
-        self._adapter.message(client, data)
+    def spoke(self, connection: Connection) -> None:
+        """A client has sent its first message."""
+        self._mute.pop(connection, None)
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         """The answer to a request that is no upgrade."""

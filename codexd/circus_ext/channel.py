@@ -256,7 +256,7 @@ class Channel:
                 future = command()
                 break
             except ConflictError:
-                if time.monotonic() > deadline and not self.is_ending:
+                if time.monotonic() > deadline:
                     raise
             yield gen.sleep(_CONFLICT_RETRY_S)
         result = yield future
@@ -291,13 +291,29 @@ class Channel:
             # If it dies while its turns are waited for, no other follows.
             control.stopping()
         with self.ending(grace_s):
-            if getattr(watcher, "drains", False):
+            if getattr(watcher, "drains", False) and not self.arbiter._restarting:
                 yield self.no_turns(list(watcher.processes))
             plugin = self._watcher(PLUGIN)
             if plugin is not None:
                 # It outlives the child, to write down how that ended.
                 plugin.graceful_timeout = self.left_s + PLUGIN_GRACE_S
-            yield self.exclusively(self.arbiter.stop)
+            yield self._stop_circus()
+
+    @gen.coroutine
+    def _stop_circus(self) -> Any:
+        """Stop it, as soon as no other command of circus runs, however long that takes."""
+        while not self.arbiter._restarting:
+            try:
+                stopped = self.arbiter.stop()
+            except ConflictError:
+                yield gen.sleep(_CONFLICT_RETRY_S)
+            else:
+                yield stopped
+                return
+        # `circusctl restart` of it as a whole stops it, too; only, no other follows.
+        self.arbiter._restarting = False
+        while self.arbiter._exclusive_running_command is not None:
+            yield gen.sleep(_CONFLICT_RETRY_S)
 
     @property
     def grace_s(self) -> float:

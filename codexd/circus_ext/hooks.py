@@ -193,7 +193,8 @@ def _note(signum: signal.Signals) -> bool:
 
 
 def _act_on(arbiter: Any, signum: signal.Signals) -> None:
-    was_ending = arbiter.codexd.is_over
+    # One that begins anew as a whole (`circusctl restart`) does not end by that.
+    was_ending = arbiter.codexd.is_over and not arbiter._restarting
     is_first = _note(signum)
     if is_first and not was_ending:
         stop(arbiter)

@@ -18,12 +18,13 @@ from codexd.circus_ext.circus_client import CircusClient
 from codexd.config import Config
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.handler import AppendLogHandler
+from codexd.keeper.assembly import assemble
 from codexd.keeper.keeper import Keeper
 from codexd.platform import signals
 from codexd.platform.limits import raise_own_limit
 from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
-from codexd.records.records import open_memory
+from codexd.records.records import open_records
 from codexd.runtime import make_directories
 from codexd.settings_ini import read_plugin_settings
 
@@ -75,10 +76,10 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
 
     async def _begin(self) -> None:
         try:
-            memory = self._stack.enter_context(open_memory(self._settings, timeout_s=_HANDOVER_S))
+            records = self._stack.enter_context(open_records(self._settings, timeout_s=_HANDOVER_S))
             circus = CircusClient(self.endpoint)
             self._stack.callback(circus.close)
-            keeper = Keeper(self._settings, memory, circus)
+            keeper = assemble(self._settings, records, circus)
             self._keeper = keeper
             await keeper.start(self._daemon_pid)
         except Exception:

@@ -9,6 +9,7 @@ import click
 
 from codexd.cli.drain import running_daemon
 from codexd.cli.options import CliError, config_options
+from codexd.client.circus import known_commands
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform.files import require_private_directory
@@ -33,9 +34,8 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
 
     On a terminal, `quit` and `rm` ask first. There is no prompt: one command a call.
     """
-    from circus.commands import get_commands
-
-    commands = [word for word in arguments if word in get_commands()]
+    known = known_commands()
+    commands = [word for word in arguments if word in known]
     if not commands and not {"--help", "--version"} & set(arguments):
         # circusctl would show its prompt, where `quit` ends not the prompt but the daemon.
         arguments = ("--help",)

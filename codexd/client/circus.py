@@ -100,6 +100,13 @@ def stop_timeout_s(config: Config) -> float:
         return config.policy.stop_timeout_ms / 1000
 
 
+def known_commands() -> frozenset[str]:
+    """What circusctl can be told."""
+    from circus.commands import get_commands
+
+    return frozenset(get_commands())
+
+
 def _set_grace(config: Config, seconds: float) -> None:
     """For a circusd that takes no time with its orders, and is about to end."""
     for name, grace_s in ((WATCHER, seconds), (PLUGIN, seconds + PLUGIN_GRACE_S)):

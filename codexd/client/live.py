@@ -15,7 +15,7 @@ from codexd.client.owner import belongs_to, foreign_owner
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
 from codexd.platform import lock
-from codexd.platform.process import is_alive
+from codexd.platform.process import ProcessId, identify, is_alive
 from codexd.settings_ini import read_ini
 from codexd.store.scaffold import NOBODY, describe_scaffold, find_scaffold
 
@@ -56,6 +56,10 @@ def look(
     holder = holder or scaffold.daemon
     child = scaffold.child or supervised.child
     child_alive = is_alive(child)
+    if hub is not None and not child_alive:
+        # What a full disk keeps from the files, the plugin tells.
+        recorded, child = _as_told(recorded, hub, child)
+        child_alive = is_alive(child)
     daemon = _believe(recorded, holder is not None, child_alive, supervised)
     changed = is_alive(supervised.child) and _binary_changed(supervised)
     remarks = []
@@ -88,6 +92,7 @@ def look(
         remarks.append(f"codexd: {belongs_to(config, owner)}")
     unserved = _unserved(hub)
     remarks += [f"codexd: the hub is not on a socket that it was told: {why}" for why in unserved]
+    remarks += [f"codexd: the server says: {fault}" for fault in _texts(hub, "configFaults")]
     details = {
         "daemonAlive": holder is not None,
         "daemonPid": holder.pid if holder else None,
@@ -116,6 +121,13 @@ def look(
 def _part(hub: dict[str, Any] | None, name: str) -> dict[str, Any] | None:
     part = hub.get(name) if hub is not None else None
     return part if isinstance(part, dict) else None
+
+
+def _texts(hub: dict[str, Any] | None, name: str) -> list[str]:
+    """A list of texts, each in one line, whatever is in it."""
+    found = hub.get(name) if hub is not None else None
+    texts = [str(text) for text in found] if isinstance(found, list) else []
+    return ["".join(filter(str.isprintable, " ".join(text.split()))) for text in texts]
 
 
 def running_config(config: Config, recorded: DaemonState, pid: int) -> Config:
@@ -155,6 +167,20 @@ def _unserved(hub: dict[str, Any] | None) -> list[str]:
     if not isinstance(found, list):
         return []
     return [str(entry.get("reason")) for entry in found if isinstance(entry, dict)]
+
+
+def _as_told(
+    recorded: DaemonState, hub: dict[str, Any], child: ProcessId | None
+) -> tuple[DaemonState, ProcessId | None]:
+    """The record, and the child, where the hub speaks of a newer one than the files do."""
+    pid = hub.get("childPid")
+    living = identify(pid) if isinstance(pid, int) else None
+    if living is None:
+        return recorded, child
+    told = {"pid": living.pid, "status": "running", "ready": hub.get("ready") is True}
+    ends = {"exited_at": None, "exit_code": None, "signal": None, "last_error": None}
+    newer = msgspec.structs.replace(recorded.child, **told, **ends, next_restart_at=None)
+    return msgspec.structs.replace(recorded, child=newer), living
 
 
 def _believe(

@@ -62,11 +62,6 @@ class EventLog:
             self._append(event)
             self._seq = event.seq
 
-    @property
-    def trouble(self) -> str | None:
-        """Why events wait to be written, or None."""
-        return self._log.trouble
-
     def must_be_written(self) -> None:
         """Write what waits.
 
@@ -76,7 +71,7 @@ class EventLog:
         self.tick()
         if self._waiting:
             code = self._log.error.errno if self._log.error else None
-            raise OSError(code or errno.EIO, self.trouble or "Events wait", self._log.path)
+            raise OSError(code or errno.EIO, self._log.trouble or "Events wait", self._log.path)
 
     def record(
         self, level: EventLevel, type: str, message: str, detail: dict[str, Any] | None = None
@@ -99,7 +94,7 @@ class EventLog:
         return None
 
     def tick(self) -> None:
-        """Write what waits, and see that the file is there; call it every 100 ms or so."""
+        """Write what waits, and see that the file is there; call it some times a second."""
         if not self._waiting:
             self._log.heal()
             return

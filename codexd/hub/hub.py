@@ -465,6 +465,7 @@ class Hub:
             "waitingApprovals": core.asked.waiting_approvals,
             "waitingRequests": self._requests.count,
             "resumingThreads": self._recovery.waiting_threads,
+            "configFaults": self._greeting.config_faults,
             "server": core.state,
         }
 

@@ -14,6 +14,12 @@ from codexd.hub.jsonrpc import Message
 _POLICY_VIOLATION = 1008
 
 
+class _ConfigWarning(msgspec.Struct):
+    summary: str = ""
+    details: str | None = None
+    path: str | None = None
+
+
 class Greeting:
     """Answers `initialize`, and tells new clients what the server tells a new connection."""
 
@@ -42,6 +48,17 @@ class Greeting:
             # Of warnings there may be several; of anything else the last one holds.
             key = message.data if message.method == "configWarning" else b""
             self._told[message.method or "", key] = message.data
+
+    @property
+    def config_faults(self) -> list[str]:
+        """What the server says is wrong with its configuration, where it names the file."""
+        messages = [jsonrpc.parse(data) for data in self._told.values()]
+        warnings = [
+            message.params(_ConfigWarning)
+            for message in messages
+            if message is not None and message.method == "configWarning"
+        ]
+        return [f"{entry.summary} {entry.details or ''}" for entry in warnings if entry.path]
 
     def initialize(self, client: Client, message: Message, now: float) -> None:
         """A client wants to initialize."""

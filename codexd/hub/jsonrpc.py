@@ -7,11 +7,11 @@ bytes that came.
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import msgspec
 
+from codexd.clock import now_ms
 from codexd.encoding import UNDECODABLE
 
 Fields = dict[str, msgspec.Raw]
@@ -117,7 +117,7 @@ def request(id_: str, method: str, params: Any) -> bytes:
 
 def notification(method: str, params: Any) -> bytes:
     """A notification, with the time as codex gives it."""
-    emitted = round(time.time() * 1000)
+    emitted = now_ms()
     return _encode({"method": method, "params": params, "emittedAtMs": emitted})
 
 

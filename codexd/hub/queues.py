@@ -92,10 +92,6 @@ class FairQueue(Generic[Item]):
                 return item
         return None
 
-    def drop(self, owner: int) -> list[Item]:
-        """Take everything of an owner."""
-        return list(self._by_owner.pop(owner, ()))
-
     def clear(self) -> list[Item]:
         """Take everything."""
         items = list(self)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import time
 from typing import Any
 
 import msgspec
 
+from codexd.clock import now_ms
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.requests import Requests
@@ -63,7 +63,7 @@ class Turns:
         if not thread.seen:
             # Who came while it ran has them from its own resume.
             return
-        ended_at_ms = int((turn.get("completedAt") or 0) * 1000) or round(time.time() * 1000)
+        ended_at_ms = int((turn.get("completedAt") or 0) * 1000) or now_ms()
         for item in items if is_over else items[:-1]:
             if item.get("id") in thread.seen:
                 continue

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from codexd.child import pipes as child_io
-from codexd.config import Config
+from codexd.config import Server
 from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.keeper.introduction import Introduction, own_params
@@ -28,15 +28,17 @@ logger = logging.getLogger("codexd")
 
 Ready = Callable[[int | None, dict[str, Any]], None]
 
-_RETRY_FIRST_S = 0.05
+_RETRY_MIN_S = 0.01
 _RETRY_MAX_S = 2.0
+# The pause grows with what was waited: a server that has just begun to listen is found so soon.
+_RETRY_SHARE = 1 / 8
 # One try to connect and shake hands; a slow server gets as many as it needs.
 _ATTEMPT_S = 30.0
 # How long a child that nobody has used waits for its first client, to be told that one's name.
 _ALONE_S = 3.0
 
 
-class Exchange(Protocol):
+class Driver(Protocol):
     """Who carries messages between the child and the clients."""
 
     def child_ready(
@@ -68,39 +70,44 @@ class _Handshake(msgspec.Struct):
     result: msgspec.Raw
 
 
-class Conversation:
-    """Speaks with one child after the other."""
+class Connector:
+    """Speaks with one child after the other.
+
+    ``hand_stdout(generation, feed)`` lets ``feed`` have what that child says on its stdout.
+    """
 
     def __init__(
         self,
-        config: Config,
-        exchange: Exchange,
+        server: Server,
+        runtime_dir: str,
+        driver: Driver,
+        hand_stdout: Callable[[int, Callable[[bytes], None]], None],
         on_ready: Ready,
         on_lost: Callable[[str], None],
-        on_message: Callable[[bytes], None],
         on_introduced: Callable[[], None],
         on_refused: Callable[[str], None],
+        introduction: Introduction,
     ) -> None:
-        self._introduction = Introduction(config.paths.state_dir, config.policy.originator or None)
+        self._introduction = introduction
         self._first_client: asyncio.Event = asyncio.Event()
         self._on_introduced = on_introduced
         self._on_refused = on_refused
         self._refused_for = ""
         # The process behind an external endpoint, where the system tells.
         self._peer: int | None = None
-        self._config = config
-        self._exchange = exchange
+        self._server = server
+        self._driver = driver
+        self._hand_stdout = hand_stdout
         self._on_ready = on_ready
         self._on_lost = on_lost
-        self._on_message = on_message
-        self._endpoint = _spoken_endpoint(config)
+        self._endpoint = _spoken_endpoint(server)
+        self._runtime_dir = runtime_dir
         self._loop = asyncio.get_event_loop()
         self._task: asyncio.Task[None] | None = None
         self._link: Link | None = None
-        self._stdio: tuple[int, StdioTransport] | None = None
-        self._has_spoken = "app-server" in config.server.child_args
+        self._has_spoken = "app-server" in server.child_args
         self.waiting_since: float | None = None
-        self.last_heard = 0.0
+        self._heard_before = 0.0
         self._handshake: bytes | None = None
         self._written: Stamp | None = None
 
@@ -115,6 +122,11 @@ class Conversation:
     def speaks(self) -> bool:
         """Whether the child is known to speak the protocol."""
         return self._endpoint is not None and self._has_spoken
+
+    @property
+    def last_heard(self) -> float:
+        """The loop's time at which a child last sent anything; 0.0 for never."""
+        return self._heard_before if self._link is None else self._link.last_heard
 
     async def probe(self, timeout_s: float) -> None:
         """Ask the child something cheap.
@@ -162,11 +174,6 @@ class Conversation:
         self.waiting_since = None
         self._drop(reason, self._link.unread() if self._link is not None else [])
 
-    def feed(self, generation: int, data: bytes) -> None:
-        """What the child of ``generation`` wrote to its stdout (stdio endpoints)."""
-        if self._stdio is not None and self._stdio[0] == generation:
-            self._stdio[1].feed(data)
-
     async def close(self) -> None:
         """Stop speaking; the child does not notice."""
         task, self._task = self._task, None
@@ -187,11 +194,12 @@ class Conversation:
     def _drop(self, reason: str, unread: list[bytes]) -> None:
         link, self._link = self._link, None
         if link is not None:
+            self._heard_before = link.last_heard
             link.close()
-            self._exchange.child_lost(reason, unread)
+            self._driver.child_lost(reason, unread)
 
     async def _talk(self, endpoint: Endpoint, generation: int, pid: int | None) -> None:
-        retry_s = _RETRY_FIRST_S
+        since = self._loop.time()
         while True:
             begun = self._loop.time()
             try:
@@ -204,10 +212,10 @@ class Conversation:
                 # Whatever it is, the next try may go well, and nobody else would make one.
                 logger.exception("the talk with the server broke off")
                 self._break_off()
-            if self._loop.time() - begun > _RETRY_MAX_S:
-                retry_s = _RETRY_FIRST_S
-            await asyncio.sleep(retry_s)
-            retry_s = min(retry_s * 2, _RETRY_MAX_S)
+            now = self._loop.time()
+            if now - begun > _RETRY_MAX_S:
+                since = now
+            await asyncio.sleep(pause_s(now - since))
 
     def _unauthorized(self, reason: str) -> None:
         """Say once what is wrong. A server that asks for a token lives; another would ask, too."""
@@ -232,7 +240,7 @@ class Conversation:
         known = self._load_handshake(pid)
         lost: asyncio.Future[str] = self._loop.create_future()
         transport = self._transport(endpoint, generation)
-        link = Link(transport, on_message=self._heard, on_lost=lost.set_result)
+        link = Link(transport, on_message=self._driver.child_message, on_lost=lost.set_result)
         try:
             result = await self._open(link, known)
             if isinstance(transport, WebSocketTransport) and pid is None:
@@ -252,13 +260,13 @@ class Conversation:
         self._lost(await lost)
 
     async def _open(self, link: Link, known: _Handshake | None) -> bytes | None:
-        if known is None and self._exchange.is_unused:
+        if known is None and self._driver.is_unused:
             self._first_client.clear()
             await link.open(_ATTEMPT_S, None)
-            if link.awaits_introduction and self._exchange.is_unused:
+            if link.awaits_introduction and self._driver.is_unused:
                 return None
             return await self._say_who(link)
-        return await link.open(_ATTEMPT_S, self._introduction.params(self._exchange.present))
+        return await link.open(_ATTEMPT_S, self._introduction.params(self._driver.present))
 
     async def _introduce(self, link: Link, pid: int | None, lost: asyncio.Future[str]) -> None:
         """Wait a while for the first client, and speak with the child as that one."""
@@ -271,13 +279,13 @@ class Conversation:
         if lost.done():
             return
         result = await self._say_who(link)
-        self._exchange.introduced(result or b"{}")
+        self._driver.introduced(result or b"{}")
         self._on_introduced()
         if result is not None:
             self._save_handshake(pid, result)
 
     async def _say_who(self, link: Link) -> bytes | None:
-        params = self._introduction.params(self._exchange.present)
+        params = self._introduction.params(self._driver.present)
         try:
             return await link.introduce(params, _ATTEMPT_S)
         except RequestFailed as error:
@@ -294,18 +302,12 @@ class Conversation:
         self, endpoint: Endpoint, generation: int
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
-            return WebSocketTransport(endpoint, token_file(self._config.server))
-        runtime_dir = self._config.runtime.runtime_dir
-        path = child_io.pipe_path(runtime_dir, generation, "stdin")
-        is_first = child_io.speaks_first(runtime_dir, generation)
+            return WebSocketTransport(endpoint, token_file(self._server))
+        path = child_io.pipe_path(self._runtime_dir, generation, "stdin")
+        is_first = child_io.speaks_first(self._runtime_dir, generation)
         transport = StdioTransport(path, is_first=is_first)
-        self._stdio = (generation, transport)
+        self._hand_stdout(generation, transport.feed)
         return transport
-
-    def _heard(self, data: bytes) -> None:
-        self.last_heard = self._loop.time()
-        self._on_message(data)
-        self._exchange.child_message(data)
 
     def _connected(
         self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
@@ -316,11 +318,10 @@ class Conversation:
         self._link = link
         self._has_spoken = True
         self._refused_for = ""
-        begun = self.waiting_since or self._loop.time()
+        now = self._loop.time()
+        after_ms = round((now - (self.waiting_since or now)) * 1000)
         self.waiting_since = None
-        self.last_heard = self._loop.time()
-        after_ms = round((self.last_heard - begun) * 1000)
-        self._exchange.child_ready(link.send, result, same_child=known is not None, pid=pid)
+        self._driver.child_ready(link.send, result, same_child=known is not None, pid=pid)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         link.listen()
         if result is not None:
@@ -333,7 +334,7 @@ class Conversation:
 
     @property
     def _handshake_path(self) -> str:
-        return os.path.join(self._config.runtime.runtime_dir, "handshake.json")
+        return os.path.join(self._runtime_dir, "handshake.json")
 
     def _load_handshake(self, pid: int | None) -> _Handshake | None:
         child = None if pid is None else identify(pid)
@@ -364,8 +365,12 @@ class Conversation:
                 self._written = stamp(self._handshake_path)
 
 
-def _spoken_endpoint(config: Config) -> Endpoint | None:
-    server = config.server
+def pause_s(waited_s: float) -> float:
+    """Seconds until the next try to connect, where there was none for ``waited_s``."""
+    return min(max(waited_s * _RETRY_SHARE, _RETRY_MIN_S), _RETRY_MAX_S)
+
+
+def _spoken_endpoint(server: Server) -> Endpoint | None:
     if server.mode != "app-server":
         return None
     endpoint = parse_endpoint(server.endpoint, os.environ, cwd=server.child_cwd)

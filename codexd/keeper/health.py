@@ -12,14 +12,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from codexd.config import Config
+from codexd.settings import Policy
 
 # A timer that fires this much late means that this process was held up itself.
 _STALL_S = 1.0
 
 
 class Patient(Protocol):
-    """What the health check needs to know of the conversation with the child."""
+    """What the health check needs to know of the talk with the child."""
 
     @property
     def is_ready(self) -> bool: ...
@@ -40,22 +40,23 @@ class Health:
     """Asks the child at an interval.
 
     Calls ``on_answer()`` for each answer, and ``on_unhealthy(reason)`` for a hung child, again
-    and again as long as it stays.
+    and again as long as it stays. ``replaces``: a child that never gets ready is given up, too.
     """
 
     def __init__(
         self,
-        config: Config,
+        policy: Policy,
         patient: Patient,
         on_unhealthy: Callable[[str], None],
         on_answer: Callable[[], None],
+        *,
+        replaces: bool,
     ) -> None:
-        policy = config.policy
         self._interval_s = policy.health_interval_ms / 1000
         self._timeout_s = policy.health_timeout_ms / 1000
         self._allowed_misses = policy.health_misses
         self._ready_timeout_s = policy.ready_timeout_ms / 1000
-        self._replaces = config.server.child_strategy == "spawn"
+        self._replaces = replaces
         self._patient = patient
         self._on_unhealthy = on_unhealthy
         self._on_answer = on_answer

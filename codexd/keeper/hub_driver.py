@@ -15,7 +15,6 @@ from websockets.frames import CloseCode
 from codexd.api.routes import Routes
 from codexd.api.server import HubServer, ServerLimits
 from codexd.child.told import Report, ServerState
-from codexd.config import Config
 from codexd.hub.hub import (
     Action,
     CloseClient,
@@ -34,7 +33,8 @@ from codexd.keeper.appetite import is_idle
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
-from codexd.records.records import Memory
+from codexd.records.records import Records
+from codexd.settings import Policy
 
 logger = logging.getLogger("codexd")
 
@@ -43,28 +43,32 @@ _HEAL_S = 1.0
 _STALL_S = 1.0
 
 
-class Exchange:
-    """Carries out what the hub decides. An :class:`codexd.api.server.HubAdapter`.
+class HubDriver:
+    """Carries out what the hub decides. An :class:`codexd.api.connection.HubAdapter`.
 
+    ``endpoint`` is the child's, as the records name it; ``socket_path`` is codexd.sock.
     ``on_change()`` is called when turns begin or end and when the server comes or goes;
-    ``more_status()`` gives what `/v1/status` has beside what the hub tells, ``on_client`` hears who
-    each client says it is.
+    ``more_status()`` gives what `/v1/status` has beside what the hub tells. ``on_message(data)``
+    hears what the child says as well, ``on_client`` who each client says it is.
     """
 
     def __init__(
         self,
-        config: Config,
-        memory: Memory,
+        endpoint: str,
+        socket_path: str,
+        policy: Policy,
+        records: Records,
         on_change: Callable[[], None],
         more_status: Callable[[], dict[str, Any]],
+        on_message: Callable[[bytes], None],
         on_client: Callable[[ClientInfo, Capabilities], None],
+        kept: KeptThreads,
     ) -> None:
         self._on_client = on_client
         self._on_change = on_change
         self._more_status = more_status
-        self._config = config
-        self._memory = memory
-        policy = config.policy
+        self._on_message = on_message
+        self._records = records
         self._loop = asyncio.get_event_loop()
         self._hub = Hub(
             limits=HubLimits(
@@ -72,7 +76,7 @@ class Exchange:
                 wait_s=policy.hub_wait_ms / 1000,
             ),
             id_prefix=f"hub-{secrets.token_hex(4)}-",
-            endpoint=config.server.endpoint,
+            endpoint=endpoint,
         )
         self._limits = ServerLimits(
             backlog_bytes=policy.hub_backlog_bytes,
@@ -90,10 +94,10 @@ class Exchange:
         )
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
-        self._kept = KeptThreads(config.runtime.runtime_dir)
+        self._kept = kept
         # Whether anything was done since what is kept was looked at.
         self._is_used = False
-        self._paths = [config.runtime.hub_socket_path]
+        self._paths = [socket_path]
         if policy.hub_default_socket:
             self._paths.append(default_control_socket(os.environ))
         self._unserved = list(self._paths)
@@ -104,7 +108,7 @@ class Exchange:
 
     async def start(self) -> None:
         """Take over the sessions there are, and let clients in."""
-        sessions = list(self._memory.state.sessions.values())
+        sessions = list(self._records.state.sessions.values())
         self._do(self._hub.restore(sessions, self._loop.time(), self._kept.load()))
         await self._heal()
 
@@ -116,7 +120,7 @@ class Exchange:
         await self._server.close()
 
     def tick(self) -> None:
-        """Time passes; call it every 100 ms or so."""
+        """Time passes; call it some times a second."""
         now = self._loop.time()
         if now - self._ticked_at > _STALL_S:
             # Nobody was asked meanwhile, so nobody could answer.
@@ -156,7 +160,7 @@ class Exchange:
         self._refusals[path] = str(error)
         if is_new:
             message = f"The socket {path} cannot be served: {error}"
-            self._memory.recorder.event("error", "hub.socket.failed", message, {"path": path})
+            self._records.recorder.event("error", "hub.socket.failed", message, {"path": path})
 
     # -- clients (HubAdapter) ----------------------------------------------------------------
 
@@ -182,14 +186,14 @@ class Exchange:
     def _on_cut(self, client: int, unread: int) -> None:
         message = f"A client was cut off: it left {unread} bytes unread."
         detail = {"client": client, "unreadBytes": unread}
-        self._memory.recorder.event("warn", "client.cut", message, detail)
+        self._records.recorder.event("warn", "client.cut", message, detail)
 
     def _on_full(self, connections: int) -> None:
         message = (
             f"{connections} connections use up the open files that codexd may have: "
             "those that say nothing are ended, and no client more can stay."
         )
-        self._memory.recorder.event("warn", "hub.full", message, {"connections": connections})
+        self._records.recorder.event("warn", "hub.full", message, {"connections": connections})
 
     # -- the child ---------------------------------------------------------------------------
 
@@ -245,6 +249,7 @@ class Exchange:
         """The child has sent a message; one that cannot be handled takes nothing with it."""
         self._answered_at = now = self._loop.time()
         try:
+            self._on_message(data)
             self._do(self._hub.child_message(data, now))
         except Exception:
             logger.exception("a message of the server could not be handled")
@@ -267,11 +272,11 @@ class Exchange:
                 case Introduced(info, capabilities):
                     self._on_client(info, capabilities)
                 case Emit(level, type_, message, detail):
-                    self._memory.recorder.event(level, type_, message, detail)
+                    self._records.recorder.event(level, type_, message, detail)
                     if type_.startswith("turn."):
                         self._on_change()
                 case SessionChanged(record):
-                    self._memory.recorder.session(record)
+                    self._records.recorder.session(record)
                 case CloseClient(client, code, reason):
                     self._server.close_client(client, code, reason)
 
@@ -298,7 +303,7 @@ class Exchange:
     def is_usable(self) -> bool:
         """Whether a client's request that comes now is answered, as far as anyone can tell."""
         is_fresh = self._loop.time() - self._answered_at <= self._fresh_s
-        return self._memory.recorder.child.ready and self._hub.server == "up" and is_fresh
+        return self._records.recorder.child.ready and self._hub.server == "up" and is_fresh
 
     def report(self, child: int | None) -> Report:
         """What circusd should know, where ``child`` is the pid of the child that is spoken with."""
@@ -316,7 +321,7 @@ class Exchange:
         unserved = [{"path": path, "reason": why} for path, why in self._refusals.items()]
         document = {
             "ready": self.is_usable,
-            "childPid": self._memory.recorder.child.pid,
+            "childPid": self._records.recorder.child.pid,
             "unservedSockets": unserved,
             **self._hub.snapshot(),
             **self._more_status(),

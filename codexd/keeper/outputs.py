@@ -8,20 +8,21 @@ import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from codexd.child import pipes as child_io
-from codexd.config import Config
+from codexd.config import Paths
 from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.last_words import TAIL_BYTES, last_words
 from codexd.eventlog.types import PROTOCOL
 from codexd.platform.pipe_watch import PipeWatch, watch_pipe
+from codexd.settings import Policy
 
 Stream = Literal["stdout", "stderr"]
 Record = Callable[[EventLevel, str, str, dict[str, object]], None]
+Feed = Callable[[bytes], None]
 
 # One event covers what a child writes in this time.
 BURST_S = 0.1
@@ -73,21 +74,21 @@ class StreamLog:
     def __init__(
         self,
         stream: Stream,
-        path: str,
-        config: Config,
+        log: AppendLog,
+        runtime_dir: str,
         record: Record,
-        on_data: Callable[[int, bytes], None] | None,
         on_empty: Callable[[int], None],
+        *,
+        may_be_protocol: bool = False,
         is_talk: Callable[[], bool] = lambda: False,
     ) -> None:
         self.stream: Stream = stream
         self._is_talk = is_talk
-        policy = config.policy
-        log = AppendLog(path, max_bytes=policy.log_max_bytes, backups=policy.log_backups)
         self._capture = OutputCapture(log, on_burst=self._tell, on_lost=self._tell_lost)
-        self._runtime_dir = config.runtime.runtime_dir
+        self._runtime_dir = runtime_dir
         self._record = record
-        self._on_data = on_data
+        self._may_be_protocol = may_be_protocol
+        self._feed: tuple[int, Feed] | None = None
         self._on_empty = on_empty
         self._sources: deque[_Source] = deque()
         self._loop = asyncio.get_event_loop()
@@ -97,6 +98,10 @@ class StreamLog:
         self._last_words = _LastWords()
         self._said: dict[int, str | None] = {}
         self._watch: PipeWatch | None = None
+
+    def hand_to(self, generation: int, feed: Feed) -> None:
+        """Let ``feed`` have every byte that the child of ``generation`` writes from now on."""
+        self._feed = (generation, feed)
 
     def add(self, generation: int) -> None:
         """Read a new child's pipe, once those before it are empty.
@@ -125,7 +130,7 @@ class StreamLog:
         return self._said.pop(generation, None)
 
     def tick(self) -> None:
-        """Look after the log; call it every 100 ms or so."""
+        """Look after the log; call it some times a second."""
         self._capture.tick()
 
     def close(self) -> None:
@@ -159,8 +164,9 @@ class StreamLog:
             delay_s = TALK_S if self._talks else BURST_S
             self._timer = self._loop.call_later(delay_s, self._tell_burst)
 
-    def _listener(self, source: _Source) -> Callable[[bytes], object] | None:
-        return None if self._on_data is None else partial(self._on_data, source.generation)
+    def _listener(self, source: _Source) -> Feed | None:
+        is_for_it = self._feed is not None and self._feed[0] == source.generation
+        return self._feed[1] if self._feed is not None and is_for_it else None
 
     def _drop(self) -> None:
         while self._pump():
@@ -187,7 +193,7 @@ class StreamLog:
     def _tell(self, burst: Burst) -> None:
         level: EventLevel = "warn" if self.stream == "stderr" else "info"
         # What goes between server and clients (prompts, answers) is not for the event log.
-        is_secret = self._on_data is not None and (self._talks or "{" in burst.preview)
+        is_secret = self._may_be_protocol and (self._talks or "{" in burst.preview)
         message = f"{self.stream}: {PROTOCOL if is_secret else burst.preview}"
         self._record(level, f"child.{self.stream}", message, burst.detail(self.stream))
 
@@ -199,38 +205,38 @@ class StreamLog:
 class Outputs:
     """Both streams of every generation; removes the pipes of a child when both are empty.
 
-    ``on_stdout(generation, data)`` gets every byte of stdout; ``is_talk()`` tells whether they
-    are messages of the protocol.
+    ``may_be_protocol``: the child speaks on its stdout; ``is_talk()`` tells whether it does now.
     """
 
     def __init__(
         self,
-        config: Config,
+        paths: Paths,
+        policy: Policy,
+        runtime_dir: str,
         record: Record,
         *,
-        on_stdout: Callable[[int, bytes], None] | None,
+        may_be_protocol: bool,
         is_talk: Callable[[], bool],
     ) -> None:
-        self._runtime_dir = config.runtime.runtime_dir
+        self._runtime_dir = runtime_dir
         self._open: dict[int, int] = {}
-        paths = config.paths
+        keeps = {"max_bytes": policy.log_max_bytes, "backups": policy.log_backups}
         self._streams = (
             StreamLog(
                 "stdout",
-                paths.stdout_log_path,
-                config,
+                AppendLog(paths.stdout_log_path, **keeps),
+                runtime_dir,
                 record,
-                on_data=on_stdout,
-                on_empty=self._emptied,
+                self._emptied,
+                may_be_protocol=may_be_protocol,
                 is_talk=is_talk,
             ),
             StreamLog(
                 "stderr",
-                paths.stderr_log_path,
-                config,
+                AppendLog(paths.stderr_log_path, **keeps),
+                runtime_dir,
                 record,
-                on_data=None,
-                on_empty=self._emptied,
+                self._emptied,
             ),
         )
 
@@ -249,6 +255,10 @@ class Outputs:
                 stream.add(generation)
                 self._open[generation] = self._open.get(generation, 0) + 1
 
+    def hand_to(self, generation: int, feed: Feed) -> None:
+        """Let ``feed`` have what the child of ``generation`` says on its stdout from now on."""
+        self._streams[0].hand_to(generation, feed)
+
     def is_lost(self, generation: int) -> bool:
         """Whether the pipes of one generation are neither read nor there to be."""
         is_read = generation in self._open
@@ -264,7 +274,7 @@ class Outputs:
         return self._streams[1].take_last_words(generation)
 
     def tick(self) -> None:
-        """Look after the logs; call it every 100 ms or so."""
+        """Look after the logs; call it some times a second."""
         for stream in self._streams:
             stream.tick()
 

@@ -64,6 +64,8 @@ class Link:
 
     def __init__(self, transport: Transport, *, on_message: OnMessage, on_lost: OnLost) -> None:
         self._transport = transport
+        # Sends one JSON message as it is: nothing of the link is in between.
+        self.send = transport.send
         self._on_message = on_message
         self._on_lost = on_lost
         self._held: list[bytes] | None = []
@@ -71,33 +73,14 @@ class Link:
         self._is_closed = False
         # Whether the child says that it will do nothing before it is introduced.
         self.awaits_introduction = False
-        self._last_heard = 0.0
+        # The loop's time at which the child last sent anything, also an answer to codexd's own.
+        self.last_heard = 0.0
         self._loop = asyncio.get_running_loop()
         # Another plugin may have asked the same child over the same pipe.
         self._id_stem = f"{OWN_ID_PREFIX}{secrets.token_hex(4)}-"
         self._asked = 0
         self._awaited: dict[str, asyncio.Future[_Answer]] = {}
         transport.bind(self._received, self._lost)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the handshake is done and the connection still there."""
-        return self._is_open
-
-    @property
-    def last_heard(self) -> float:
-        """The loop's time at which the child last sent anything; 0.0 for never."""
-        return self._last_heard
-
-    @property
-    def max_message_bytes(self) -> int | None:
-        """The longest message that the child takes on this transport; None for any."""
-        return self._transport.max_message_bytes
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were sent and that the child has not yet taken."""
-        return self._transport.buffered
 
     async def open(self, timeout_s: float, introduction: Any) -> bytes | None:
         """Connect, waiting for the child to be there, and shake hands.
@@ -195,14 +178,6 @@ class Link:
         for data in held or ():
             self._on_message(data)
 
-    def send(self, data: bytes) -> None:
-        """Send one JSON message as it is.
-
-        Raises:
-            LinkError: it cannot be sent; see :meth:`.transport.Transport.send`.
-        """
-        self._transport.send(data)
-
     async def request(self, method: str, params: Any, timeout_s: float) -> bytes:
         """Ask the child something for codexd itself.
 
@@ -262,7 +237,7 @@ class Link:
         return bytes(answer.result)
 
     def _received(self, data: bytes) -> None:
-        self._last_heard = self._loop.time()
+        self.last_heard = self._loop.time()
         if self._awaited and b'"codexd-' in data and self._is_own(data):
             return
         if self._held is not None:

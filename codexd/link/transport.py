@@ -18,14 +18,6 @@ class Transport(Protocol):
     All of it belongs to the running loop; nothing of it blocks.
     """
 
-    @property
-    def max_message_bytes(self) -> int | None:
-        """The longest message that the child takes on this transport; None for any."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes that were sent and that the child has not yet taken."""
-
     def bind(self, on_message: OnMessage, on_lost: OnLost) -> None:
         """Say who hears each message, and who hears (once) that the child broke it off."""
 
@@ -42,7 +34,7 @@ class Transport(Protocol):
 
         Raises:
             codexd.link.errors.LinkLost: there is no connection.
-            codexd.link.errors.MessageTooLong: longer than ``max_message_bytes``.
+            codexd.link.errors.MessageTooLong: longer than the child takes on this transport.
             codexd.link.errors.NotReading: more than ``UNREAD_LIMIT`` bytes are unread.
         """
 

@@ -32,8 +32,6 @@ class StdioTransport:
     ``is_first`` says that nobody has written to the pipe before.
     """
 
-    max_message_bytes = None
-
     def __init__(self, stdin_path: str, *, is_first: bool) -> None:
         self._path = stdin_path
         self._is_first = is_first
@@ -48,11 +46,6 @@ class StdioTransport:
         self._on_lost: OnLost = ignore_loss
         self._splitter = LineSplitter(ignore_message)
         self.buffered = 0
-
-    @property
-    def noise(self) -> int:
-        """How many lines of stdout were no messages."""
-        return self._splitter.noise
 
     def bind(self, on_message: OnMessage, on_lost: OnLost) -> None:
         """See :class:`.transport.Transport`."""

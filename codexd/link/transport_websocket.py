@@ -36,19 +36,12 @@ _UNAUTHORIZED = 401
 class WebSocketTransport:
     """A transport to a `unix` or `ws` endpoint; see :class:`.transport.Transport`."""
 
-    max_message_bytes = CODEX_MESSAGE_BYTES
-
     def __init__(self, endpoint: Endpoint, token_file: str | None = None) -> None:
         self._endpoint = endpoint
         self._token_file = token_file
         self._on_message: OnMessage = ignore_message
         self._on_lost: OnLost = ignore_loss
         self._wire: _Wire | None = None
-
-    @property
-    def buffered(self) -> int:
-        """See :class:`.transport.Transport`."""
-        return self._wire.buffered if self._wire is not None else 0
 
     def bind(self, on_message: OnMessage, on_lost: OnLost) -> None:
         """See :class:`.transport.Transport`."""

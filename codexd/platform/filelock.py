@@ -41,7 +41,7 @@ class FileLock:
         deadline = time.monotonic() + timeout_s
         while not self._is_named():
             descriptor = self._open()
-            if _lock(descriptor):
+            if try_flock(descriptor):
                 self._adopt(descriptor)
                 # Round once more: the name may have gone between the opening and the lock.
                 continue
@@ -98,7 +98,12 @@ class FileLock:
             self._signed = True
 
 
-def _lock(descriptor: int) -> bool:
+def try_flock(descriptor: int) -> bool:
+    """Take the flock on an open file or directory; False if another process has it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

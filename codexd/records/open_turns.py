@@ -13,10 +13,10 @@ import msgspec
 
 from codexd.clock import now_iso
 from codexd.contracts import RUNNING_TURN, Event, EventLevel, SessionRecord
+from codexd.records.open_approvals import TURN_ENDS
 
 # More than a plugin can record between two writes of the registry.
 _LOOK_BACK = 10_000
-_ENDS = ("turn.completed", "turn.interrupted")
 
 Record = Callable[[EventLevel, str, str, dict[str, Any]], None]
 
@@ -47,9 +47,18 @@ def bring_up_to_date(
         if event.type == "turn.started":
             record = record or _lost_session(event, thread_id, endpoint)
             known[thread_id] = _with_turn(record, turn_id)
-        elif event.type in _ENDS and record is not None and _turn_of(record) == turn_id:
+        elif event.type in TURN_ENDS and record is not None and _turn_of(record) == turn_id:
             known[thread_id] = _with_turn(record, None)
     return [record for thread_id, record in known.items() if before.get(thread_id) != record]
+
+
+def running_turns(sessions: Iterable[SessionRecord]) -> dict[str, str]:
+    """The id of each turn that runs on record, by that of its thread."""
+    return {
+        session.thread_id: turn_id
+        for session in sessions
+        if session.thread_id is not None and (turn_id := _turn_of(session)) is not None
+    }
 
 
 def end_open_turns(

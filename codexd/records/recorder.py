@@ -17,6 +17,7 @@ from codexd.contracts import (
     EventLevel,
     SessionRecord,
 )
+from codexd.records.open_approvals import TURN_ENDS, OpenApprovals
 
 # What is known of a child before anything is.
 _UNHEARD_OF: dict[str, Any] = {
@@ -61,7 +62,7 @@ class Recorder:
 
     ``recorded`` is the number of the newest step that is in the event log already: steps up to
     it only mend the state, which may have been written later than the log. ``last_end`` is the
-    detail of the newest ``child.exited``.
+    detail of the newest ``child.exited``, ``approvals`` are those that were open before.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Recorder:
         *,
         recorded: int = 0,
         last_end: Mapping[str, Any] | None = None,
+        approvals: OpenApprovals | None = None,
     ) -> None:
         self._state = state
         self._events = events
         self.recorded = recorded
         self._last_end = last_end or {}
+        self._approvals = approvals or OpenApprovals()
 
     @property
     def child(self) -> ChildState:
@@ -86,6 +89,11 @@ class Recorder:
         self, level: EventLevel, type_: str, message: str, detail: dict[str, Any] | None = None
     ) -> None:
         """Record an event that changes no state."""
+        if type_ in TURN_ENDS:
+            for approval in self._approvals.end(detail):
+                message_ = "An approval was resolved."
+                self._events.record("info", "approval.resolved", message_, approval)
+        self._approvals.heard(type_, detail)
         self._events.record(level, type_, message, detail)
 
     def session(self, record: SessionRecord) -> None:

@@ -6,20 +6,26 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.clock import now_iso
-from codexd.config import Config
+from codexd.config import Config, Paths, Server
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import end_group
-from codexd.records.open_turns import bring_up_to_date, end_open_turns, since_the_registry
+from codexd.records.open_approvals import OpenApprovals
+from codexd.records.open_turns import (
+    bring_up_to_date,
+    end_open_turns,
+    running_turns,
+    since_the_registry,
+)
 from codexd.records.recorder import Recorder
 from codexd.store.state import Flusher, StateStore
 
@@ -35,47 +41,64 @@ class StillWritten(OSError):
     """Another process keeps the state files. The text is one line."""
 
 
-@dataclass(slots=True)
-class Memory:
-    """Everything that is written down, and the recorder that writes it."""
+class Places:
+    """The directories, and the lock that says who writes in them: all may be taken away."""
 
-    config: Config
+    def __init__(self, config: Config, lock: FileLock) -> None:
+        self._config = config
+        self._lock = lock
+        self._trouble = ""
+
+    def look(self) -> list[str]:
+        """Make again what was taken away, and set aside what was put in the place of it.
+
+        Returns:
+            What was done, in a sentence each.
+        """
+        trouble, repairs = "", []
+        try:
+            was_there = os.path.isdir(self._config.paths.state_dir)
+            repairs = runtime.make_directories(self._config)
+            if not was_there:
+                repairs.append("The state directory was taken away; it was made again.")
+            # Only behind no link: what is there is then ours to move.
+            repairs += runtime.set_right(self._config)
+            if not self._lock.acquire(0):
+                trouble = "another process has taken writer.lock"
+        except OSError as error:
+            trouble = str(error)
+        if trouble and trouble != self._trouble:
+            logger.error("the directories cannot be made again: %s", trouble)
+        self._trouble = trouble
+        return repairs
+
+
+@dataclass(slots=True)
+class Records:
+    """Everything that is written down, and the recorder that writes it.
+
+    ``places()`` sees that the directories are there, and tells what it had to do.
+    """
+
+    server: Server
+    paths: Paths
+    steps_path: str
     state: StateStore
     events: EventLog
     recorder: Recorder
     flusher: Flusher
-    lock: FileLock
+    places: Callable[[], list[str]]
     next_look: float = 0.0
-    trouble: str = ""
 
     def tick(self) -> None:
-        """Write what waits, and see that everything is there; call it every 100 ms or so."""
+        """Write what waits, and see that everything is there; call it some times a second."""
         self.events.tick()
         now = time.monotonic()
         if now >= self.next_look:
             self.next_look = now + _LOOK_S
-            self._look()
-
-    def _look(self) -> None:
-        """Make again what was taken away, and set aside what was put in the place of it."""
-        trouble, repairs = "", []
-        try:
-            was_there = os.path.isdir(self.config.paths.state_dir)
-            repairs = runtime.make_directories(self.config)
-            if not was_there:
-                repairs.append("The state directory was taken away; it was made again.")
-            # Only behind no link: what is there is then ours to move.
-            repairs += runtime.set_right(self.config)
-            if not self.lock.acquire(0):
-                trouble = "another process has taken writer.lock"
-        except OSError as error:
-            trouble = str(error)
-        for repair in repairs:
-            self.recorder.event("warn", "state.repaired", repair)
-        self.state.look()
-        if trouble and trouble != self.trouble:
-            logger.error("the directories cannot be made again: %s", trouble)
-        self.trouble = trouble
+            for repair in self.places():
+                self.recorder.event("warn", "state.repaired", repair)
+            self.state.look()
 
     def must_be_written(self) -> None:
         """Write all of it, now.
@@ -95,7 +118,7 @@ class Memory:
         if until is None:
             self.end_open_turns()
         self._end_earlier_daemon()
-        self.recorder.daemon_started(pid, self.config.server)
+        self.recorder.daemon_started(pid, self.server)
 
     def catch_up(self, until: int | None = None) -> None:
         """Record what circusd did and nobody has recorded yet, also how it died.
@@ -103,7 +126,7 @@ class Memory:
         With ``until``, this goes for those before the present circusd, whose last step bears
         that number. Call it only when the child of that circusd is gone.
         """
-        record = supervision.load(supervision.path_of(self.config))
+        record = supervision.load(self.steps_path)
         if until is None:
             first = record.first_to_apply(self.state.daemon.pid, self.recorder.recorded)
             self.recorder.replay([step for step in record.steps if step.number >= first])
@@ -115,14 +138,14 @@ class Memory:
     def _end_earlier_daemon(self) -> None:
         # One that was killed could not record its end. The log decides, for the state is written
         # a moment later.
-        path = self.config.paths.structured_event_log_path
+        path = self.paths.structured_event_log_path
         started, stopped = (_newest(path, f"daemon.{what}") for what in ("started", "stopped"))
         if started > stopped:
             self.recorder.daemon_stopped(found=True)
 
     def end_open_turns(self) -> None:
         """The server is gone, and its turns with it. Not for one that is not ours: it may live."""
-        if self.config.server.child_strategy == "spawn":
+        if self.server.child_strategy == "spawn":
             end_open_turns(self.state.sessions.values(), self.recorder.session, self.recorder.event)
 
     def open_session(
@@ -135,7 +158,7 @@ class Memory:
         record = SessionRecord(
             session_id=session_id,
             purpose=purpose,
-            endpoint=self.config.server.endpoint,
+            endpoint=self.server.endpoint,
             child_pid=self.recorder.child.pid,
             created_at=now,
             updated_at=now,
@@ -157,7 +180,7 @@ class Memory:
 
 
 @contextlib.contextmanager
-def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Iterator[Memory]:
+def open_records(config: Config, *, timeout_s: float, evict: bool = False) -> Iterator[Records]:
     """Open the files for writing; what was damaged is set right and recorded.
 
     ``evict``: end a process that does not let go of them in time. Only for the daemon, while
@@ -178,20 +201,20 @@ def open_memory(config: Config, *, timeout_s: float, evict: bool = False) -> Ite
         raise StillWritten(f"Another process still writes the files in {config.paths.state_dir}.")
     try:
         # The plugin writes beside its loop; the daemon has none yet, or no more.
-        memory = _open(config, lock, write_beside=not evict)
+        records = _open(config, lock, write_beside=not evict)
         try:
-            yield memory
+            yield records
         finally:
-            memory.events.tick()
-            memory.flusher.stop()
-            memory.events.close()
+            records.events.tick()
+            records.flusher.stop()
+            records.events.close()
     finally:
         lock.release()
 
 
-def open_as_daemon(config: Config) -> contextlib.AbstractContextManager[Memory]:
+def open_as_daemon(config: Config) -> contextlib.AbstractContextManager[Records]:
     """Open the files as the daemon, while it knows that no plugin of its own runs."""
-    return open_memory(config, timeout_s=_HANDOVER_S, evict=True)
+    return open_records(config, timeout_s=_HANDOVER_S, evict=True)
 
 
 def record_end(config: Config, *, close_session: str | None = None) -> None:
@@ -200,15 +223,15 @@ def record_end(config: Config, *, close_session: str | None = None) -> None:
     Raises:
         OSError: the files cannot be written.
     """
-    with open_as_daemon(config) as memory:
-        memory.catch_up()
-        memory.end_open_turns()
+    with open_as_daemon(config) as records:
+        records.catch_up()
+        records.end_open_turns()
         if close_session is not None:
-            memory.close_session(close_session)
-        memory.recorder.daemon_stopped()
+            records.close_session(close_session)
+        records.recorder.daemon_stopped()
 
 
-def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
+def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     paths, policy = config.paths, config.policy
     events = EventLog(
         paths.structured_event_log_path,
@@ -226,19 +249,35 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Memory:
     for session in bring_up_to_date(state.sessions.values(), newer, config.server.endpoint):
         state.put_session(session)
     recorder = Recorder(
-        state, events, recorded=_newest_recorded_step(config), last_end=_last_end(config)
+        state,
+        events,
+        recorded=_newest_recorded_step(config),
+        last_end=_last_end(paths),
+        approvals=OpenApprovals.found(
+            events_with(paths.structured_event_log_path, "turnId"),
+            running_turns(state.sessions.values()),
+        ),
     )
     for repair in (*events.repairs, *state.repairs):
         recorder.event("warn", "state.repaired", repair)
     flusher = Flusher(state)
     if write_beside:
         flusher.start()
-    return Memory(config, state, events, recorder, flusher, lock)
+    return Records(
+        config.server,
+        paths,
+        supervision.path_of(config),
+        state,
+        events,
+        recorder,
+        flusher,
+        Places(config, lock).look,
+    )
 
 
-def _last_end(config: Config) -> dict[str, Any]:
+def _last_end(paths: Paths) -> dict[str, Any]:
     """The detail of the newest ``child.exited``: why that child ended is written nowhere else."""
-    for event in events_with(config.paths.structured_event_log_path, "child.exited"):
+    for event in events_with(paths.structured_event_log_path, "child.exited"):
         if event.type == "child.exited":
             return event.detail or {}
     return {}

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
-
-from circus.arbiter import Arbiter
-from circus.util import configure_logger
 
 from codexd import runtime
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
 from codexd.circus_ext import hooks
+from codexd.circus_ext.run import RunningCircus, run_circus
 from codexd.config import Config
-from codexd.keeper.circusd import WATCHER
 from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform.files import explain, write_aside
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
-from codexd.records.records import Memory, open_as_daemon, record_end
+from codexd.records.records import Records, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
 from codexd.supervisor.session import NewSession, register
 from codexd.supervisor.status_text import status_text
-
-logger = logging.getLogger("circus")
 
 # How often the service manager may be told something new.
 _STATUS_S = 2.0
@@ -79,8 +72,8 @@ class Daemon:
 
     def _record_and_render(self) -> None:
         try:
-            with open_as_daemon(self.config) as memory:
-                self._begin(memory)
+            with open_as_daemon(self.config) as records:
+                self._begin(records)
         except OSError as error:
             raise CannotStart(_reason(error)) from error
         try:
@@ -90,27 +83,27 @@ class Daemon:
         except OSError as error:
             raise CannotStart(f"circus.ini cannot be written: {explain(error)}") from error
 
-    def _begin(self, memory: Memory) -> None:
+    def _begin(self, records: Records) -> None:
         server = self.config.server
-        memory.daemon_begins(os.getpid())
+        records.daemon_begins(os.getpid())
         for repair in self._repairs:
-            memory.recorder.event("warn", "state.repaired", repair)
+            records.recorder.event("warn", "state.repaired", repair)
         # From here on a full disk stops nothing; before, nobody relies on this daemon yet.
         try:
-            memory.must_be_written()
+            records.must_be_written()
         except OSError:
-            memory.recorder.daemon_stopped()
+            records.recorder.daemon_stopped()
             raise
         if server.child_strategy == "external":
-            memory.recorder.external(server.endpoint)
+            records.recorder.external(server.endpoint)
             return
-        memory.recorder.starting()
+        records.recorder.starting()
         try:
             check_cwd(server)
             find_executable(server, os.environ)
         except OSError as error:
-            memory.recorder.cannot_spawn(str(error))
-            memory.recorder.daemon_stopped()
+            records.recorder.cannot_spawn(str(error))
+            records.recorder.daemon_stopped()
             wrong = not isinstance(error, CommandNotFound)
             raise CannotStart(str(error), is_configuration=wrong) from error
 
@@ -126,25 +119,19 @@ class Daemon:
         self._session = session
         again = True
         while again:
-            again = self._run_arbiter(lifetime_s)
+            again = self._run_circus(lifetime_s)
         self._manager.stopping()
 
-    def _run_arbiter(self, lifetime_s: float | None) -> bool:
+    def _run_circus(self, lifetime_s: float | None) -> bool:
         """Run one arbiter; True if an operator asked circus to restart it."""
-        path = self.config.runtime.circus_ini_path
-        arbiter = Arbiter.load_from_config(path)
-        configure_logger(logging.getLogger(), "WARNING", "-")
-        hooks.stop_on_signals(arbiter)
 
-        def publish(topic: str, message: dict[str, Any]) -> None:
-            arbiter.get_watcher(WATCHER).notify_event(topic, message)
+        def begin(circus: RunningCircus) -> None:
+            circus.spawn(self._watch, circus, lifetime_s)
+            circus.spawn(self._beat)
+            if self._session is not None:
+                circus.spawn(register, self.config, self._session, circus.publish)
 
-        arbiter.loop.add_callback(self._watch, arbiter, lifetime_s)
-        arbiter.loop.add_callback(self._beat)
-        if self._session is not None:
-            arbiter.loop.add_callback(register, self.config, self._session, publish)
-        arbiter.start().result()
-        return bool(arbiter._restarting)
+        return run_circus(self.config.runtime.circus_ini_path, begin)
 
     async def _beat(self) -> None:
         """Tell the service manager that this loop turns, for as long as it does."""
@@ -153,22 +140,22 @@ class Daemon:
             self._manager.alive()
             await asyncio.sleep(interval_s)
 
-    async def _watch(self, arbiter: Arbiter, lifetime_s: float | None) -> None:
+    async def _watch(self, circus: RunningCircus, lifetime_s: float | None) -> None:
         tell = self._announce or ignore
         outcome = await wait_until_up(self.config, os.getpid(), tell)
         # Up, even if the server is not: the daemon keeps trying, and to end it would help nobody.
         self._manager.ready(outcome.reason or "ready")
         if self._manager.listens:
-            arbiter.loop.add_callback(self._tell_status, arbiter, outcome.reason or "ready")
+            circus.spawn(self._tell_status, circus, outcome.reason or "ready")
         tell(outcome)
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
-            hooks.stop(arbiter)
+            circus.stop()
 
-    async def _tell_status(self, arbiter: Arbiter, told: str) -> None:
+    async def _tell_status(self, circus: RunningCircus, told: str) -> None:
         """Keep what the service manager shows true; ``told`` is what it shows."""
-        while not arbiter.codexd.is_over:
-            status = status_text(read_daemon(self.config.paths), arbiter.codexd.told, os.getpid())
+        while not circus.is_over:
+            status = status_text(read_daemon(self.config.paths), circus.told, os.getpid())
             if status != told:
                 told = status
                 self._manager.status(status)

@@ -111,6 +111,28 @@ def test_stop_lets_the_turn_end_up_to_a_time(make_box: MakeBox, model: ModelServ
     turn.may_end.set()
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("orders", [("restart", "stop"), ("stop", "restart")])
+def test_a_stop_beside_a_restart_of_circus_as_a_whole(
+    make_box: MakeBox, model: ModelServer, orders: tuple[str, str]
+) -> None:
+    box = make_box()
+    turn = Turn(box, model)
+    commands = {"restart": ("ctl", "restart"), "stop": ("stop",)}
+    first = threading.Thread(target=box.run, args=commands[orders[0]])
+    first.start()
+    eventually(lambda: "stopping" in box.run("ctl", "status").stdout, what="a stopping child")
+    second = threading.Thread(target=box.run, args=commands[orders[1]])
+    second.start()
+    turn.may_end.set()
+    assert turn.status() == "completed"
+    box.wait_for_nobody()
+    for order in (first, second):
+        order.join(30)
+    assert [event["type"] for event in box.events()].count("daemon.started") == 1
+    assert box.events()[-1]["type"] == "daemon.stopped"
+
+
 def test_a_child_that_takes_its_time_gets_it_and_its_last_words_are_kept(
     make_box: MakeBox,
 ) -> None:

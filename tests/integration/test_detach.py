@@ -47,7 +47,8 @@ def test_it_returns_when_the_child_is_ready_and_stop_ends_it(make_box: MakeBox) 
     state = box.read("daemon-state.json")
     assert state is not None
     assert (state["started"], state["child"]["status"]) == (False, "stopped")
-    assert "codexd stopped after SIGTERM" in log.read_text("utf-8")
+    # An order, and no signal.
+    assert "codexd stopped" in log.read_text("utf-8").splitlines()
 
     again = box.run("stop")
     assert (again.returncode, again.stdout) == (0, "codexd is not running\n")

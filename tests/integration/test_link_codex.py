@@ -176,7 +176,7 @@ class StdioChild:
 
 def test_on_stdio_a_second_plugin_takes_over_where_the_first_broke_off(place: Path) -> None:
     async def act(child: StdioChild) -> None:
-        first, transport = child.connect()
+        first, _ = child.connect()
         assert await first.link.open(20, PARAMS) is not None
         first.link.listen()
         first.link.send(b'{"id":"x",\n"method":"thread/loaded/list","params":{}}')
@@ -186,10 +186,9 @@ def test_on_stdio_a_second_plugin_takes_over_where_the_first_broke_off(place: Pa
         descriptor = os.open(child.stdin_path, os.O_WRONLY)
         os.write(descriptor, b'{"id":"half","method":"thread/loa')
         os.close(descriptor)
-        second, transport = child.connect()
+        second, _ = child.connect()
         assert await second.link.open(20, PARAMS) is None
         await second.link.probe(10)
-        assert transport.noise == 0
         second.link.close()
         asyncio.get_running_loop().remove_reader(child.stdout)
 
@@ -202,14 +201,13 @@ def test_on_stdio_a_second_plugin_takes_over_where_the_first_broke_off(place: Pa
 
 def test_on_stdio_a_message_of_a_hundred_megabytes_is_taken(place: Path) -> None:
     async def act(child: StdioChild) -> None:
-        heard, _ = child.connect()
+        heard, transport = child.connect()
         await heard.link.open(20, PARAMS)
         heard.link.listen()
-        assert heard.link.max_message_bytes is None
         heard.link.send(padded_request(100 << 20, "long"))
-        assert heard.link.buffered > 0
+        assert transport.buffered > 0
         assert b'"result"' in await heard.answer("long")
-        assert heard.link.buffered == 0
+        assert transport.buffered == 0
         heard.link.close()
         asyncio.get_running_loop().remove_reader(child.stdout)
 

@@ -50,6 +50,16 @@ def test_arguments_that_codex_does_not_know_are_named(make_box: MakeBox) -> None
 
 
 @pytest.mark.real
+def test_a_file_that_the_server_does_not_take_is_told_by_status(make_box: MakeBox) -> None:
+    box = make_box()
+    path = box.codex_home / "config.toml"
+    path.write_text('model = "x\n')
+    box.start()
+    told = f"codexd: the server says: Invalid configuration; using defaults. {path}:1:11: "
+    eventually(lambda: told in box.run("status").stdout, what="word of the broken file")
+
+
+@pytest.mark.real
 def test_a_configuration_that_cannot_be_used_is_told(make_box: MakeBox) -> None:
     # codex 0.163 goes on with its defaults where a file is broken, and ends over an override.
     box = make_box("--server-arg=-c", "--server-arg=model_providers=7", "--server-arg=app-server")

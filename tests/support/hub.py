@@ -61,8 +61,13 @@ class HubRig:
                     self.sessions[record.thread_id or ""] = record
 
     def do_raw(self, actions: list[Action]) -> None:
-        """Let be done what may be no JSON."""
-        assert all(isinstance(getattr(action, "data", b""), bytes) for action in actions)
+        """Let be done what follows from bytes that may be no text: it is JSON apart from those."""
+        for action in actions:
+            match action:
+                case ToClient(_, data) | ToChild(data):
+                    json.loads(data.decode("utf-8", "replace"))
+                case _:
+                    self.do([action])
 
     def ready(self, *loaded: str, same_child: bool = False) -> None:
         """The child answers the handshake, and that the threads ``loaded`` are loaded in it."""

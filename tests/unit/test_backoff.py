@@ -148,3 +148,10 @@ def test_an_operator_starts_it_anew() -> None:
         bad(backoff)
     backoff.forget()
     assert [bad(backoff) for _ in range(2)] == [0, 100]
+
+
+def test_what_an_operator_steps_into_does_not_count_for_the_limit() -> None:
+    backoff = exact(100, 1000, limit=3)
+    assert [bad(backoff), bad(backoff)] == [0, 100]
+    backoff.forget()
+    assert [bad(backoff), bad(backoff), bad(backoff)] == [0, 100, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from typing import Any
 
@@ -21,9 +22,16 @@ CHILD = os.getpid()
 CONFIG = resolve({"repo_root": "/repo"}, {}, cwd="/")
 
 
+class Process:
+    def send_signal(self, signum: int) -> None:
+        assert signum == signal.SIGCONT
+
+
 class Watcher:
+    drains = True
+
     def __init__(self, pid: int) -> None:
-        self.processes: dict[int, Any] = {pid: None}
+        self.processes: dict[int, Any] = {pid: Process()}
         self.graceful_timeout = 30.0
         self.published: list[dict[str, Any]] = []
 
@@ -38,12 +46,24 @@ class Arbiter:
     def __init__(self) -> None:
         self.child, self.plugin = Watcher(CHILD), Watcher(CHILD)
         self._watchers_names = {"codex-app-server": self.child, "plugin:codexd": self.plugin}
-        self._stopping = False
-        self._exclusive_running_command = None
+        self._stopping = self._restarting = False
+        self._exclusive_running_command: str | None = None
+        self.stops = 0
 
     @property
     def loop(self) -> IOLoop:
         return IOLoop.current()
+
+    def iter_watchers(self) -> list[Watcher]:
+        return [self.child, self.plugin]
+
+    def stop(self) -> Any:
+        if self._restarting or self._exclusive_running_command is not None:
+            raise ConflictError("arbiter is restarting...")
+        self.stops += 1
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
 
 class Rig:
@@ -210,5 +230,52 @@ def test_a_hung_plugin_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         rig.channel._look_at_plugin()
         assert killed == [CHILD]
+
+    asyncio.run(play())
+
+
+def test_the_end_waits_for_another_command_of_circus_however_long_that_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel_module, "_CONFLICT_LIMIT_S", 0.0)
+
+    async def play() -> None:
+        rig = Rig()
+        rig.arbiter._exclusive_running_command = "watcher_restart"
+        end = asyncio.ensure_future(_awaited(rig.channel.end(0.0)))
+        await asyncio.sleep(0.1)
+        assert not end.done()
+        rig.arbiter._exclusive_running_command = None
+        await end
+        assert rig.arbiter.stops == 1
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("restart_is_first", [True, False])
+def test_a_restart_of_circus_as_a_whole_becomes_its_end(restart_is_first: bool) -> None:
+    async def play() -> None:
+        rig = Rig()
+        circus = rig.arbiter
+
+        def restart() -> None:
+            circus._stopping = circus._restarting = True
+            circus._exclusive_running_command = "arbiter_restart"
+
+        if restart_is_first:
+            restart()
+        end = asyncio.ensure_future(_awaited(rig.channel.end(30)))
+        await asyncio.sleep(0.1)
+        if not restart_is_first:
+            restart()
+            rig.channel.hurry()
+        while circus._restarting:
+            await asyncio.sleep(0.001)
+        # What the child gets is what was given last, until circus is through with it.
+        assert not end.done()
+        assert rig.channel.time_given is not None
+        circus._exclusive_running_command = None
+        await end
+        assert circus.stops == 0
 
     asyncio.run(play())

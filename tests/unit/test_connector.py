@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +13,9 @@ import pytest
 from codexd.config import resolve
 from codexd.hub.introduction import Capabilities
 from codexd.keeper import connector
-from codexd.keeper.connector import Conversation
-from codexd.link.errors import LinkUnauthorized
+from codexd.keeper.connector import Connector
+from codexd.keeper.introduction import Introduction
+from codexd.link.errors import LinkLost, LinkRefused, LinkTimeout, LinkUnauthorized
 
 
 class FakeLink:
@@ -25,6 +27,7 @@ class FakeLink:
         self.on_message, self.on_lost = on_message, on_lost
         self.is_closed = False
         self.awaits_introduction = False
+        self.last_heard = 1.0
         FakeLink.made.append(self)
 
     async def open(self, timeout_s: float, introduction: Any) -> bytes:
@@ -45,7 +48,7 @@ class FakeLink:
         self.is_closed = True
 
 
-class FakeExchange:
+class FakeDriver:
     """Fails at the first ``failures`` children."""
 
     def __init__(self, failures: int = 0) -> None:
@@ -73,25 +76,37 @@ class FakeExchange:
             raise KeyError("turn")
 
 
-def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], Any]) -> list[int]:
+def _run(
+    tmp_path: Path,
+    driver: FakeDriver,
+    act: Callable[[Connector], Any],
+    *,
+    pid: int = 4242,
+    handed: list[int] | None = None,
+    flags: dict[str, str] | None = None,
+    refusals: list[str] | None = None,
+) -> list[int]:
     readies: list[int] = []
 
     async def main() -> None:
         FakeLink.made.clear()
-        config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
-        talk = Conversation(
-            config,
-            exchange,
+        config = resolve({"repo_root": str(tmp_path), **(flags or {})}, {}, cwd=str(tmp_path))
+        os.makedirs(config.runtime.runtime_dir, exist_ok=True)
+        connector = Connector(
+            config.server,
+            config.runtime.runtime_dir,
+            driver,
+            lambda generation, _feed: None if handed is None else handed.append(generation),
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,
-            lambda _data: None,
             lambda: None,
-            lambda _reason: None,
+            refusals.append if refusals is not None else lambda _reason: None,
+            Introduction(str(tmp_path), None),
         )
-        talk.child_started(1, 4242)
+        connector.child_started(1, pid)
         async with asyncio.timeout(20):
-            await act(talk)
-        await talk.close()
+            await act(connector)
+        await connector.close()
 
     asyncio.run(main())
     return readies
@@ -100,42 +115,42 @@ def _run(tmp_path: Path, exchange: FakeExchange, act: Callable[[Conversation], A
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connector, "Link", FakeLink)
-    monkeypatch.setattr(connector, "_RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr(connector, "_RETRY_MIN_S", 0.001)
 
 
 def test_an_answer_that_cannot_be_handled_does_not_end_the_talk(tmp_path: Path) -> None:
-    exchange = FakeExchange(failures=3)
+    driver = FakeDriver(failures=3)
 
-    async def act(talk: Conversation) -> None:
-        while not (talk.is_ready and exchange.readies == 4):
+    async def act(connector: Connector) -> None:
+        while not (connector.is_ready and driver.readies == 4):
             await asyncio.sleep(0.001)
 
     # Ready is told once, of the connection that a client can use.
-    assert _run(tmp_path, exchange, act) == [4242]
+    assert _run(tmp_path, driver, act) == [4242]
     assert [link.is_closed for link in FakeLink.made] == [True] * 4
-    assert exchange.lost == [[], [], []]
+    assert driver.lost == [[], [], []]
 
 
 def test_only_a_dead_child_leaves_messages_that_nobody_will_read(tmp_path: Path) -> None:
-    exchange = FakeExchange()
+    driver = FakeDriver()
 
-    async def act(talk: Conversation) -> None:
-        while not talk.is_ready:
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
             await asyncio.sleep(0.001)
         # The child lives, and may read what is in the pipe.
         FakeLink.made[0].on_lost("broken")
-        while exchange.readies < 2:
+        while driver.readies < 2:
             await asyncio.sleep(0.001)
-        talk.child_ended("the server ended by signal 9")
+        connector.child_ended("the server ended by signal 9")
 
-    assert _run(tmp_path, exchange, act) == [4242, 4242]
-    assert exchange.lost == [[], [b'{"id":"hub-1","method":"turn/start"}']]
+    assert _run(tmp_path, driver, act) == [4242, 4242]
+    assert driver.lost == [[], [b'{"id":"hub-1","method":"turn/start"}']]
 
 
 def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector, "_RETRY_FIRST_S", 0.05)
+    monkeypatch.setattr(connector, "_RETRY_MIN_S", 0.05)
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -143,46 +158,242 @@ def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(
         pauses.append(seconds)
         await sleep(0)
 
-    async def act(_talk: Conversation) -> None:
+    async def act(_connector: Connector) -> None:
         monkeypatch.setattr(asyncio, "sleep", noted)
         for number in range(5):
-            while len(FakeLink.made) <= number or exchange.readies <= number:
+            while len(FakeLink.made) <= number or driver.readies <= number:
                 await sleep(0)
             FakeLink.made[number].on_lost("hung up")
             await sleep(0)
         monkeypatch.undo()
 
-    exchange = FakeExchange()
-    _run(tmp_path, exchange, act)
+    driver = FakeDriver()
+    _run(tmp_path, driver, act)
     waited = [pause for pause in pauses if pause]
-    assert waited[:4] == [0.05, 0.1, 0.2, 0.4]
+    assert min(waited) == 0.05
+
+
+@pytest.mark.parametrize("boot_s", [0.02, 0.08, 0.5, 3.0, 16.0])
+def test_a_server_is_found_soon_after_it_listens(boot_s: float) -> None:
+    waited, tries = 0.0, 1
+    while waited < boot_s:
+        waited += connector.pause_s(waited)
+        tries += 1
+    assert waited - boot_s <= max(boot_s / 8, 0.011)
+    assert tries < 80
+    assert connector.pause_s(3600) == 2
+
+
+# -- the handshake, over a restart of the plugin -------------------------------------------------
+
+
+class Driver(FakeDriver):
+    """Notes what it is told of each child."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[bytes, bool, int | None]] = []
+
+    def child_ready(self, *arguments: Any, **options: Any) -> None:
+        super().child_ready(*arguments, **options)
+        self.told.append((arguments[1], options["same_child"], options["pid"]))
+
+
+class Initialized(FakeLink):
+    """A connection on which somebody has shaken hands before."""
+
+    async def open(self, timeout_s: float, introduction: Any) -> bytes | None:  # type: ignore[override]
+        del timeout_s, introduction
+        return None
+
+
+def _speak(tmp_path: Path, driver: FakeDriver, pid: int | None = None) -> None:
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+
+    _run(tmp_path, driver, act, pid=os.getpid() if pid is None else pid)
+
+
+def test_the_next_plugin_knows_what_the_child_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Driver()
+    _speak(tmp_path, first)
+    assert first.told == [(b'{"userAgent":"x"}', False, os.getpid())]
+    monkeypatch.setattr(connector, "Link", Initialized)
+    second = Driver()
+    _speak(tmp_path, second)
+    assert second.told == [(b'{"userAgent":"x"}', True, os.getpid())]
+
+
+def test_what_another_child_answered_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _speak(tmp_path, Driver())
+    monkeypatch.setattr(connector, "Link", Initialized)
+    other = Driver()
+    _speak(tmp_path, other, pid=os.getppid())
+    assert other.told == [(b"{}", False, os.getppid())]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"child":5,"result":{}}', b"\xff"])
+def test_a_broken_record_of_it_is_as_good_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    _speak(tmp_path, Driver())
+    (path,) = tmp_path.rglob("handshake.json")
+    path.write_bytes(content)
+    monkeypatch.setattr(connector, "Link", Initialized)
+    driver = Driver()
+    _speak(tmp_path, driver)
+    assert driver.told == [(b"{}", False, os.getpid())]
+
+
+# -- a server that refuses, is late, or is another -----------------------------------------------
+
+
+class Refusing(FakeLink):
+    """Refuses, or is not there, twice; then it opens."""
+
+    trouble: ClassVar[list[Exception]] = []
+
+    async def open(self, timeout_s: float, introduction: Any) -> bytes:
+        if self.trouble:
+            raise self.trouble.pop(0)
+        return await super().open(timeout_s, introduction)
+
+
+def test_a_server_that_is_late_is_asked_until_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "Link", Refusing)
+    monkeypatch.setattr(
+        Refusing, "trouble", [LinkTimeout("late"), LinkRefused("401"), LinkLost("gone")]
+    )
+    driver = FakeDriver()
+
+    async def act(connector: Connector) -> None:
+        assert connector.waiting_since is not None
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        assert connector.waiting_since is None
+
+    assert _run(tmp_path, driver, act) == [4242]
+    # What was never there is not lost.
+    assert (driver.readies, driver.lost) == (1, [])
+    assert [link.is_closed for link in FakeLink.made] == [True] * 4
+
+
+def test_another_child_is_spoken_with_in_place_of_the_one_before(tmp_path: Path) -> None:
+    driver = FakeDriver()
+
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        connector.child_ended("the server ended by signal 9")
+        assert not connector.is_ready
+        assert connector.waiting_since is None
+        connector.child_started(2, 4343)
+        assert connector.waiting_since is not None
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+
+    assert _run(tmp_path, driver, act) == [4242, 4343]
+    assert (driver.readies, len(driver.lost)) == (2, 1)
+    assert [link.is_closed for link in FakeLink.made] == [True, True]
+
+
+def test_a_child_that_ends_before_it_answers_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "Link", Refusing)
+    monkeypatch.setattr(Refusing, "trouble", [LinkTimeout("late")] * 1000)
+    driver = FakeDriver()
+
+    async def act(connector: Connector) -> None:
+        while not FakeLink.made:
+            await asyncio.sleep(0)
+        connector.child_ended("the server ended with code 1")
+        made = len(FakeLink.made)
+        await asyncio.sleep(0.02)
+        assert len(FakeLink.made) == made
+        assert connector.waiting_since is None
+        with pytest.raises(ConnectionError):
+            await connector.probe(1)
+        with pytest.raises(LinkLost):
+            await connector.ask("account/read", {}, 1)
+
+    assert _run(tmp_path, driver, act) == []
+    assert driver.lost == []
+
+
+def test_when_it_was_heard_last_is_known_after_it_is_gone(tmp_path: Path) -> None:
+    async def act(connector: Connector) -> None:
+        assert connector.last_heard == 0.0
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        FakeLink.made[0].last_heard = 17.0
+        assert connector.last_heard == 17.0
+        connector.child_ended("gone")
+        assert connector.last_heard == 17.0
+
+    _run(tmp_path, FakeDriver(), act)
+
+
+@pytest.mark.parametrize(
+    ("flags", "speaks", "has_endpoint"),
+    [
+        ({}, True, True),
+        ({"mode": "exec", "server_args": "exec"}, False, False),
+        ({"server_args": "something"}, False, True),
+        # Nobody but its parent can speak with a server on stdio.
+        ({"server_strategy": "external"}, False, False),
+        ({"server_strategy": "external", "server_endpoint": "unix:///run/x"}, True, True),
+    ],
+)
+def test_with_whom_it_speaks(
+    tmp_path: Path, flags: dict[str, str], speaks: bool, has_endpoint: bool
+) -> None:
+    async def act(connector: Connector) -> None:
+        assert (connector.endpoint is not None) == has_endpoint
+        assert connector.speaks == speaks
+        while has_endpoint and not connector.is_ready:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        assert connector.speaks == has_endpoint
+
+    _run(tmp_path, FakeDriver(), act, flags=flags)
+
+
+def test_the_output_of_each_child_goes_to_its_own_connection(tmp_path: Path) -> None:
+    handed: list[int] = []
+
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        connector.child_ended("gone")
+        connector.child_started(2, 4343)
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+
+    _run(tmp_path, FakeDriver(), act, handed=handed)
+    assert handed == [1, 2]
 
 
 def test_a_server_that_wants_a_token_is_told_of_once_and_waited_for_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tries = 0
-    told: list[str] = []
+    monkeypatch.setattr(connector, "Link", Refusing)
+    monkeypatch.setattr(Refusing, "trouble", [LinkUnauthorized("It asks for a token.")] * 1000)
+    refusals: list[str] = []
 
-    async def refuse(_self: FakeLink, _timeout_s: float, _introduction: Any) -> bytes:
-        nonlocal tries
-        tries += 1
-        raise LinkUnauthorized("It asks for a token.")
-
-    async def main() -> None:
-        config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
-        nothing = lambda *_arguments: None  # noqa: E731
-        talk = Conversation(
-            config, FakeExchange(), nothing, nothing, nothing, lambda: None, told.append
-        )
-        monkeypatch.setattr(FakeLink, "open", refuse)
-        talk.child_started(1, 4242)
-        async with asyncio.timeout(20):
-            while tries < 3:
-                await asyncio.sleep(0.001)
+    async def act(connector: Connector) -> None:
+        while len(FakeLink.made) < 3:
+            await asyncio.sleep(0.001)
         # It is not overdue: nobody replaces it.
-        assert talk.waiting_since is None
-        await talk.close()
+        assert connector.waiting_since is None
 
-    asyncio.run(main())
-    assert told == ["It asks for a token."]
+    _run(tmp_path, FakeDriver(), act, refusals=refusals)
+    assert refusals == ["It asks for a token."]

@@ -345,3 +345,61 @@ def test_the_file_of_an_older_daemon_is_read(config: Config) -> None:
     assert rig.published[0]["generation"] == 8
     assert rig.published[0]["number"] > 1102
     assert saved(config) == ["spawned", "stopped", "spawned"]
+
+
+def test_only_the_pipes_of_a_child_that_lives_get_their_names_again(rig: Rig) -> None:
+    ledger, rack = rig.kept
+    named: list[int] = []
+    rig.kept[1].name_again = lambda: named.append(rack.present.generation)  # type: ignore[method-assign]
+    rig.control.new_pipes()
+    rig.control.restore_pipes()
+    assert named == []
+    rig.control.spawned(os.getpid(), "x", ["/x"], "/")
+    assert ledger.has_child
+    rig.control.restore_pipes()
+    assert named == [1]
+    rack.present.close()
+
+
+def test_a_step_says_what_was_executed(config: Config, rig: Rig) -> None:
+    rig.control.spawned(NO_PID, "codex", ["/bin/codex", "app-server", "-c"], "/work")
+    step = supervision.load(supervision.path_of(config)).steps[-1]
+    assert (step.command, step.args, step.cwd) == ("codex", ["app-server", "-c"], "/work")
+
+
+def test_an_end_and_the_next_start_cost_one_write(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves: list[int] = []
+    save = supervision.save
+
+    def note(path: str, record: supervision.Supervision) -> None:
+        saves.append(len(record.steps))
+        save(path, record)
+
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    monkeypatch.setattr(supervision, "save", note)
+    rig.control.ended(NO_PID, 1)
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    assert saves == [4]
+
+
+def test_who_was_ready_for_a_second_is_back_at_once(rig: Rig) -> None:
+    for _ in range(2):
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
+        rig.control.ended(NO_PID, 1)
+        rig.fire()
+    rig.control.spawned(NO_PID, "x", ["/x"], "/")
+    rig.control.became_ready(NO_PID)
+    rig.now += 1.0
+    rig.control.ended(NO_PID, 1)
+    assert rig.published[-1]["delayMs"] == 0
+    assert rig.control.may_start
+
+
+def test_a_timer_runs_as_long_as_the_pause_that_is_told(rig: Rig) -> None:
+    for _ in range(2):
+        rig.control.spawned(NO_PID, "x", ["/x"], "/")
+        rig.control.ended(NO_PID, 1)
+    (pause,) = rig.pauses
+    assert pause * 1000 == rig.published[-1]["delayMs"] > 0

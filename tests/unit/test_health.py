@@ -47,8 +47,13 @@ class Ward:
         self.reasons: list[str] = []
         self.answers = 0
         self.ended = asyncio.Event()
+        config = config or resolve(FLAGS, {}, cwd="/")
         self.health = Health(
-            config or resolve(FLAGS, {}, cwd="/"), self.patient, self._give_up, self._answered
+            config.policy,
+            self.patient,
+            self._give_up,
+            self._answered,
+            replaces=config.server.child_strategy == "spawn",
         )
 
     def _give_up(self, reason: str) -> None:

@@ -182,3 +182,12 @@ def test_how_many_run_is_unknown_until_a_child_that_lived_on_has_told(rig: HubRi
     thread = {"id": "t1", "status": {"type": "active"}}
     rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": {"data": [running]}})
     assert rig.hub.turns == 1
+
+
+def test_who_asked_much_still_waits_behind_himself(rig: HubRig) -> None:
+    rig.to_child.clear()
+    for _ in range(3 * window.ONE_CLIENT):
+        rig.ask(1, "thread/list")
+    rig.hub.drain()
+    rig.tick(0.5)
+    assert len(rig.to_child) == window.ONE_CLIENT

@@ -49,6 +49,18 @@ def test_a_client_is_told_at_once_what_the_server_tells_a_new_connection() -> No
     assert not rig.to_child
 
 
+def test_a_file_that_the_server_does_not_take_is_told_of() -> None:
+    rig = HubRig()
+    rig.tell("configWarning", summary="Find bubblewrap.", details=None)
+    rig.tell("configWarning", summary="Using defaults.", details="/c:1: bad", path="/c")
+    rig.tell("configWarning", summary=7, path="/d")
+    rig.tell("remoteControl/status/changed", status="disabled", path="/e")
+    assert rig.hub.snapshot()["configFaults"] == ["Using defaults. /c:1: bad"]
+    rig.do(rig.hub.child_lost("gone", rig.now))
+    rig.do(rig.hub.child_ready(b"{}", rig.now, same_child=False, child_pid=2))
+    assert rig.hub.snapshot()["configFaults"] == []
+
+
 @pytest.mark.parametrize("result", [b'{"userAgent":null}', b'{"userAgent":7}', b"[]", b"null", b""])
 def test_an_answer_of_another_shape_reaches_its_client_as_it_is(result: bytes) -> None:
     rig = HubRig(ready=False)

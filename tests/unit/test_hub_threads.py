@@ -235,11 +235,16 @@ def test_a_request_about_no_thread_goes_to_whoever_can(rig: HubRig) -> None:
     rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
     ids = [rig.got(client, "account/chatgptAuthTokens/refresh")[0]["id"] for client in (1, 2, 3)]
     rig.say(1, {"id": ids[0], "error": {"code": -32601, "message": "cannot"}})
+    # Who cannot is not asked any more, and has no second word.
+    rig.say(1, {"id": ids[0], "result": {"token": "z"}})
     assert not [entry for entry in rig.to_child if "method" not in entry]
     rig.say(2, {"id": ids[1], "result": {"token": "x"}})
     rig.say(3, {"id": ids[2], "result": {"token": "y"}})
     answers = [entry for entry in rig.to_child if "method" not in entry]
     assert answers == [{"id": 4, "result": {"token": "x"}}]
+    # It is over: what the server asks next is another request.
+    rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
+    assert len(rig.got(2, "account/chatgptAuthTokens/refresh")) == 2
 
 
 def test_an_approval_ends_with_its_turn(rig: HubRig) -> None:

@@ -29,7 +29,12 @@ class Room:
         self.heard = b""
         self.talks = False
         self.outputs = Outputs(
-            config, self._record, on_stdout=self._hear, is_talk=lambda: self.talks
+            config.paths,
+            config.policy,
+            config.runtime.runtime_dir,
+            self._record,
+            may_be_protocol=True,
+            is_talk=lambda: self.talks,
         )
 
     def _record(self, level: EventLevel, type_: str, message: str, detail: dict[str, Any]) -> None:
@@ -37,13 +42,13 @@ class Room:
         self.told.append((type_, message, detail["bytes"]))
         self.details.append(detail)
 
-    def _hear(self, generation: int, data: bytes) -> None:
-        assert generation
+    def _hear(self, data: bytes) -> None:
         self.heard += data
 
     def child(self, generation: int) -> ChildPipes:
         pipes = ChildPipes.create(self.config.runtime.runtime_dir, generation)
         self.outputs.add(generation)
+        self.outputs.hand_to(generation, self._hear)
         return pipes
 
     def end(self, pipes: ChildPipes) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rooms import ROOMS
+from tests.support.rooms import BANNED, HOMES, NOT_IN_THE_PLUGIN, ROOMS
 
 PACKAGE = Path(__file__).resolve().parents[2] / "codexd"
 
@@ -126,6 +126,70 @@ def test_an_import_that_goes_down_is_let_through(tmp_path: Path, where: str, lin
     assert violations(tmp_path / "codexd") == []
 
 
+def strays(package: Path) -> list[str]:
+    """Every import of a package by a room that has no business with it, one line each."""
+    return [
+        f"{path.relative_to(package.parent)}:{node.lineno}: {room} imports {name}"
+        for path in sorted(package.rglob("*.py"))
+        for room in [_room(path, package)]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in _imported_names(node, _dotted(path, package))
+        if _is_stray(room, name)
+    ]
+
+
+def _is_stray(room: str, name: str) -> bool:
+    homes = HOMES.get(name.partition(".")[0])
+    if homes is not None and room not in homes:
+        return True
+    return any(f"{name}.".startswith(f"{banned}.") for banned in BANNED.get(room, ()))
+
+
+def test_circus_has_its_rooms_and_the_hub_does_no_io() -> None:
+    assert strays(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("supervisor/daemon.py", "from circus.arbiter import Arbiter"),
+        ("cli/ctl.py", "def late():\n    from circus.commands import get_commands"),
+        ("keeper/keeper.py", "import zmq.asyncio"),
+        ("settings_ini.py", "from zmq import Context"),
+        ("hub/hub.py", "from codexd.link.errors import LinkError"),
+        ("hub/hub.py", "from ..link import errors"),
+        ("hub/hub.py", "from codexd import link"),
+        ("hub/core.py", "import asyncio"),
+        ("hub/core.py", "import json, os.path"),
+        ("hub/core.py", "if True:\n    from time import monotonic"),
+        ("hub/core.py", "from websockets.frames import CloseCode"),
+    ],
+)
+def test_a_package_in_a_strange_room_is_found(tmp_path: Path, where: str, line: str) -> None:
+    path = tmp_path / "codexd" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line)
+    assert len(strays(tmp_path / "codexd")) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("circus_ext/watcher.py", "from circus.watcher import Watcher"),
+        ("client/circus.py", "def late():\n    import zmq"),
+        ("keeper/keeper.py", "from codexd.keeper.circusd import Circusd"),
+        ("keeper/keeper.py", "import asyncio, os"),
+        ("hub/hub.py", "import msgspec, timeit, codexd.linked"),
+    ],
+)
+def test_a_package_at_home_is_let_through(tmp_path: Path, where: str, line: str) -> None:
+    path = tmp_path / "codexd" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(line)
+    assert strays(tmp_path / "codexd") == []
+
+
 LIGHT = ("config", "status", "events", "logs")
 HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2")
 RUN_LIGHT = """
@@ -155,3 +219,30 @@ def test_commands_that_only_read_load_nothing_heavy(tmp_path: Path) -> None:
 
 def test_a_heavy_command_is_found(tmp_path: Path) -> None:
     assert heavy_modules(tmp_path, "render-circus") == "heavy: jinja2"
+
+
+# As circus starts it (circus.plugins.main): by name, in a process of its own.
+RUN_PLUGIN = """
+import sys
+from circus.plugins import main
+from circus.util import resolve_name
+resolve_name("codexd.circus_ext.plugin.CodexdPlugin")
+{planted}
+print("loaded:", *(name for name in {unwanted!r} if name in sys.modules))
+"""
+
+
+def modules_of_a_plugin(planted: str = "") -> str:
+    code = RUN_PLUGIN.format(planted=planted, unwanted=NOT_IN_THE_PLUGIN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_plugins_process_renders_nothing() -> None:
+    assert modules_of_a_plugin() == "loaded:"
+
+
+def test_a_plugin_that_renders_is_found() -> None:
+    planted = "import codexd.rendering.templates"
+    assert modules_of_a_plugin(planted) == "loaded: jinja2 codexd.rendering"

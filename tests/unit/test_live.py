@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from codexd.cli.status import status_document, status_line
+from codexd.client import live as live_module
 from codexd.client.live import look
 from codexd.config import Config, resolve
 from codexd.platform import lock
@@ -38,8 +39,8 @@ def daemon(tmp_path: Path) -> Iterator[Config]:
     os.makedirs(config.runtime.runtime_dir)
     Path(config.runtime.circus_ini_path).write_text(render_circus_ini(config))
     lock.acquire(config.runtime.lock_path)
-    with open_as_daemon(config) as memory:
-        memory.recorder.daemon_started(os.getpid(), config.server)
+    with open_as_daemon(config) as records:
+        records.recorder.daemon_started(os.getpid(), config.server)
     yield config
     lock.release(config.runtime.lock_path)
 
@@ -83,6 +84,29 @@ def test_where_no_daemon_runs_it_is_what_the_caller_was_told(
     assert config == asked
     assert " daemon=stopped " in line
     assert " endpoint=ws://127.0.0.1:1 " in line
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), 1 << 22, None, "7"])
+def test_a_child_that_a_full_disk_kept_off_the_files_is_the_one_that_the_hub_tells_of(
+    daemon: Config, monkeypatch: pytest.MonkeyPatch, pid: object
+) -> None:
+    hub = {"childPid": pid, "ready": True, "server": "up"}
+    monkeypatch.setattr(live_module, "ask_hub", lambda _: hub)
+    snapshot = read_snapshot(daemon)
+    live = look(daemon, snapshot.daemon)
+    is_there = pid == os.getpid()
+    assert live.details["childPid"] == (pid if is_there else None)
+    assert (live.daemon.child.status == "running") is is_there
+    assert live.daemon.child.pid == (pid if is_there else None)
+
+
+def test_what_the_server_says_of_its_files_is_a_remark_in_one_line(
+    daemon: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = {"configFaults": ["Using defaults.\n\x1b[1m/c:1"], "server": "up"}
+    monkeypatch.setattr(live_module, "ask_hub", lambda _: hub)
+    live = look(daemon, read_snapshot(daemon).daemon)
+    assert "codexd: the server says: Using defaults. [1m/c:1" in live.remarks
 
 
 def test_odd_inis_are_none(daemon: Config, tmp_path: Path) -> None:

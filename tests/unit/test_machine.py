@@ -137,6 +137,19 @@ def test_who_was_ready_for_less_waits_less_what_it_took_already() -> None:
     assert delay(life.lives(well_s=None, age_s=60)) == 0
 
 
+def test_who_says_again_that_it_is_ready_is_as_old_as_before() -> None:
+    life = Life()
+    life.lives(well_s=None)
+    life.machine.spawned(7)
+    life.machine.answers(7)
+    life.clock.now += 0.9
+    # A plugin that was restarted tells it as well.
+    life.machine.answers(7)
+    life.clock.now += 0.1
+    assert delay(life.machine.ended(7, 1)) == 0
+    assert life.machine.state is State.DUE
+
+
 def test_a_command_that_does_not_speak_counts_as_well_from_its_start() -> None:
     life = Life(speaks=False)
     for _ in range(5):

@@ -12,6 +12,7 @@ import pytest
 from codexd.child import pipes as child_io
 from codexd.child.pipes import ChildPipes
 from codexd.config import Config, resolve
+from codexd.eventlog.appendlog import AppendLog
 from codexd.keeper.outputs import StreamLog
 from codexd.platform import pipe_watch
 from tests.support.macos import FifoWriter, KqueueLikeSelector
@@ -41,12 +42,12 @@ class Child:
         async def carry() -> None:
             stream = StreamLog(
                 "stdout",
-                str(self.log),
-                self.config,
+                AppendLog(str(self.log), max_bytes=1 << 20, backups=1),
+                self.config.runtime.runtime_dir,
                 lambda *_: None,
-                lambda _generation, data: self._hear(data),
                 lambda _generation: None,
             )
+            stream.hand_to(1, self._hear)
             stream.add(1)
             self.writer.write(*PIECES)
             while not until():

@@ -29,6 +29,7 @@ class FakeState:
 
 class FakeEvents:
     def __init__(self) -> None:
+        self.levels: list[str] = []
         self.types: list[str] = []
         self.messages: list[str] = []
         self.details: list[dict[str, Any] | None] = []
@@ -38,6 +39,7 @@ class FakeEvents:
     ) -> Event | None:
         assert level
         assert "\n" not in message
+        self.levels.append(level)
         self.types.append(type)
         self.messages.append(message)
         self.details.append(detail)
@@ -269,3 +271,112 @@ def test_an_unhealthy_child_is_not_ready_and_says_why(
 )
 def test_exit_codes_and_signals(code: int, split: tuple[int | None, str | None]) -> None:
     assert split_exit(code) == split
+
+
+def test_what_is_said_of_each_event_and_how_loud(recorder: Recorder, events: FakeEvents) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.ready({"pid": 42})
+    recorder.step(step(2, "ended", pid=42, code=3, error="no room"))
+    recorder.step(step(3, "waiting", attempt=1))
+    recorder.step(step(4, "spawned", **SPAWNED))
+    recorder.step(step(5, "ended", pid=42, code=0, asked=True))
+    recorder.step(step(6, "waiting", attempt=2, delay_ms=250))
+    recorder.step(step(7, "spawn_failed", error="No such file: /x"))
+    recorder.step(step(8, "gave_up", attempt=3))
+    assert list(zip(events.levels, events.types, events.messages, strict=True))[1:] == [
+        ("info", "child.started", "Started Codex child process 42."),
+        ("info", "child.ready", "The child answers."),
+        ("error", "child.exited", "Codex child exited with code 3."),
+        ("warn", "child.restarting", "The child is started again at once."),
+        ("info", "child.started", "Started Codex child process 42."),
+        ("info", "child.exited", "Codex child exited."),
+        ("warn", "child.restarting", "The child is started again in 250 ms."),
+        ("error", "child.spawn.failed", "No such file: /x"),
+        (
+            "error",
+            "child.abandoned",
+            "Gave up after 3 failures in a row; `codexd restart` tries once more.",
+        ),
+    ]
+    assert events.details[3:5] == [
+        {"code": 3, "signal": None, "pid": 42, "step": 2, "reason": "no room"},
+        {"attempt": 1, "delayMs": 0, "step": 3},
+    ]
+    assert (recorder.child.status, recorder.child.next_restart_at) == ("failed", None)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [step(1, "spawned", **SPAWNED)],
+        [step(1, "spawned", **SPAWNED), step(2, "ended", pid=42, code=1)],
+        [step(1, "spawn_failed", error="No such file: /x")],
+        [step(1, "waiting", attempt=2, delay_ms=1000)],
+        [step(1, "waiting", attempt=2, delay_ms=1000), step(2, "stopped")],
+        [step(1, "gave_up", attempt=3)],
+    ],
+    ids=lambda steps: steps[-1].kind,
+)
+def test_no_step_is_told_twice(
+    recorder: Recorder, state: FakeState, events: FakeEvents, steps: list[Step]
+) -> None:
+    recorder.replay(steps)
+    told = events.types[:]
+    again = Recorder(state, events, recorded=steps[-1].number)
+    again.replay(steps)
+    assert events.types == told
+    assert again.recorded == steps[-1].number
+
+
+def test_a_daemon_that_ended_is_on_record_as_ended(recorder: Recorder, state: FakeState) -> None:
+    assert state.daemon.started
+    recorder.daemon_stopped()
+    daemon = state.daemon
+    assert (daemon.started, daemon.pid) == (False, None)
+    assert daemon.stopped_at == daemon.updated_at
+
+
+def test_an_end_that_nobody_saw_is_recorded_once(recorder: Recorder, events: FakeEvents) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    for _ in range(2):
+        recorder.lost_with_daemon(1)
+    assert recorder.recorded == 2
+    assert events.types.count("child.exited") == 1
+    assert (recorder.child.pid, recorder.child.status) == (None, "failed")
+
+
+def test_what_is_about_to_be_started_is_starting(recorder: Recorder) -> None:
+    assert recorder.child.status == "starting"
+    recorder.step(step(1, "waiting", attempt=2, delay_ms=1000))
+    recorder.starting()
+    assert (recorder.child.status, recorder.child.next_restart_at) == ("starting", None)
+
+
+def test_a_command_that_is_not_there_is_told_before_circus_is_asked(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    recorder.cannot_spawn("No such file: /x")
+    child = recorder.child
+    assert (child.status, child.pid, child.last_error) == ("failed", None, "No such file: /x")
+    assert child.exited_at
+    assert (events.types[-1], events.messages[-1]) == ("child.spawn.failed", "No such file: /x")
+
+
+def test_a_restart_at_once_leaves_how_the_last_one_ended(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=0))
+    recorder.step(step(3, "waiting", attempt=1))
+    child = recorder.child
+    assert (child.status, child.last_error, child.next_restart_at) == ("stopped", None, None)
+
+
+def test_a_server_of_others_is_let_go_of_before_children_of_our_own(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    recorder.external("unix:///run/x")
+    assert (recorder.child.status, events.types[-1]) == ("external", "child.external")
+    seen = []
+    for steps in ([], [step(1, "stopped")], [step(2, "spawned", **SPAWNED)], [step(3, "stopped")]):
+        recorder.replay(steps)
+        seen.append(recorder.child.status)
+    assert seen == ["external", "idle", "running", "running"]

@@ -134,6 +134,42 @@ def test_one_that_starts_gets_its_time() -> None:
     assert look_until(watch(), 0, 70) == [61]
 
 
+def test_what_is_wrong_with_it_is_told_by_what_it_was_at() -> None:
+    guard = watch()
+    assert [guard.looked(PLUGIN, float(now)) for now in range(62)][-1] == (
+        "The plugin did not start within 60 s."
+    )
+    guard.heard(report(), 62.0)
+    assert [guard.looked(PLUGIN, float(now)) for now in range(62, 94)][-1] == (
+        "The plugin said nothing for 30 s."
+    )
+
+
+def test_the_next_one_has_not_taken_its_leave() -> None:
+    guard = watch()
+    guard.looked(PLUGIN, 0.0)
+    guard.heard(report(is_leaving=True), 0.0)
+    guard.looked(PLUGIN + 1, 1.0)
+    guard.heard(report(plugin=PLUGIN + 1), 1.0)
+    assert look_until(guard, 1, 40, PLUGIN + 1) == [32]
+
+
+def test_of_many_plugins_that_are_gone_the_last_ten_are_told() -> None:
+    guard = watch()
+    for pid in range(100, 120):
+        guard.looked(pid, float(pid))
+    assert [trouble.pid for trouble in guard.troubles] == list(range(109, 119))
+    assert guard.starts == 20
+
+
+def test_the_last_report_is_kept_however_old(told: Told) -> None:
+    assert told.last is None
+    said = report()
+    told.take(said, 0.0)
+    assert told.fresh(1000.0) is None
+    assert told.last is said
+
+
 def test_it_may_speak_before_it_is_looked_at_for_the_first_time() -> None:
     guard = watch()
     guard.heard(report(), 0.5)
@@ -194,3 +230,9 @@ def test_the_health_settings_say_how_long(
 ) -> None:
     patience = Patience.of(timeout_ms=timeout_ms, misses=misses, ready_timeout_ms=ready_ms)
     assert patience == Patience(silence_s, start_s)
+
+
+def test_a_child_that_is_told_of_again_and_again_drives_out_no_other(told: Told) -> None:
+    for _ in range(100):
+        told.became_ready(CHILD + 1)
+    assert told.was_spoken_with(CHILD)

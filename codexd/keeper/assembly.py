@@ -1,0 +1,91 @@
+"""What the plugin is made of: the keeper and those it works with, each told what it needs."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from codexd import runtime
+from codexd.config import Config
+from codexd.keeper.account import Account
+from codexd.keeper.appetite import Appetite
+from codexd.keeper.circusd import Circusd
+from codexd.keeper.connector import Connector
+from codexd.keeper.health import Health
+from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.introduction import Introduction
+from codexd.keeper.keeper import Keeper
+from codexd.keeper.kept_threads import KeptThreads
+from codexd.keeper.outputs import Outputs
+from codexd.keeper.reporter import Reporter
+from codexd.records.records import Records
+
+logger = logging.getLogger("codexd")
+
+# A server that answers nobody is not given longer than this to end by itself.
+_REPLACE_GRACE_MAX_S = 5.0
+
+
+def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
+    """The keeper of this plugin. Call it in the plugin's loop."""
+    server, policy, runtime_dir = config.server, config.policy, config.runtime.runtime_dir
+    event = records.recorder.event
+    spawns = server.child_strategy == "spawn"
+    speaks_stdio = server.mode == "app-server" and server.endpoint.startswith("stdio:")
+    # Some of them call each other, so each is looked up when it is called.
+    reporter = Reporter(circus, lambda: keeper.report(), event)
+    driver = HubDriver(
+        server.endpoint,
+        config.runtime.hub_socket_path,
+        policy,
+        records,
+        reporter.changed,
+        lambda: keeper.status(),
+        on_message=lambda data: account.heard(data),
+        on_client=lambda info, capabilities: connector.client_came(info, capabilities),
+        kept=KeptThreads(runtime_dir),
+    )
+    connector = Connector(
+        server,
+        runtime_dir,
+        driver,
+        lambda generation, feed: outputs.hand_to(generation, feed),
+        lambda pid, detail: keeper.became_ready(pid, detail),
+        lambda reason: keeper.became_lost(reason),
+        lambda: account.child_ready(),
+        records.recorder.refused,
+        Introduction(config.paths.state_dir, policy.originator or None),
+    )
+    account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
+    outputs = Outputs(
+        config.paths,
+        policy,
+        runtime_dir,
+        event,
+        may_be_protocol=speaks_stdio,
+        is_talk=lambda: speaks_stdio and connector.is_ready,
+    )
+    appetite = Appetite(policy.server_max_memory_mb << 20, event, lambda: keeper.recycle())
+    health = Health(
+        policy,
+        connector,
+        lambda reason: keeper.unhealthy(reason),
+        lambda: keeper.healthy(),
+        replaces=spawns,
+    )
+    keeper = Keeper(
+        server,
+        config.paths,
+        records,
+        circus,
+        driver=driver,
+        connector=connector,
+        outputs=outputs,
+        health=health,
+        account=account,
+        appetite=appetite,
+        reporter=reporter,
+        replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
+        end_leftover=functools.partial(runtime.end_leftover, config, logger.warning, grace_s=0),
+    )
+    return keeper
