@@ -35,6 +35,7 @@ from codexd.platform.files import (
     set_aside_odd,
 )
 from codexd.platform.process import end_group, end_marked_group, end_tree
+from codexd.platform.users import owner_of_place, user_name
 from codexd.store.scaffold import Scaffold, describe_scaffold, find_scaffold
 
 logger = logging.getLogger("codexd")
@@ -79,6 +80,7 @@ def make_directories(config: Config) -> list[str]:
         (paths.state_root_dir, paths.state_dir, "--state-dir"),
     ):
         _refuse_links(root, paths.repo_root, flag)
+        _refuse_anothers(own)
         _make(own, flag)
         if _is_below(own, paths.repo_root):
             _hide_from_git(root, own)
@@ -96,6 +98,19 @@ def _refuse_links(root: str, repo_root: str, flag: str) -> None:
                 f"name the directory that it leads to with {flag}."
             )
         directory = os.path.dirname(directory)
+
+
+def _refuse_anothers(directory: str) -> None:
+    """See that sudo makes no files where its user would then be kept out.
+
+    Root without it may be the only user that there is: in a container, whose volumes show whatever
+    owner they have outside.
+    """
+    owner = owner_of_place(directory)
+    if owner is not None and os.environ.get("SUDO_UID"):
+        raise UnusableDirectory(
+            f'"{directory}" is a place of {user_name(owner)}: run codexd as that user, not as root.'
+        )
 
 
 def _is_below(path: str, directory: str) -> bool:

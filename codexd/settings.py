@@ -21,6 +21,7 @@ LARGEST = 2**53 - 1
 # The same for a time: a hundred years, which no clock or timer here minds.
 LONGEST_MS = 100 * 365 * 24 * 3600 * 1000
 _SHOWN_CHARS = 160
+_DECIMAL = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 
 
 class SettingError(ValueError):
@@ -100,6 +101,17 @@ def _positive(value: str, source: str) -> int:
     return number
 
 
+def parse_seconds(value: str, source: str) -> float:
+    """A number of seconds of at least 0; one above :data:`LONGEST_MS` counts as that."""
+    text = value.strip()
+    number = float(text) if re.fullmatch(_DECIMAL, text) else math.nan
+    if not math.isfinite(number):
+        raise SettingError(f"Invalid value {quoted(value)} ({source}): use a number of seconds.")
+    if number < 0:
+        raise SettingError(f"Invalid value {quoted(value)} ({source}): use 0 or more.")
+    return min(number, LONGEST_MS / 1000)
+
+
 def _time(parse: Callable[[str, str], int]) -> Callable[[str, str], int]:
     return lambda value, source: min(parse(value, source), LONGEST_MS)
 
@@ -113,7 +125,7 @@ def _integer(text: str) -> int | None:
         return -size if text.startswith("-") else size
     if re.fullmatch(r"0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+", text):
         return int(text, 0)
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+    if not re.fullmatch(_DECIMAL, text):
         return None
     number = float(text)
     return int(number) if number.is_integer() else None

@@ -66,7 +66,10 @@ def read_settings_file(named: str | None, environ: Mapping[str, str]) -> Setting
         return None
     try:
         text = _read(path)
-    except FileNotFoundError as error:
+    # XDG_CONFIG_HOME=/dev/null is how one says that there are no such files.
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):
+            raise SettingError(f"The settings file {path} is a link that leads nowhere.") from error
         if not is_named:
             return None
         raise SettingError(f"The settings file {path} is not there.") from error
@@ -89,8 +92,9 @@ def _path(named: str | None, environ: Mapping[str, str]) -> tuple[str | None, bo
 
 
 def _read(path: str) -> bytes:
-    # Without blocking: what was named may be a FIFO.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    # A link is followed, for who keeps such files elsewhere links them: what counts is who can
+    # change where it leads, and what is there. Without blocking: what was named may be a FIFO.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -100,10 +104,23 @@ def _read(path: str) -> bytes:
                 f"The settings file {path} can be written by others: it decides what codexd runs. "
                 f"Make it yours alone (chmod go-w {path})."
             )
+        for place in {os.path.dirname(path), os.path.dirname(os.path.realpath(path))}:
+            _refuse_open_place(path, place)
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise SettingError(f"The settings file {path} is larger than {_MAX_BYTES} bytes.")
     return data
+
+
+def _refuse_open_place(path: str, place: str) -> None:
+    """See that nobody else can put another file in the place of this one."""
+    status = os.stat(place)
+    is_open = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+    if is_open or status.st_uid not in (0, os.getuid()):
+        raise SettingError(
+            f"The settings file {path} can be replaced by others, who may write to {place}: "
+            "keep it where only you may."
+        )
 
 
 def parse_settings_file(path: str, data: bytes, *, home: str) -> SettingsFile:

@@ -108,9 +108,11 @@ def check_cwd(server: Server) -> None:
         NotADirectoryError: with one line for the user.
     """
     if not os.path.isdir(server.child_cwd):
+        is_there = os.path.lexists(server.child_cwd)
+        what = "is no directory: " if is_there else "does not exist: create it, or "
         raise NotADirectoryError(
-            f'The server working directory "{server.child_cwd}" does not exist: '
-            "create it, or name another with --server-cwd."
+            f'The server working directory "{server.child_cwd}" {what}'
+            "name another with --server-cwd."
         )
 
 

@@ -8,17 +8,21 @@ import sys
 import click
 
 from codexd.cli.drain import running_daemon
-from codexd.cli.options import CliError, config_options
+from codexd.cli.options import BadValue, CliError, config_options
 from codexd.client.circus import known_commands
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform.files import require_private_directory
+from codexd.settings import quoted
 
 # What is not undone by the command that is its opposite.
 _ENDS = {
     "quit": "ends the daemon for everybody who uses it, and nothing starts it again.",
     "rm": "takes the watcher away until the daemon is started anew.",
 }
+
+# Options of circusctl itself that are followed by a value.
+_TAKES_VALUE = {"--endpoint", "--ssh", "--ssh_keyfile", "--timeout"}
 
 
 @click.command(
@@ -34,8 +38,12 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
 
     On a terminal, `quit` and `rm` ask first. There is no prompt: one command a call.
     """
+    if arguments == ("help",):
+        arguments = ("--help",)
     known = known_commands()
     commands = [word for word in arguments if word in known]
+    if not commands:
+        _refuse_unknown(arguments)
     if not commands and not {"--help", "--version"} & set(arguments):
         # circusctl would show its prompt, where `quit` ends not the prompt but the daemon.
         arguments = ("--help",)
@@ -47,8 +55,18 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
         check_owner(config)
         running_daemon(config)
         _check_place(runtime.runtime_dir)
-    code = "from circus.circusctl import main; main()"
+    code = "from codexd.circus_ext.circusctl import main; main()"
     os.execv(sys.executable, [sys.executable, "-P", "-c", code, "--endpoint", endpoint, *arguments])
+
+
+def _refuse_unknown(arguments: tuple[str, ...]) -> None:
+    """A word where circusctl has its command is a wrong one."""
+    words = iter(arguments)
+    for word in words:
+        if word in _TAKES_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            raise BadValue(f"Unknown circusctl command {quoted(word)}: see codexd ctl --help.")
 
 
 def _confirm(command: str) -> None:

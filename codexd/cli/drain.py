@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from codexd.cli.options import CliError
+from codexd.cli.options import CliError, Seconds
 from codexd.client.circus import running_turns
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -26,7 +26,7 @@ def drain_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--timeout",
             "timeout_s",
-            type=click.FloatRange(min=0),
+            type=Seconds(),
             metavar="SECONDS",
             help="How long running turns may take to end.  [default: the stop timeout]",
         ),

@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from codexd.config import Config, build, read_values
-from codexd.settings import SETTINGS, Setting, SettingError, Value, parse_integer, quoted
+from codexd.settings import (
+    SETTINGS,
+    Setting,
+    SettingError,
+    Value,
+    parse_integer,
+    parse_seconds,
+    quoted,
+)
 from codexd.settings_file import CONFIG_FLAG, CONFIG_VARIABLE, read_settings_file
 
 
@@ -39,6 +47,22 @@ class Count(click.ParamType[int]):
         del ctx
         try:
             return parse_integer(str(value), param.opts[-1] if param else "")
+        except SettingError as error:
+            raise BadValue(str(error)) from error
+
+
+class Seconds(click.ParamType[float]):
+    """A time in seconds, which every clock and timer here takes."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; BadValue names the option."""
+        del ctx
+        try:
+            return parse_seconds(str(value), param.opts[-1] if param else "")
         except SettingError as error:
             raise BadValue(str(error)) from error
 

@@ -20,7 +20,7 @@ from codexd.config import Config, resolve, setting_texts
 from codexd.contracts import SmokeCheck
 from codexd.encoding import encode_json
 from codexd.platform import lock
-from codexd.platform.files import open_to_read
+from codexd.platform.files import open_to_read, stamp
 from codexd.session_id import new_session_id
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import Snapshot, read_snapshot
@@ -111,15 +111,16 @@ class _Before:
     """How long the logs were before the run: only what it added proves anything."""
 
     def __init__(self, config: Config) -> None:
-        self._sizes = {path: _size(path) for path in _logs(config)}
+        self._stamps = {path: stamp(path) for path in _logs(config)}
 
     def added(self, path: str) -> str | None:
         """What the run wrote into a log; None where it is not there."""
         try:
             with open(open_to_read(path), "rb") as file:
-                begun = self._sizes.get(path, 0)
-                # A log that is shorter now was rotated by the run.
-                file.seek(begun if begun <= file.seek(0, os.SEEK_END) else 0)
+                before, now = self._stamps.get(path), os.fstat(file.fileno())
+                # Another file, or a shorter one: it was rotated, or set aside for what it was.
+                if before and before.inode == now.st_ino and before.size <= now.st_size:
+                    file.seek(before.size)
                 return file.read().decode("utf-8", "replace")
         except OSError:
             return None
@@ -128,13 +129,6 @@ class _Before:
 def _logs(config: Config) -> tuple[str, ...]:
     paths = config.paths
     return (paths.structured_event_log_path, paths.stdout_log_path, paths.stderr_log_path)
-
-
-def _size(path: str) -> int:
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
 
 
 def _checks(config: Config, snapshot: Snapshot, before: _Before) -> list[SmokeCheck]:

@@ -14,7 +14,9 @@ from codexd.child.command import speaks_protocol
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
 from codexd.cli.streams import discard_stdout
+from codexd.client.owner import check_owner
 from codexd.config import Config, setting_texts
+from codexd.platform.users import owner_of_place, user_name
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.readiness import Outcome, wait_for_process
@@ -30,6 +32,8 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
 
     Runs in the foreground until SIGINT or SIGTERM, or `codexd stop`.
     """
+    check_owner(config, root_may=True)
+    tell_whose_place_it_is(config)
     if detach:
         start_detached(config, as_json=as_json)
     else:
@@ -119,6 +123,19 @@ def _tell_of_the_vendors_daemon(config: Config) -> None:
         else "serves the same CODEX_HOME: a thread that it has open cannot be resumed here"
     )
     click.echo(f"codexd: {server.name} {what}.{stop}", err=True)
+
+
+def tell_whose_place_it_is(config: Config) -> None:
+    """Root makes files here that the user of the place cannot use later."""
+    owner = owner_of_place(config.paths.state_dir)
+    # Under sudo it is refused.
+    if owner is not None and "SUDO_UID" not in os.environ:
+        click.echo(
+            f"codexd: {config.paths.state_dir} is in a place of {user_name(owner)}, and what is "
+            "made there belongs to root: name another with --state-dir and --logs-dir, or run "
+            "codexd as that user.",
+            err=True,
+        )
 
 
 def start_detached(config: Config, *, as_json: bool) -> None:

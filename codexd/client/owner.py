@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 
 from codexd.client.errors import DaemonError
 from codexd.config import Config
+from codexd.platform.users import user_name
 
 
 def foreign_owner(config: Config) -> str | None:
@@ -20,7 +20,7 @@ def foreign_owner(config: Config) -> str | None:
 
     holder = lock.living_holder(config.runtime.lock_path)
     uid = _user_of(holder.pid) if holder is not None else _owner_of_closed(config)
-    return None if uid is None or uid == os.geteuid() else _name(uid)
+    return None if uid is None or uid == os.geteuid() else user_name(uid)
 
 
 def check_owner(config: Config, *, root_may: bool = False) -> None:
@@ -70,10 +70,3 @@ def _owner_of_closed(config: Config) -> int | None:
         except OSError:
             continue
     return None
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from codexd.contracts import RUNNING_TURN, SessionRecord
+from codexd.encoding import UNDECODABLE
 from codexd.hub import experimental, jsonrpc, methods
 from codexd.hub.actions import (
     Action,
@@ -182,9 +183,9 @@ class Hub:
         elif not client.is_experimental and (refusal := experimental.refusal(message)):
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
-            if jsonrpc.is_too_deep(message.data):
-                # The server would pass it over, and its client would wait without end.
-                text = f"Invalid request: nested deeper than {jsonrpc.MAX_DEPTH} levels"
+            unheard = jsonrpc.why_unheard(message)
+            if unheard is not None:
+                text = f"Invalid request: {unheard}"
                 self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
                 return
             fill_in(client.profile, message)
@@ -483,6 +484,6 @@ def _is_draining(answer: Message) -> bool:
         return False
     try:
         error = msgspec.json.decode(answer.data, type=_Refusal).error
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return False
     return error.data is not None and error.data.reason == "serverShuttingDown"

@@ -12,6 +12,8 @@ from codexd.hub.jsonrpc import Message
 
 # WebSocket's "policy violation" (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008
+# A server that warns without end must not fill the memory, nor greet its clients without end.
+_KEPT = 100
 
 
 class _ConfigWarning(msgspec.Struct):
@@ -48,6 +50,8 @@ class Greeting:
             # Of warnings there may be several; of anything else the last one holds.
             key = message.data if message.method == "configWarning" else b""
             self._told[message.method or "", key] = message.data
+            if len(self._told) > _KEPT:
+                del self._told[next(iter(self._told))]
 
     @property
     def config_faults(self) -> list[str]:

@@ -7,7 +7,7 @@ bytes that came.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,6 +28,7 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 OVERLOADED = -32001
+# JSON-RPC 2.0, section 5.1.
 # Free for the implementation (JSON-RPC 2.0, section 5.1); codex has not given it a meaning.
 SERVER_RESTARTED = -32050
 
@@ -88,6 +89,52 @@ def parse(data: bytes) -> Message | None:
     if raw_id is not None and not _is_id(bytes(raw_id)):
         return None
     return Message(data, fields, method)
+
+
+class _Trace(msgspec.Struct, frozen=True):
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    code: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    message: str
+
+
+_decode_trace = msgspec.json.Decoder(_Trace | None).decode
+_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+
+
+def why_unheard(request: Message) -> str | None:
+    """Why the server would pass over a request without a word; None where it would not.
+
+    Measured on codex 0.163; its client would wait without end.
+    """
+    if is_too_deep(request.data):
+        return f"nested deeper than {MAX_DEPTH} levels"
+    trace = request.fields.get("trace")
+    return "trace is not what it must be" if trace is not None and not _fits(trace) else None
+
+
+def _fits(trace: msgspec.Raw) -> bool:
+    try:
+        _decode_trace(trace)
+    except UNDECODABLE:
+        return False
+    return True
+
+
+def is_usable_answer(answer: Message) -> bool:
+    """Whether the server takes an answer for one; another it passes over, and goes on waiting."""
+    if is_too_deep(answer.data):
+        return False
+    if "result" in answer.fields:
+        return True
+    try:
+        _decode_error(answer.fields.get("error", b""))
+    except UNDECODABLE:
+        return False
+    return True
 
 
 def is_too_deep(data: bytes) -> bool:

@@ -229,7 +229,7 @@ class Notifications:
         changed = message.params(_StatusChanged)
         is_active = changed.status.type == "active"
         thread = self._core.threads.find(changed.thread_id)
-        if thread is None and is_active:
+        if thread is None and is_active and changed.thread_id:
             thread = self._core.threads.get(changed.thread_id)
             self._core.book.used(changed.thread_id)
         if thread is not None:
@@ -250,7 +250,8 @@ class Notifications:
 
     def _on_turn_started(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
-        self._core.turn_began(self._core.threads.get(event.thread_id), event.turn)
+        if event.thread_id:
+            self._core.turn_began(self._core.threads.get(event.thread_id), event.turn)
         return True
 
     def _on_item_completed(self, message: Message) -> bool:

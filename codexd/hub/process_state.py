@@ -18,7 +18,7 @@ from codexd.hub.requests import Pending, Requests
 
 # Setting it again must not keep everybody waiting.
 _EACH_S = 5.0
-# A client that sets ever new things must not fill the memory.
+# A client that sets or begins ever new things must not fill the memory.
 _KEPT = 1000
 _ENDED = "The app-server was restarted before this was done."
 
@@ -84,6 +84,8 @@ class ProcessState:
         self._logins[method, got.login_id or asked.name or ""] = _Login(
             login_id=got.login_id, name=asked.name, thread_id=asked.thread_id
         )
+        if len(self._logins) > _KEPT:
+            del self._logins[next(iter(self._logins))]
 
     def told(self, message: Message) -> None:
         """The server tells something: it may be that a login is over."""

@@ -188,7 +188,7 @@ class Recovery:
         if self._listing_at is None:
             return
         self._listing_at = None
-        self._loaded = frozenset(loaded)
+        self._loaded = frozenset(filter(None, loaded))
         for thread_id in self._loaded:
             if self._core.threads.find(thread_id) is None:
                 # The child has it from others.

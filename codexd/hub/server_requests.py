@@ -15,13 +15,21 @@ import msgspec
 
 from codexd.hub import jsonrpc
 from codexd.hub.actions import Action, Emit, ToChild, ToClient
-from codexd.hub.jsonrpc import Message, notification, parse
+from codexd.hub.jsonrpc import (
+    METHOD_NOT_FOUND,
+    Message,
+    error,
+    is_usable_answer,
+    notification,
+    parse,
+)
 from codexd.hub.methods import APPROVALS
 
 # What codex says to an MCP server whose form the client cannot show (measured).
 _REFUSALS = {"mcpServer/elicitation/request": {"action": "decline", "content": None}}
 
 RESOLVED = "serverRequest/resolved"
+_NOBODY = "No client of codexd is there to answer this."
 
 
 class Subject(msgspec.Struct, rename="camel"):
@@ -104,8 +112,9 @@ class ServerRequests:
         there = tuple(recipients(entry.thread_id))
         for client in there:
             self._ask(entry, client)
-        if there or entry.thread_id is None:
+        if there:
             self._refuse_if_nobody_can(entry)
+        self._refuse_if_nobodys(entry)
 
     def deliver(self, client: int, thread_id: str) -> None:
         """A client has come to a thread: it is asked what waits there."""
@@ -126,9 +135,6 @@ class ServerRequests:
             return
         if method in _REFUSALS:
             self._settle(entry, jsonrpc.response(server_id, _REFUSALS[method]))
-        elif entry.thread_id is None:
-            text = f"No client can answer {method}."
-            self._settle(entry, jsonrpc.error(server_id, jsonrpc.METHOD_NOT_FOUND, text))
 
     def _ask(self, entry: ServerRequest, client: int) -> None:
         if client in entry.asked or entry.is_answered:
@@ -147,7 +153,7 @@ class ServerRequests:
         """A client answers; only the first answer reaches the server."""
         assert answer.id is not None
         entry = self._by_client.get((client, answer.id))
-        if entry is None or entry.is_answered:
+        if entry is None or entry.is_answered or not is_usable_answer(answer):
             return
         is_last = len(entry.asked) == 1
         if entry.thread_id is None and "error" in answer.fields and not is_last:
@@ -196,8 +202,17 @@ class ServerRequests:
         for entry in list(self._open.values()):
             if client in entry.asked:
                 self._unask(entry, client)
-                if entry.thread_id is None:
-                    self._refuse_if_nobody_can(entry)
+                self._refuse_if_nobodys(entry)
+
+    def _refuse_if_nobodys(self, entry: ServerRequest) -> None:
+        """What concerns no thread is asked of whoever is there, and of nobody who comes later."""
+        if entry.thread_id is not None or entry.asked or entry.is_answered:
+            return
+        server_id = entry.message.id
+        assert server_id is not None
+        self._drop(server_id)
+        self._act(ToChild(error(server_id, METHOD_NOT_FOUND, _NOBODY)))
+        self._tell(entry, "resolved")
 
     def _tell_resolved(
         self, entry: ServerRequest, message: Message, params: dict[str, Any]

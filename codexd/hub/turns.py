@@ -120,5 +120,9 @@ class Turns:
 
 
 def _error(reason: str) -> dict[str, Any]:
-    """A TurnError (codex 0.163, schema)."""
-    return {"message": reason, "codexErrorInfo": "other", "additionalDetails": None}
+    """A TurnError (codex 0.163, schema).
+
+    It is of none of codex's own kinds; and a client that takes a kind for an object, while codex
+    sends the plain ones as text, reads nothing more at all (codex-app-server-client 0.1.0).
+    """
+    return {"message": reason, "codexErrorInfo": None, "additionalDetails": None}

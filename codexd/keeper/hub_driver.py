@@ -33,6 +33,7 @@ from codexd.keeper.appetite import is_idle
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
+from codexd.platform.files import explain
 from codexd.records.records import Records
 from codexd.settings import Policy
 
@@ -157,9 +158,10 @@ class HubDriver:
     def _complain(self, path: str, error: OSError) -> None:
         """Once for each trouble: the path is tried again every second."""
         is_new = path not in self._refusals
-        self._refusals[path] = str(error)
+        why = explain(error)
+        self._refusals[path] = why
         if is_new:
-            message = f"The socket {path} cannot be served: {error}"
+            message = f"The socket {path} cannot be served: {why}"
             self._records.recorder.event("error", "hub.socket.failed", message, {"path": path})
 
     # -- clients (HubAdapter) ----------------------------------------------------------------

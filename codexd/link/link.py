@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from codexd.encoding import UNDECODABLE
 from codexd.link.errors import (
     LinkError,
     LinkLost,
@@ -248,7 +249,7 @@ class Link:
     def _is_own(self, data: bytes) -> bool:
         try:
             answer = _decode_answer(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             return False
         if answer.method is not None or not isinstance(answer.id, str):
             return False

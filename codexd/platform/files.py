@@ -378,7 +378,9 @@ def require_private_directory(path: str) -> None:
     """
     parent = os.path.dirname(path) or "."
     own, above = os.lstat(path), os.stat(parent)
-    if not stat.S_ISDIR(own.st_mode) or own.st_uid != os.geteuid():
+    if not stat.S_ISDIR(own.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, f"is {kind_of(own.st_mode)}", path)
+    if own.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "belongs to someone else", path)
     if own.st_mode & _OTHERS_WRITE:
         raise PermissionError(errno.EPERM, "is writable by others", path)

@@ -49,12 +49,10 @@ def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float)
         return Outcome("failed", child.last_error)
     if child.status == "stopped" and config.policy.restart != "always":
         return Outcome("up")
-    speaks = speaks_protocol(config.server)
-    patience = config.policy.ready_timeout_ms / 1000 if speaks else _PATIENCE_S
-    if waited_s < patience:
+    if child.status == "running" and not speaks_protocol(config.server):
+        return Outcome("up") if waited_s >= _PATIENCE_S else None
+    if waited_s < config.policy.ready_timeout_ms / 1000:
         return None
-    if child.status == "running" and not speaks:
-        return Outcome("up")
     return Outcome("failed", child.last_error or f"The child is {child.status}, not ready.")
 
 

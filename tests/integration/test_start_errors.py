@@ -35,7 +35,7 @@ def refused(box: DaemonBox, *flags: str) -> tuple[int, str]:
         (("--server-command", "/etc/passwd"), '"/etc/passwd" is not an executable file'),
         (("--server-command", "/etc"), '"/etc" is not an executable file'),
         (("--server-cwd", "/no/place"), '"/no/place" does not exist'),
-        (("--server-cwd", "/etc/passwd"), '"/etc/passwd" does not exist'),
+        (("--server-cwd", "/etc/passwd"), '"/etc/passwd" is no directory'),
     ],
 )
 def test_a_child_that_cannot_be_started(

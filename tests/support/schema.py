@@ -50,6 +50,31 @@ class Schemas:
             assert asked is not None, f"nobody asked for {message}"
             self._of_answer(asked).validate(message["result"])
 
+    def messages(self, group: str) -> dict[str, dict[str, Any]]:
+        """The schema of every message of a group (such as "ClientRequest"), by method."""
+        document = self._read(group)
+        return {
+            branch["properties"]["method"]["enum"][0]: {
+                **branch,
+                "definitions": document["definitions"],
+            }
+            for branch in document["oneOf"]
+        }
+
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """The schema of every result of the server, by the method that asks for it."""
+        found = {}
+        for method, schema in self.messages("ClientRequest").items():
+            name = self._answer_name(method, schema)
+            if name in self._files:
+                found[method] = self._read(name)
+        return found
+
+    @staticmethod
+    def _answer_name(method: str, request: dict[str, Any]) -> str:
+        reference: str = request["properties"].get("params", {}).get("$ref", "").rpartition("/")[2]
+        return _ANSWERS.get(method, reference.removesuffix("Params") + "Response")
+
     @functools.cache  # noqa: B019 - lives as long as the test session
     def _read(self, name: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self._files[name].read_text("utf-8"))
@@ -61,21 +86,15 @@ class Schemas:
 
     @functools.cache  # noqa: B019
     def _of_method(self, group: str, method: str) -> Draft7Validator:
-        document = self._read(group)
-        for branch in document["oneOf"]:
-            if branch["properties"]["method"]["enum"] == [method]:
-                return Draft7Validator({**branch, "definitions": document["definitions"]})
-        raise AssertionError(f"{group} has no {method}")
+        schema = self.messages(group).get(method)
+        assert schema is not None, f"{group} has no {method}"
+        return Draft7Validator(schema)
 
     @functools.cache  # noqa: B019
     def _of_answer(self, method: str) -> Draft7Validator:
-        if method in _ANSWERS:
-            return self._of_type(_ANSWERS[method])
-        for branch in self._read("ClientRequest")["oneOf"]:
-            if branch["properties"]["method"]["enum"] == [method]:
-                reference = branch["properties"]["params"]["$ref"].rpartition("/")[2]
-                return self._of_type(reference.removesuffix("Params") + "Response")
-        raise AssertionError(f"ClientRequest has no {method}")
+        request = self.messages("ClientRequest").get(method)
+        assert request is not None, f"ClientRequest has no {method}"
+        return self._of_type(self._answer_name(method, request))
 
 
 class CheckedClient(AppClient):

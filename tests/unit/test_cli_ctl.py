@@ -7,8 +7,10 @@ import sys
 from typing import Any
 
 import pytest
+from circus import circusctl
 from click.testing import CliRunner
 
+from codexd.circus_ext.circusctl import main as circusctl_main
 from codexd.cli import ctl as module
 from codexd.cli.main import cli
 
@@ -28,7 +30,7 @@ def run(*words: str, said: str | None = None, monkeypatch: Any = None) -> Any:
     return CliRunner().invoke(cli, ["ctl", *words], input=said)
 
 
-@pytest.mark.parametrize("words", [(), ("--json",), ("--timeout", "5")])
+@pytest.mark.parametrize("words", [(), ("--json",), ("--timeout", "5"), ("help",)])
 def test_without_a_command_it_is_the_help_and_no_prompt(
     executed: list[list[str]], words: tuple[str, ...]
 ) -> None:
@@ -63,3 +65,25 @@ def test_a_yes_is_taken_said_or_given(
     assert run("--yes", "quit", said="", monkeypatch=monkeypatch).exit_code == 0
     assert run("status", said="", monkeypatch=monkeypatch).exit_code == 0
     assert [words[-1] for words in executed] == ["quit", "quit", "status"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("set", "codex-app-server", "graceful_timeout", "x"),
+        ("set", "codex-app-server", "numprocesses", "x"),
+        ("set", "codex-app-server"),
+        ("get",),
+    ],
+)
+def test_what_circusctl_cannot_use_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(circusctl, "ControllerApp", circusctl.ControllerApp)
+    monkeypatch.setattr(sys, "argv", ["circusctl", "--endpoint", "ipc:///nowhere", *words])
+    with pytest.raises(SystemExit) as ended:
+        circusctl_main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err.count("\n") == 1
+    assert words[0] in said.err

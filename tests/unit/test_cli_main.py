@@ -50,6 +50,11 @@ def test_a_bad_value_ends_with_one_line_that_names_it(
         ["config", "--health-misses", "0"],
         ["config", "--hub-default-socket", "perhaps"],
         ["config", "--restart", "sometimes"],
+        ["stop", "--timeout", "nan"],
+        ["restart", "--timeout", "1e400"],
+        ["restart", "--timeout=-1"],
+        ["ctl", "no-such-command"],
+        ["ctl", "--timeout", "5", "no-such-command"],
     ],
 )
 def test_other_mistakes_are_one_line_too(

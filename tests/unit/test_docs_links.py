@@ -28,11 +28,14 @@ FOREIGN_FLAGS = {
     "--endpoint",
     "--force",
     "--listen",
+    "--only",
     "--out",
+    "--place",
     "--remote",
     "--unix-socket",
     "--upgrade",
     "--user",
+    "--write",
     "--dry-run",
 }
 

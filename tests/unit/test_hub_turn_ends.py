@@ -185,3 +185,14 @@ def test_who_was_about_to_join_hears_the_end_of_the_turn_it_began(rig: HubRig) -
     rig.lose()
     rig.ready()
     assert [entry["params"]["turn"]["id"] for entry in rig.got(2, "turn/completed")] == ["u2"]
+
+
+def test_the_error_of_a_cut_turn_is_of_none_of_codexs_kinds(rig: HubRig) -> None:
+    # A client that takes every kind for an object read nothing more after "other".
+    rig.lose()
+    rig.ready()
+    ended = rig.got(1, "turn/completed")[0]["params"]["turn"]
+    told = rig.got(1, "error")[0]["params"]
+    assert ended["error"] == told["error"]
+    assert told["error"]["codexErrorInfo"] is None
+    assert "signal 9" in told["error"]["message"]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from codexd.cli.start import start
 from codexd.cli.status import print_status
 from codexd.client.errors import DaemonError
 from codexd.client.owner import check_owner, foreign_owner
@@ -81,6 +83,21 @@ def test_a_daemon_of_ours_on_files_of_others_is_ours(
     assert psutil.Process().uids().effective == os.geteuid()
     assert foreign_owner(config) is None
     lock.release(config.runtime.lock_path)
+
+
+def test_nobody_starts_on_another_users_daemon(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock.acquire(config.runtime.lock_path)
+    try:
+        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+        monkeypatch.setattr("codexd.client.owner._user_of", lambda _pid: STRANGER)
+        monkeypatch.setattr("codexd.client.owner.os.geteuid", lambda: STRANGER + 1)
+        result = CliRunner().invoke(start, ["--repo-root", config.paths.repo_root])
+        assert isinstance(result.exception, DaemonError)
+        assert f"belongs to user {STRANGER}: run this as that user" in str(result.exception)
+    finally:
+        lock.release(config.runtime.lock_path)
 
 
 def test_what_cannot_be_read_is_its_owners(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

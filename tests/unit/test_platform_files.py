@@ -237,6 +237,13 @@ def test_a_place_that_others_can_change_is_not_private(tmp_path: Path) -> None:
         require_private_directory(str(place))
 
 
+def test_what_is_no_directory_is_told_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path)
+    with pytest.raises(NotADirectoryError) as caught:
+        require_private_directory(str(tmp_path / "run"))
+    assert explain(caught.value) == f"is a symbolic link: {tmp_path / 'run'}"
+
+
 def test_a_place_below_another_users_directory_is_not_private(shared: Path) -> None:
     (shared / "theirs").mkdir()
     os.chmod(shared / "theirs", 0o1777)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from codexd import runtime
+from codexd.cli.start import tell_whose_place_it_is
 from codexd.config import Config
 from codexd.platform import lock
 from codexd.runtime import UnusableDirectory, make_directories, set_right
@@ -187,6 +188,43 @@ def test_a_runtime_directory_of_another_user_is_not_used(config: Config, which: 
         assert mode(theirs) == 0o755
     finally:
         shutil.rmtree(place.parent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+@pytest.mark.parametrize("which", ["state", "logs"])
+def test_sudo_makes_nothing_where_a_users_daemon_was(
+    repo: Path, config: Config, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = repo / which / "codexd"
+    theirs.mkdir(parents=True, mode=0o700)
+    os.chown(theirs, 12345, 12345)
+    monkeypatch.setenv("SUDO_UID", "12345")
+    with pytest.raises(UnusableDirectory, match="is a place of user 12345: run codexd as that"):
+        make_directories(config)
+    assert list(theirs.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_sudo_makes_nothing_in_a_users_repository(
+    repo: Path,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    os.chown(repo, 12345, 12345)
+    monkeypatch.setenv("SUDO_UID", "12345")
+    with pytest.raises(UnusableDirectory, match="run codexd as that user"):
+        make_directories(config)
+    assert list(repo.iterdir()) == []
+    tell_whose_place_it_is(config)
+    assert capsys.readouterr().err == ""
+    # In a container, root is often the only user that there is.
+    monkeypatch.delenv("SUDO_UID")
+    tell_whose_place_it_is(config)
+    assert "is in a place of user 12345" in capsys.readouterr().err
+    make_directories(config)
+    tell_whose_place_it_is(config)
+    assert capsys.readouterr().err == ""
 
 
 # -- git ---------------------------------------------------------------------------------------

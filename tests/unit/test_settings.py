@@ -22,6 +22,7 @@ from codexd.settings import (
     SettingError,
     parse_arguments,
     parse_integer,
+    parse_seconds,
     quoted,
 )
 
@@ -125,3 +126,17 @@ def test_what_is_quoted_stays_on_one_line_of_a_terminal() -> None:
     assert quoted("plain") == '"plain"'
     assert quoted("a\nb\x1b[2J\u2028\x9b\udcff") == r'"a\nb\x1b[2J\u2028\x9b\udcff"'
     assert quoted("x" * 500) == f'"{"x" * 160}…"'
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("-0", 0.0), (" .5 ", 0.5), ("1e2", 100.0), ("1e308", LONGEST_MS / 1000)],
+)
+def test_seconds_may_be_many(text: str, seconds: float) -> None:
+    assert parse_seconds(text, "x") == seconds
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e400", "-1", "²", "", "1_0", "0x10", "ten"])
+def test_what_is_no_time_is_named(text: str) -> None:
+    with pytest.raises(SettingError, match="--timeout"):
+        parse_seconds(text, "--timeout")

@@ -148,6 +148,7 @@ def test_the_users_own_file_is_found_and_a_named_one_wins(tmp_path: Path) -> Non
 
 def test_without_a_home_there_is_no_file() -> None:
     assert read_settings_file(None, {}) is None
+    assert read_settings_file(None, {"HOME": "/", "XDG_CONFIG_HOME": "/dev/null"}) is None
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
@@ -171,3 +172,29 @@ def test_what_is_no_file_is_refused_and_hangs_nobody(tmp_path: Path) -> None:
         read_settings_file(str(tmp_path), {})
     with pytest.raises(SettingError, match="larger than"):
         read_settings_file(str(write(tmp_path / "big", "#" * (2 << 20))), {})
+
+
+def test_a_link_is_followed_and_one_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    target = write(tmp_path / "dotfiles/codexd.toml", "node_id = 'linked'")
+    link = tmp_path / ".config/codexd/codexd.toml"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    assert resolve({}, {}, cwd="/", file=read(tmp_path)).node_id == "linked"
+    target.unlink()
+    with pytest.raises(SettingError, match="leads nowhere"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("which", ["beside the link", "beside the file"])
+def test_a_file_that_others_can_replace_is_refused(tmp_path: Path, which: str) -> None:
+    target = write(tmp_path / "dotfiles/codexd.toml")
+    link = tmp_path / "links/codexd.toml"
+    link.parent.mkdir()
+    link.symlink_to(target)
+    place = link.parent if which == "beside the link" else target.parent
+    place.chmod(0o777)
+    with pytest.raises(SettingError, match=f"can be replaced by others, who may write to {place}"):
+        read_settings_file(str(link), {})
+    # As in /tmp: others may add files there, and replace none.
+    place.chmod(0o1777)
+    assert read_settings_file(str(link), {}) is not None

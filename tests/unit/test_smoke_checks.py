@@ -21,3 +21,31 @@ def test_what_does_not_work_is_named(tmp_path: Path) -> None:
         "recent_event_cache": ("failed", "0 cached events"),
         "session_registry": ("failed", "0 recorded sessions"),
     }
+
+
+def test_a_log_that_is_another_file_now_counts_whole(tmp_path: Path) -> None:
+    config = config_at(tmp_path)
+    log = Path(config.paths.stdout_log_path)
+    log.parent.mkdir(parents=True)
+    # The length of a link says nothing of a log.
+    log.symlink_to("/nowhere/at/all/is/such/a/file")
+    before = _Before(config)
+    log.unlink()
+    log.write_text("codexd smoke ready\ncodexd smoke done\n")
+    assert before.added(str(log)) == "codexd smoke ready\ncodexd smoke done\n"
+    before = _Before(config)
+    log.rename(log.with_suffix(".log.1"))
+    log.write_text("x" * 100)
+    assert before.added(str(log)) == "x" * 100
+
+
+def test_of_a_log_that_stays_what_was_added_counts(tmp_path: Path) -> None:
+    config = config_at(tmp_path)
+    log = Path(config.paths.stdout_log_path)
+    log.parent.mkdir(parents=True)
+    log.write_text("codexd smoke done\n")
+    before = _Before(config)
+    assert before.added(str(log)) == ""
+    with log.open("a") as file:
+        file.write("now\n")
+    assert before.added(str(log)) == "now\n"
