@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 
@@ -18,3 +19,8 @@ def now_iso() -> str:
 def from_epoch(seconds: float) -> str:
     """A POSIX timestamp (seconds) as :func:`iso`."""
     return iso(datetime.fromtimestamp(seconds, UTC))
+
+
+def now_ms() -> int:
+    """The present moment in milliseconds since 1970, as codex puts it into notifications."""
+    return round(time.time() * 1000)

@@ -144,6 +144,14 @@ def _boolean(value: str, source: str) -> bool:
     raise SettingError(f"Invalid value {quoted(value)} ({source}): use true or false.")
 
 
+def _header_value(value: str, source: str) -> str:
+    text = value.strip()
+    # codex makes an HTTP header of it.
+    if not (text.isascii() and text.isprintable()):
+        raise SettingError(f"Invalid value {quoted(value)} ({source}): use printable ASCII.")
+    return text
+
+
 def parse_arguments(value: str, source: str) -> list[str]:
     """The child's arguments: words parted by white space, or a JSON array of strings."""
     text = value.strip()
@@ -372,6 +380,16 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     hub_initialize_ms: Annotated[int, _number(30_000, "How long a client may take to initialize.")]
     hub_wait_ms: Annotated[
         int, _number(120_000, "How long a request waits for a server that is away.")
+    ]
+    originator: Annotated[
+        str,
+        _Row(
+            "",
+            "Name under which the server speaks to the model's API.",
+            _header_value,
+            metavar="NAME",
+            shown_default="the first client's",
+        ),
     ]
     hub_default_socket: Annotated[
         bool,

@@ -31,6 +31,8 @@ TYPES: Final = (
     "events.dropped",
     "hub.full",
     "hub.socket.failed",
+    "link.lost",
+    "link.refused",
     "plugin.restarted",
     "plugin.unhealthy",
     "session.closed",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codexd.contracts import EventLevel, SessionRecord
+from codexd.hub.introduction import Capabilities, ClientInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,14 @@ class ToChild:
     """Send a message to the child."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """A client has said who it is and what it can do; the server may not have been told yet."""
+
+    info: ClientInfo
+    capabilities: Capabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +58,4 @@ class SessionChanged:
     record: SessionRecord
 
 
-Action = ToClient | ToChild | CloseClient | Emit | SessionChanged
+Action = ToClient | ToChild | Introduced | CloseClient | Emit | SessionChanged

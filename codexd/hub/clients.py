@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from codexd.encoding import UNDECODABLE
+from codexd.hub import experimental
+from codexd.hub.introduction import Capabilities, ClientInfo, can_answer
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
 from codexd.hub.profile import NOTHING, ClientProfile
@@ -15,19 +17,6 @@ from codexd.hub.profile import NOTHING, ClientProfile
 
 class NotIntroduced(ValueError):
     """An `initialize` that codex would refuse too. The text is for the client."""
-
-
-class ClientInfo(msgspec.Struct, frozen=True):
-    """clientInfo of `initialize`."""
-
-    name: str
-    version: str
-
-
-class Capabilities(msgspec.Struct, rename="camel", frozen=True):
-    """capabilities of `initialize`."""
-
-    opt_out_notification_methods: list[str] | None = None
 
 
 class InitializeParams(msgspec.Struct, rename="camel"):
@@ -38,6 +27,7 @@ class InitializeParams(msgspec.Struct, rename="camel"):
 
 
 _NOBODY = ClientInfo("", "")
+_NOTHING = Capabilities()
 
 
 @dataclass(slots=True)
@@ -48,6 +38,7 @@ class Client:
     opened_at: float
     info: ClientInfo = _NOBODY
     opt_outs: frozenset[str] = frozenset()
+    capabilities: Capabilities = _NOTHING
     initialize: Message | None = None
     initialize_at: float = 0.0
     is_initialized: bool = False
@@ -66,7 +57,25 @@ class Client:
 
     def wants(self, method: str | None) -> bool:
         """Whether the client is to get notifications of this method."""
-        return self.is_initialized and method not in self.opt_outs
+        return (
+            self.is_initialized
+            and method not in self.opt_outs
+            and (self.is_experimental or method not in experimental.NOTIFICATIONS)
+        )
+
+    @property
+    def is_experimental(self) -> bool:
+        """Whether the client gets what is experimental."""
+        return self.capabilities.experimental_api
+
+    def can_answer(self, message: Message) -> bool:
+        """Whether the server would ask this client that."""
+        params = bytes(message.fields.get("params", b"{}"))
+        return can_answer(self.capabilities, message.method, params)
+
+    def as_asked(self, message: Message) -> Message:
+        """The server's request as this client is to get it."""
+        return message if self.is_experimental else experimental.stripped(message)
 
     def introduce(self, message: Message, now: float) -> None:
         """Take what `initialize` says.
@@ -86,6 +95,7 @@ class Client:
             )
         self.info = params.client_info
         if params.capabilities is not None:
+            self.capabilities = params.capabilities
             self.opt_outs = frozenset(params.capabilities.opt_out_notification_methods or ())
         self.initialize = message
         self.initialize_at = now

@@ -51,7 +51,7 @@ class Core:
         self.threads = Threads()
         self.handles = Handles(id_prefix)
         self.book = SessionBook(endpoint, self.act)
-        self.asked = ServerRequests(self.act, self.wants, self.book.waiting)
+        self.asked = ServerRequests(self.act, self.wants, self.book.waiting, self._as_asked)
         self._out: list[Action] = []
 
     def act(self, action: Action) -> None:
@@ -67,6 +67,12 @@ class Core:
         """Whether a client is there, initialized, and takes notifications of this method."""
         client = self.clients.get(number)
         return client is not None and client.wants(method)
+
+    def _as_asked(self, number: int, message: Message) -> Message | None:
+        client = self.clients.get(number)
+        if client is None or not client.can_answer(message):
+            return None
+        return client.as_asked(message)
 
     def subscribe(self, client: int, thread: Thread) -> None:
         """A client listens to a thread from now on, and the thread is one of its own."""

@@ -6,18 +6,19 @@ input or output and has no clock (``now`` is in seconds, of any origin that does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from codexd.contracts import RUNNING_TURN, SessionRecord
 from codexd.encoding import UNDECODABLE
-from codexd.hub import jsonrpc, methods
+from codexd.hub import experimental, jsonrpc, methods
 from codexd.hub.actions import (
     Action,
     CloseClient,
     Emit,
+    Introduced,
     SessionChanged,
     ToChild,
     ToClient,
@@ -25,6 +26,7 @@ from codexd.hub.actions import (
 from codexd.hub.clients import Client, Handles
 from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
+from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState
@@ -41,6 +43,7 @@ __all__ = [
     "Emit",
     "Hub",
     "HubLimits",
+    "Introduced",
     "SessionChanged",
     "ToChild",
     "ToClient",
@@ -94,17 +97,32 @@ class Hub:
         )
         self._away_since: float | None = None
 
-    def restore(self, records: Iterable[SessionRecord], now: float) -> list[Action]:
-        """Before the first child: the sessions of an earlier plugin or daemon."""
+    def restore(
+        self,
+        records: Iterable[SessionRecord],
+        now: float,
+        kept: Mapping[str, dict[str, Any]] | None = None,
+    ) -> list[Action]:
+        """Before the first child: the sessions of an earlier plugin or daemon.
+
+        ``kept`` is what :attr:`kept` was in an earlier plugin.
+        """
         self._core.now = self._away_since = now
         for record in self._core.book.restore(records):
             assert record.thread_id is not None
             thread = self._core.threads.get(record.thread_id)
             thread.is_ephemeral = EPHEMERAL in record.metadata
+            thread.restore((kept or {}).get(thread.id, {}))
             turn_id = record.metadata.get(RUNNING_TURN)
             if turn_id is not None:
                 thread.began({"id": turn_id})
         return self._core.take_actions()
+
+    @property
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """By thread, what it was opened with and the server does not keep."""
+        found = ((thread.id, thread.kept()) for thread in self._core.threads)
+        return {thread_id: kept for thread_id, kept in found if kept}
 
     # -- clients -----------------------------------------------------------------------------
 
@@ -145,6 +163,8 @@ class Hub:
         for thread in self._core.threads:
             if client in thread.subscribers:
                 thread.subscribers.discard(client)
+                if thread.subscribers:
+                    self._core.asked.left(thread.id)
                 self._notifications.leave_if_idle(thread)
         self._greeting.left(known)
         return self._core.take_actions()
@@ -160,6 +180,8 @@ class Hub:
         elif not client.is_initialized:
             text = "Not initialized"
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
+        elif not client.is_experimental and (refusal := experimental.refusal(message)):
+            self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
             unheard = jsonrpc.why_unheard(message)
             if unheard is not None:
@@ -190,9 +212,18 @@ class Hub:
     # -- the child ---------------------------------------------------------------------------
 
     def child_ready(
-        self, initialize_result: bytes, now: float, *, same_child: bool, child_pid: int | None
+        self,
+        initialize_result: bytes | None,
+        now: float,
+        *,
+        same_child: bool,
+        child_pid: int | None,
     ) -> list[Action]:
-        """The handshake with a child is done. ``same_child``: its process is the one before."""
+        """The handshake with a child is done. ``same_child``: its process is the one before.
+
+        ``initialize_result`` is None for a child that waits to be told with whom it speaks: only
+        where :attr:`is_unused` holds, and until :meth:`introduced`.
+        """
         self._core.now = now
         self._core.book.child_pid = child_pid
         self._away_since = None
@@ -202,6 +233,23 @@ class Hub:
         self._recovery.begin(same_child=same_child)
         self._greeting.child_ready(initialize_result)
         return self._core.take_actions()
+
+    def introduced(self, initialize_result: bytes, now: float) -> list[Action]:
+        """A child that waited for it knows with whom it speaks."""
+        self._core.now = now
+        self._greeting.introduced(initialize_result)
+        return self._core.take_actions()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no client is there, and none has left anything for the next child to know."""
+        is_empty = len(self._core.threads) == 0 and not self._process.has_settings
+        return is_empty and not self.present
+
+    @property
+    def present(self) -> list[Capabilities]:
+        """What each client can do that has said so."""
+        return [client.capabilities for client in self._core.clients.values() if client.info.name]
 
     def drain(self) -> None:
         """The child is to end: turns that run go on, new ones wait for the next child."""
@@ -323,7 +371,7 @@ class Hub:
         self._process.succeeded(entry, answer)
         if method == "thread/settings/update":
             self._settings_changed(entry)
-        if method in methods.SUBSCRIBING:
+        if method in methods.SUBSCRIBING or method in methods.SUBSCRIBING_BY_NAME:
             return self._subscribed(entry, client, answer)
         if method in methods.TURN_STARTING:
             return self._turn_answered(entry, client, answer)
@@ -341,7 +389,9 @@ class Hub:
 
     def _subscribed(self, entry: Pending, client: int, answer: Message) -> str | None:
         opened: _OpenedThread = answer.result(_Opened).thread
-        thread_id = opened.id
+        # What is no resume says in its answer nothing of the thread that it named.
+        is_named = entry.message.method in methods.SUBSCRIBING_BY_NAME
+        thread_id = opened.id or (entry.thread_id if is_named else None)
         if not thread_id:
             return None
         thread = self._core.threads.get(thread_id)

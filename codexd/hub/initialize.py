@@ -1,24 +1,19 @@
-"""`initialize`: each client's own, answered from the one that codexd did with the child."""
+"""`initialize`: each client's own, answered as the server has answered codexd."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
-from codexd.hub.actions import CloseClient, Emit, ToClient
+from codexd.hub.actions import CloseClient, Emit, Introduced, ToClient
 from codexd.hub.clients import Client, NotIntroduced
 from codexd.hub.core import Core
-from codexd.hub.jsonrpc import Fields, Message
+from codexd.hub.jsonrpc import Message
 
 # WebSocket's "policy violation" (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008
 # A server that warns without end must not fill the memory, nor greet its clients without end.
 _KEPT = 100
-# The name under which codexd itself shook hands.
-_OWN_NAME = "codexd"
 
 
 class _ConfigWarning(msgspec.Struct):
@@ -35,10 +30,16 @@ class Greeting:
         self._result: bytes | None = None
         self._told: dict[tuple[str, bytes], bytes] = {}
 
-    def child_ready(self, initialize_result: bytes) -> None:
+    def child_ready(self, initialize_result: bytes | None) -> None:
+        """There is a child; None: it has not been told yet with whom it speaks."""
+        self._told.clear()
+        self._result = None
+        if initialize_result is not None:
+            self.introduced(initialize_result)
+
+    def introduced(self, initialize_result: bytes) -> None:
         """A child has answered codexd: now clients that waited for that can be answered."""
         self._result = initialize_result
-        self._told.clear()
         for client in self._core.clients.values():
             if client.initialize is not None:
                 self._answer(client)
@@ -75,6 +76,7 @@ class Greeting:
         except NotIntroduced as error:
             self._core.error(client.number, message.id, jsonrpc.INVALID_REQUEST, str(error))
             return
+        self._core.act(Introduced(client.info, client.capabilities))
         if self._result is not None and self._core.state != "away":
             self._answer(client)
 
@@ -110,42 +112,13 @@ class Greeting:
         assert request is not None
         assert request.id is not None
         client.is_initialized = True
-        answer = jsonrpc.response(request.id, self._result_for(client))
+        answer = jsonrpc.response(request.id, msgspec.Raw(self._result or b"{}"))
         self._core.act(ToClient(client.number, answer))
         for (method, _), data in self._told.items():
             if client.wants(method):
                 self._core.act(ToClient(client.number, data))
         self._emit("connected", client)
 
-    def _result_for(self, client: Client) -> Any:
-        """The child's own answer, with the client's name where the server puts it."""
-        try:
-            result: Fields = msgspec.json.decode(self._result or b"{}", type=Fields)
-        except UNDECODABLE:
-            # Whatever it is, it is what the server says.
-            return msgspec.Raw(self._result or b"{}")
-        agent = _text(result.get("userAgent"))
-        if agent is not None and client.info.name:
-            result["userAgent"] = msgspec.Raw(msgspec.json.encode(_rename(agent, client)))
-        return result
-
     def _emit(self, what: str, client: Client) -> None:
         detail = {"client": client.number, "name": client.info.name[:80]}
         self._core.act(Emit("info", f"client.{what}", f"A client {what}.", detail))
-
-
-def _text(raw: msgspec.Raw | None) -> str | None:
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=str)
-    except UNDECODABLE:
-        return None
-
-
-def _rename(agent: str, client: Client) -> str:
-    """codex 0.163: ``NAME/VERSION (system) terminal (NAME; CLIENT VERSION)``."""
-    if agent.startswith(f"{_OWN_NAME}/"):
-        agent = client.info.name + agent[len(_OWN_NAME) :]
-    head, mark, _ = agent.rpartition(f" ({_OWN_NAME};")
-    return f"{head} ({client.info.name}; {client.info.version})" if mark else agent

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from codexd.clock import now_ms
 from codexd.encoding import UNDECODABLE
 
 Fields = dict[str, msgspec.Raw]
@@ -25,9 +26,9 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 
 # What codex 0.163 answers with (measured): it calls everything it cannot use an invalid request.
 INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
 OVERLOADED = -32001
 # JSON-RPC 2.0, section 5.1.
-METHOD_NOT_FOUND = -32601
 # Free for the implementation (JSON-RPC 2.0, section 5.1); codex has not given it a meaning.
 SERVER_RESTARTED = -32050
 
@@ -64,6 +65,10 @@ class Message:
             return msgspec.json.decode(raw, type=type_)
         except UNDECODABLE:
             return type_()
+
+    def with_params(self, params: dict[str, Any]) -> bytes:
+        """The same message with other params."""
+        return _encode({**self.fields, "params": params})
 
     def replace_param(self, name: str, value: Any) -> None:
         """Change one param."""
@@ -158,8 +163,9 @@ def request(id_: str, method: str, params: Any) -> bytes:
 
 
 def notification(method: str, params: Any) -> bytes:
-    """A notification."""
-    return _encode({"method": method, "params": params})
+    """A notification, with the time as codex gives it."""
+    emitted = now_ms()
+    return _encode({"method": method, "params": params, "emittedAtMs": emitted})
 
 
 def response(id_: bytes, result: Any) -> bytes:

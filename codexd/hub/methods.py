@@ -18,11 +18,20 @@ BROADCAST = frozenset(
         "thread/name/updated",
         "thread/reverted",
         "thread/attachment/updated",
-        # `thread/goal/cleared` goes to all as well when someone clears a goal; but after every
-        # resume it goes to who resumed, far more often, and the two look the same.
+        "thread/goal/cleared",
         "thread/goal/updated",
+        # codex 0.169.
+        "thread/section/changed",
     }
 )
+
+# Which of them follow every resume, to say again how things stand (measured): after one of the
+# hub's own nothing has changed, and only the thread's subscribers are told.
+FOLLOWS_RESUME = frozenset({"thread/goal/cleared", "thread/goal/updated"})
+
+# Notifications without a threadId that go to the subscribers of the thread whose turn caused them,
+# and the one with a threadId that the server tells just before (measured).
+CAUSED_BY_TURN = {"account/rateLimits/updated": "thread/tokenUsage/updated"}
 
 # What a new connection is told unasked, once it is initialized.
 GREETING = frozenset({"configWarning", "remoteControl/status/changed"})
@@ -88,13 +97,15 @@ REPEATABLE = frozenset(
 
 # Requests whose answer makes the asking connection a subscriber of the thread in it.
 SUBSCRIBING = frozenset({"thread/start", "thread/resume", "thread/fork"})
+# Requests that make it a subscriber of the thread that they name, from when they are sent.
+SUBSCRIBING_BY_NAME = frozenset({"thread/resume", "thread/guardianReview"})
 # Those of them whose thread is not known before the answer.
 OPENING = frozenset({"thread/start", "thread/fork"})
 # Requests that begin a turn.
 TURN_STARTING = frozenset({"turn/start", "review/start"})
 
 # Requests whose answer changes what the hub knows, also when its client has left.
-ANSWER_MATTERS = SUBSCRIBING | TURN_STARTING | {"thread/unsubscribe"}
+ANSWER_MATTERS = SUBSCRIBING | SUBSCRIBING_BY_NAME | TURN_STARTING | {"thread/unsubscribe"}
 
 # Handles that a client chooses and that mean something on its connection only: the param (or
 # the member of a notification's params) that holds it.

@@ -45,6 +45,15 @@ class _TurnEvent(msgspec.Struct, rename="camel"):
     turn: dict[str, Any] = {}
 
 
+class _Item(msgspec.Struct, frozen=True):
+    id: str = ""
+
+
+class _ItemEvent(msgspec.Struct, rename="camel", frozen=True):
+    thread_id: str = ""
+    item: _Item = _Item()
+
+
 class _TurnRef(msgspec.Struct, rename="camel", frozen=True):
     turn_id: str | None = None
 
@@ -72,6 +81,8 @@ class Notifications:
         self._turns = turns
         self._early: list[tuple[str, Message]] = []
         self._early_bytes = 0
+        # The last notification that named a thread, and that thread.
+        self._last_told = ("", "")
 
     def came(self, message: Message) -> None:
         """The child tells something."""
@@ -90,14 +101,33 @@ class Notifications:
         thread_id = message.params(ThreadRef).thread_id
         if method == "thread/started":
             thread_id = message.params(_ThreadStarted).thread.id
-        if thread_id is None or method in methods.BROADCAST:
+        if method in methods.CAUSED_BY_TURN:
+            self._core.tell(self._who_has_such_turns(method), message)
+        elif thread_id is None or self._is_for_everybody(method, thread_id):
             self._core.tell(self._core.everybody(thread_id), message)
         else:
             self._tell_subscribers(thread_id, message)
+        if thread_id is not None:
+            self._last_told = (method, thread_id)
         if method == "turn/completed" and thread_id is not None:
             thread = self._core.threads.find(thread_id)
             if thread is not None:
                 self.leave_if_idle(thread)
+
+    def _is_for_everybody(self, method: str, thread_id: str) -> bool:
+        if method not in methods.BROADCAST:
+            return False
+        thread = self._core.threads.find(thread_id)
+        is_retold = thread is not None and self._core.now < thread.retold_until
+        return not (is_retold and method in methods.FOLLOWS_RESUME)
+
+    def _who_has_such_turns(self, method: str) -> Iterable[int]:
+        """Of what a turn has caused, and which one is not said: whom it may concern."""
+        before, thread_id = self._last_told
+        if before == methods.CAUSED_BY_TURN[method]:
+            return self._core.threads.subscribers(thread_id)
+        busy = [thread.subscribers for thread in self._core.threads if thread.is_busy]
+        return tuple(set().union(*busy)) if busy else self._core.everybody(None)
 
     def opened(self, thread_id: str) -> None:
         """A thread has its first listener: it hears what came before it could be known."""
@@ -224,6 +254,13 @@ class Notifications:
             self._core.turn_began(self._core.threads.get(event.thread_id), event.turn)
         return True
 
+    def _on_item_completed(self, message: Message) -> bool:
+        event = message.params(_ItemEvent)
+        thread = self._core.threads.find(event.thread_id)
+        if thread is not None:
+            thread.seen.add(event.item.id)
+        return True
+
     def _on_turn_completed(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
         self._core.asked.ended(event.thread_id)
@@ -231,6 +268,8 @@ class Notifications:
         if thread is None:
             # Closed meanwhile, and with it the turn was over for everybody.
             return False
+        if thread.has_gap and thread.turn is not None and thread.turn["id"] == event.turn.get("id"):
+            self._turns.catch_up(thread, event.turn, is_over=True)
         thread.is_active = False
         is_cut = event.turn.get("status") == "interrupted"
         return self._core.turn_ended(thread, event.turn, is_cut=is_cut)
@@ -242,6 +281,7 @@ _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/closed": Notifications._on_thread_gone,
     "thread/archived": Notifications._on_thread_gone,
     "thread/deleted": Notifications._on_thread_gone,
+    "item/completed": Notifications._on_item_completed,
     "turn/started": Notifications._on_turn_started,
     "turn/completed": Notifications._on_turn_completed,
 }

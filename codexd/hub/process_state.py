@@ -95,6 +95,11 @@ class ProcessState:
                 self._logins.pop((method, login.login_id or ""), None)
                 self._logins.pop((method, login.name or ""), None)
 
+    @property
+    def has_settings(self) -> bool:
+        """Whether there is anything to set again."""
+        return bool(self._settings)
+
     # -- a new process -----------------------------------------------------------------------
 
     def end_logins(self) -> None:

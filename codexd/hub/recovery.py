@@ -24,7 +24,7 @@ from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, error_text, whole_error_text
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.threads import Thread
-from codexd.hub.turns import LAST_TURNS, Turns, TurnsPage
+from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy. One
 # that takes longer than a second waits for something else, and does not hold up the others.
@@ -34,6 +34,8 @@ _SLOW_S = 1.0
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 60.0
 _PAUSE_ASKED_S = 0.25
+# After the answer to a resume the server says how some things stand (methods.FOLLOWS_RESUME).
+RETOLD_S = 2.0
 # How long the child may take to say which threads it has.
 _LIST_S = 5.0
 # Answers of codex 0.163 to a resume of what is gone or put away.
@@ -299,7 +301,7 @@ class Recovery:
         if attempt.without_config:
             params.pop("config", None)
         if self._same_child:
-            params["initialTurnsPage"] = LAST_TURNS
+            params["initialTurnsPage"] = TURNS_WITH_ITEMS if thread.is_busy else LAST_TURNS
         on_answer = functools.partial(self._resumed, thread, attempt)
         self._requests.own("thread/resume", params, on_answer)
 
@@ -314,6 +316,7 @@ class Recovery:
             return
         thread.took_s = self._core.now - attempt.last_at
         if "result" in answer.fields:
+            thread.retold_until = self._core.now + RETOLD_S
             if self._same_child:
                 self._catch_up(thread, answer.result(_Resumed))
             else:
@@ -377,6 +380,9 @@ class Recovery:
         is_other = running is not None and known is not None and running["id"] != known["id"]
         if thread.is_busy and (not is_active or is_other):
             self._turns.end_as_recorded(thread, page)
+        elif running is not None and known is not None:
+            thread.has_gap = True
+            self._turns.catch_up(thread, running, is_over=False)
         thread.is_active = is_active
         if running is not None and is_active:
             self._core.turn_began(thread, running)

@@ -183,7 +183,7 @@ class Requests:
         self._sent[hub_id] = entry
         self._window.sent(hub_id, entry.client or _OWN, self._core.now)
         method = entry.message.method
-        if method == "thread/resume" and entry.client is not None:
+        if method in methods.SUBSCRIBING_BY_NAME and entry.client is not None:
             self._expect_resume(entry, entry.client)
         elif method in methods.OPENING:
             self.openings += 1

@@ -13,9 +13,20 @@ from typing import Any
 
 import msgspec
 
+from codexd.hub import jsonrpc
 from codexd.hub.actions import Action, Emit, ToChild, ToClient
-from codexd.hub.jsonrpc import METHOD_NOT_FOUND, Message, error, is_usable_answer, notification
+from codexd.hub.jsonrpc import (
+    METHOD_NOT_FOUND,
+    Message,
+    error,
+    is_usable_answer,
+    notification,
+    parse,
+)
 from codexd.hub.methods import APPROVALS
+
+# What codex says to an MCP server whose form the client cannot show (measured).
+_REFUSALS = {"mcpServer/elicitation/request": {"action": "decline", "content": None}}
 
 RESOLVED = "serverRequest/resolved"
 _NOBODY = "No client of codexd is there to answer this."
@@ -55,7 +66,8 @@ class ServerRequests:
     """Every request that is not resolved yet.
 
     ``act`` takes what is to be done; ``wants`` tells whether a client takes a notification;
-    ``waiting`` hears how many approvals wait on a thread when that changes.
+    ``waiting`` hears how many approvals wait on a thread when that changes; ``as_asked`` gives a
+    request as a client is to get it, None where the server would not ask that client.
     """
 
     def __init__(
@@ -63,7 +75,9 @@ class ServerRequests:
         act: Callable[[Action], None],
         wants: Callable[[int, str], bool],
         waiting: Callable[[str, int], None],
+        as_asked: Callable[[int, Message], Message | None],
     ) -> None:
+        self._as_asked = as_asked
         self._act = act
         self._wants = wants
         self._waiting = waiting
@@ -95,8 +109,11 @@ class ServerRequests:
             self._by_thread.setdefault(entry.thread_id, {})[message.id] = entry
             self._unanswered[entry.thread_id] += entry.waits_for_leave
             self._tell(entry, "requested")
-        for client in recipients(entry.thread_id):
+        there = tuple(recipients(entry.thread_id))
+        for client in there:
             self._ask(entry, client)
+        if there:
+            self._refuse_if_nobody_can(entry)
         self._refuse_if_nobodys(entry)
 
     def deliver(self, client: int, thread_id: str) -> None:
@@ -104,16 +121,33 @@ class ServerRequests:
         for entry in list(self._by_thread.get(thread_id, {}).values()):
             if not entry.is_answered:
                 self._ask(entry, client)
+                self._refuse_if_nobody_can(entry)
+
+    def left(self, thread_id: str) -> None:
+        """One of several clients has left a thread: the others may not be able to do the same."""
+        for entry in list(self._by_thread.get(thread_id, {}).values()):
+            self._refuse_if_nobody_can(entry)
+
+    def _refuse_if_nobody_can(self, entry: ServerRequest) -> None:
+        """Answer for clients of which none can do what is asked, as the server would have."""
+        server_id, method = entry.message.id, entry.message.method or ""
+        if entry.asked or entry.is_answered or server_id is None:
+            return
+        if method in _REFUSALS:
+            self._settle(entry, jsonrpc.response(server_id, _REFUSALS[method]))
 
     def _ask(self, entry: ServerRequest, client: int) -> None:
         if client in entry.asked or entry.is_answered:
+            return
+        message = self._as_asked(client, entry.message)
+        if message is None:
             return
         own_id = self._next_id.get(client, 0)
         self._next_id[client] = own_id + 1
         entry.asked[client] = own_id
         raw_id = b"%d" % own_id
         self._by_client[client, raw_id] = entry
-        self._act(ToClient(client, entry.message.with_id(raw_id)))
+        self._act(ToClient(client, message.with_id(raw_id)))
 
     def answered(self, client: int, answer: Message) -> None:
         """A client answers; only the first answer reaches the server."""
@@ -126,11 +160,15 @@ class ServerRequests:
             # What concerns no thread is for whichever client can do it; this one cannot.
             self._unask(entry, client)
             return
+        assert entry.message.id is not None
+        self._settle(entry, answer.with_id(entry.message.id))
+
+    def _settle(self, entry: ServerRequest, answer: bytes) -> None:
         self._unanswered[entry.thread_id] -= entry.waits_for_leave
         entry.is_answered = True
         server_id = entry.message.id
         assert server_id is not None
-        self._act(ToChild(answer.with_id(server_id)))
+        self._act(ToChild(answer))
         self._tell(entry, "resolved")
         if entry.thread_id is None:
             self._drop(server_id)
@@ -143,7 +181,7 @@ class ServerRequests:
         if entry is None:
             return
         self._tell(entry, "resolved")
-        self._tell_resolved(entry, params)
+        self._tell_resolved(entry, message, params)
 
     def ended(self, thread_id: str | None = None) -> None:
         """The turn, thread or server is gone that asked: nobody is to answer any more."""
@@ -151,7 +189,12 @@ class ServerRequests:
         for server_id, entry in list(open_.items()):
             self._drop(server_id)
             self._tell(entry, "resolved")
-            self._tell_resolved(entry, {"threadId": entry.thread_id or ""})
+            # A server that lives tells it itself of what was answered, and of approvals only.
+            if thread_id is None or entry.waits_for_leave:
+                params = {"threadId": entry.thread_id or ""}
+                made_up = parse(notification(RESOLVED, params))
+                assert made_up is not None
+                self._tell_resolved(entry, made_up, params)
 
     def client_gone(self, client: int) -> None:
         """A client has left; what it was asked still waits for others."""
@@ -171,11 +214,13 @@ class ServerRequests:
         self._act(ToChild(error(server_id, METHOD_NOT_FOUND, _NOBODY)))
         self._tell(entry, "resolved")
 
-    def _tell_resolved(self, entry: ServerRequest, params: dict[str, Any]) -> None:
+    def _tell_resolved(
+        self, entry: ServerRequest, message: Message, params: dict[str, Any]
+    ) -> None:
         for client, own_id in entry.asked.items():
             if self._wants(client, RESOLVED):
-                own = {**params, "requestId": own_id}
-                self._act(ToClient(client, notification(RESOLVED, own)))
+                own = message.with_params({**params, "requestId": own_id})
+                self._act(ToClient(client, own))
 
     def _unask(self, entry: ServerRequest, client: int) -> None:
         own_id = entry.asked.pop(client)

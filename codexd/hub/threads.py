@@ -24,7 +24,9 @@ class Thread:
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
     to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
     the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
-    took to be opened or resumed.
+    took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
+    because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
+    ``has_gap`` says that some may have gone by while there was no connection.
     """
 
     id: str
@@ -40,6 +42,9 @@ class Thread:
     left_at: float | None = None
     idle_at: float | None = None
     took_s: float = 0.0
+    retold_until: float = 0.0
+    seen: set[str] = field(default_factory=set)
+    has_gap: bool = False
 
     @property
     def is_slow(self) -> bool:
@@ -57,6 +62,9 @@ class Thread:
         if not isinstance(turn_id, str) or turn_id == self.last_ended:
             return False
         is_new = self.turn is None or self.turn["id"] != turn_id
+        if is_new:
+            self.seen.clear()
+            self.has_gap = False
         self.turn = turn
         self.opening = self.settings = self.idle_at = None
         return is_new
@@ -86,10 +94,27 @@ class Thread:
             given["config"] = {**(given.get("config") or {}), **self.config}
         return given
 
+    def kept(self) -> dict[str, Any]:
+        """What the next hub must know of how it was opened; empty for nothing."""
+        known = {"config": self.config, "opening": self.opening, "settings": self.settings}
+        return {name: value for name, value in known.items() if value}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Take over what an earlier hub kept."""
+        self.config = _dict(kept.get("config")) or {}
+        self.opening = _dict(kept.get("opening"))
+        self.settings = _dict(kept.get("settings"))
+        if self.opening is not None and self.settings is None:
+            self.settings = {}
+
     def settings_changed(self, params: dict[str, Any]) -> None:
         """Settings were changed; those of a thread with a turn are in its rollout."""
         if self.settings is not None:
             self.settings.update(params)
+
+
+def _dict(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 class Threads:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from codexd.clock import now_ms
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.requests import Requests
@@ -14,6 +15,7 @@ from codexd.hub.threads import Thread
 
 # Asked of a server that lives on: how its last turns stand.
 LAST_TURNS: dict[str, Any] = {"limit": 5, "sortDirection": "desc", "itemsView": "notLoaded"}
+TURNS_WITH_ITEMS: dict[str, Any] = {**LAST_TURNS, "itemsView": "full"}
 # A thread is told idle just before its turn is told to have ended.
 _IDLE_S = 1.0
 # How long the server may take to say how a turn stands.
@@ -55,6 +57,20 @@ class Turns:
         if self._core.turn_ended(thread, over, is_cut=over["status"] == "interrupted"):
             self._core.fabricate(thread, "turn/completed", {"turn": over})
 
+    def catch_up(self, thread: Thread, turn: dict[str, Any], *, is_over: bool) -> None:
+        """Tell of the items that ended unheard; of a turn that runs, the last one may go on."""
+        items = turn.get("items") or []
+        if not thread.seen:
+            # Who came while it ran has them from its own resume.
+            return
+        ended_at_ms = int((turn.get("completedAt") or 0) * 1000) or now_ms()
+        for item in items if is_over else items[:-1]:
+            if item.get("id") in thread.seen:
+                continue
+            thread.seen.add(str(item.get("id")))
+            params = {"turnId": turn["id"], "item": item, "completedAtMs": ended_at_ms}
+            self._core.fabricate(thread, "item/completed", params)
+
     def _idle(self, thread: Thread) -> None:
         self._core.fabricate(thread, "thread/status/changed", {"status": {"type": "idle"}})
 
@@ -66,7 +82,8 @@ class Turns:
         if last.get("status") in (None, "inProgress"):
             self.cut(thread, _UNHEARD)
         else:
-            self.end(thread, last)
+            self.catch_up(thread, last, is_over=True)
+            self.end(thread, {**last, "items": [], "itemsView": "notLoaded"})
 
     # -- a server that lives and does not say that a turn has ended --------------------------
 
@@ -92,7 +109,7 @@ class Turns:
     def _ask(self, thread: Thread, turn_id: str) -> None:
         self._asked[thread.id] = (turn_id, self._core.now)
         on_answer = functools.partial(self._answered, thread, turn_id)
-        params = {"threadId": thread.id, **LAST_TURNS}
+        params = {"threadId": thread.id, **TURNS_WITH_ITEMS}
         self._requests.own("thread/turns/list", params, on_answer)
 
     def _answered(self, thread: Thread, turn_id: str, answer: Message | None) -> None:

@@ -13,7 +13,9 @@ from codexd.keeper.circusd import Circusd
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.introduction import Introduction
 from codexd.keeper.keeper import Keeper
+from codexd.keeper.kept_threads import KeptThreads
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
 from codexd.records.records import Records
@@ -40,6 +42,8 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         reporter.changed,
         lambda: keeper.status(),
         on_message=lambda data: account.heard(data),
+        on_client=lambda info, capabilities: connector.client_came(info, capabilities),
+        kept=KeptThreads(runtime_dir),
     )
     connector = Connector(
         server,
@@ -48,6 +52,9 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         lambda generation, feed: outputs.hand_to(generation, feed),
         lambda pid, detail: keeper.became_ready(pid, detail),
         lambda reason: keeper.became_lost(reason),
+        lambda: account.child_ready(),
+        records.recorder.refused,
+        Introduction(config.paths.state_dir, policy.originator or None),
     )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(

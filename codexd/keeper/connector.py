@@ -14,8 +14,10 @@ import msgspec
 from codexd.child import pipes as child_io
 from codexd.config import Server
 from codexd.encoding import UNDECODABLE
-from codexd.link.endpoint import Endpoint, parse_endpoint
-from codexd.link.errors import LinkError, LinkLost
+from codexd.hub.introduction import Capabilities, ClientInfo
+from codexd.keeper.introduction import Introduction, own_params
+from codexd.link.endpoint import Endpoint, parse_endpoint, token_file
+from codexd.link.errors import LinkError, LinkLost, LinkUnauthorized, RequestFailed
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
 from codexd.link.transport_websocket import WebSocketTransport
@@ -32,6 +34,8 @@ _RETRY_MAX_S = 2.0
 _RETRY_SHARE = 1 / 8
 # One try to connect and shake hands; a slow server gets as many as it needs.
 _ATTEMPT_S = 30.0
+# How long a child that nobody has used waits for its first client, to be told that one's name.
+_ALONE_S = 3.0
 
 
 class Driver(Protocol):
@@ -40,11 +44,19 @@ class Driver(Protocol):
     def child_ready(
         self,
         send: Callable[[bytes], None],
-        initialize_result: bytes,
+        initialize_result: bytes | None,
         *,
         same_child: bool,
         pid: int | None,
     ) -> None: ...
+
+    def introduced(self, initialize_result: bytes) -> None: ...
+
+    @property
+    def is_unused(self) -> bool: ...
+
+    @property
+    def present(self) -> list[Capabilities]: ...
 
     def child_message(self, data: bytes) -> None: ...
 
@@ -72,7 +84,18 @@ class Connector:
         hand_stdout: Callable[[int, Callable[[bytes], None]], None],
         on_ready: Ready,
         on_lost: Callable[[str], None],
+        on_introduced: Callable[[], None],
+        on_refused: Callable[[str], None],
+        introduction: Introduction,
     ) -> None:
+        self._introduction = introduction
+        self._first_client: asyncio.Event = asyncio.Event()
+        self._on_introduced = on_introduced
+        self._on_refused = on_refused
+        self._refused_for = ""
+        # The process behind an external endpoint, where the system tells.
+        self._peer: int | None = None
+        self._server = server
         self._driver = driver
         self._hand_stdout = hand_stdout
         self._on_ready = on_ready
@@ -127,11 +150,19 @@ class Connector:
         """Where the child is spoken to; None where it is not."""
         return self._endpoint
 
+    def client_came(self, info: ClientInfo, capabilities: Capabilities) -> None:
+        """A client says who it is: the child may be waiting for that."""
+        data = self._introduction.came(info, capabilities)
+        self._first_client.set()
+        if data is not None:
+            self._loop.run_in_executor(None, self._introduction.save, data)
+
     # -- for the keeper ----------------------------------------------------------------------
 
     def child_started(self, generation: int, pid: int | None) -> None:
         """A child runs (or, with pid None, an external one may): speak with it."""
         self._cancel()
+        self._refused_for = ""
         self.waiting_since = self._loop.time()
         if self._endpoint is not None:
             self._task = self._loop.create_task(self._talk(self._endpoint, generation, pid))
@@ -173,6 +204,8 @@ class Connector:
             begun = self._loop.time()
             try:
                 await self._talk_once(endpoint, generation, pid)
+            except LinkUnauthorized as error:
+                self._unauthorized(str(error))
             except LinkError as error:
                 logger.info("%s", error)
             except Exception:
@@ -183,6 +216,14 @@ class Connector:
             if now - begun > _RETRY_MAX_S:
                 since = now
             await asyncio.sleep(pause_s(now - since))
+
+    def _unauthorized(self, reason: str) -> None:
+        """Say once what is wrong. A server that asks for a token lives; another would ask, too."""
+        self.waiting_since = None
+        if reason != self._refused_for:
+            self._refused_for = reason
+            logger.error("%s", reason)
+            self._on_refused(reason)
 
     def _break_off(self) -> None:
         try:
@@ -201,12 +242,55 @@ class Connector:
         transport = self._transport(endpoint, generation)
         link = Link(transport, on_message=self._driver.child_message, on_lost=lost.set_result)
         try:
-            result = await link.open(_ATTEMPT_S)
+            result = await self._open(link, known)
+            if isinstance(transport, WebSocketTransport) and pid is None:
+                # Another's server: whether it is the one before, its socket tells.
+                self._peer = transport.peer_pid()
+                known = self._load_handshake(self._peer)
             self._connected(link, pid, result, known)
         except BaseException:
             link.close()
             raise
+        if link.awaits_introduction:
+            try:
+                await self._introduce(link, pid, lost)
+            except LinkError as error:
+                self._lost(str(error))
+                return
         self._lost(await lost)
+
+    async def _open(self, link: Link, known: _Handshake | None) -> bytes | None:
+        if known is None and self._driver.is_unused:
+            self._first_client.clear()
+            await link.open(_ATTEMPT_S, None)
+            if link.awaits_introduction and self._driver.is_unused:
+                return None
+            return await self._say_who(link)
+        return await link.open(_ATTEMPT_S, self._introduction.params(self._driver.present))
+
+    async def _introduce(self, link: Link, pid: int | None, lost: asyncio.Future[str]) -> None:
+        """Wait a while for the first client, and speak with the child as that one."""
+        client = asyncio.ensure_future(self._first_client.wait())
+        either: set[asyncio.Future[Any]] = {client, lost}
+        try:
+            await asyncio.wait(either, timeout=_ALONE_S, return_when="FIRST_COMPLETED")
+        finally:
+            client.cancel()
+        if lost.done():
+            return
+        result = await self._say_who(link)
+        self._driver.introduced(result or b"{}")
+        self._on_introduced()
+        if result is not None:
+            self._save_handshake(pid, result)
+
+    async def _say_who(self, link: Link) -> bytes | None:
+        params = self._introduction.params(self._driver.present)
+        try:
+            return await link.introduce(params, _ATTEMPT_S)
+        except RequestFailed as error:
+            logger.warning("The server does not take the introduction: %s", error)
+            return await link.introduce(own_params(), _ATTEMPT_S)
 
     def _lost(self, reason: str) -> None:
         """The connection is gone; the child may live, and read what was sent to it."""
@@ -218,7 +302,7 @@ class Connector:
         self, endpoint: Endpoint, generation: int
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
-            return WebSocketTransport(endpoint)
+            return WebSocketTransport(endpoint, token_file(self._server))
         path = child_io.pipe_path(self._runtime_dir, generation, "stdin")
         is_first = child_io.speaks_first(self._runtime_dir, generation)
         transport = StdioTransport(path, is_first=is_first)
@@ -229,17 +313,20 @@ class Connector:
         self, link: Link, pid: int | None, result: bytes | None, known: _Handshake | None
     ) -> None:
         is_new = result is not None
-        if result is None:
+        if result is None and not link.awaits_introduction:
             result = b"{}" if known is None else bytes(known.result)
         self._link = link
         self._has_spoken = True
+        self._refused_for = ""
         now = self._loop.time()
         after_ms = round((now - (self.waiting_since or now)) * 1000)
         self.waiting_since = None
         self._driver.child_ready(link.send, result, same_child=known is not None, pid=pid)
         self._on_ready(pid, {"pid": pid, "afterMs": after_ms})
         link.listen()
-        if is_new:
+        if result is not None:
+            self._on_introduced()
+        if is_new and result is not None:
             # Last: it may wait for the disk, and nobody should wait for it.
             self._save_handshake(pid, result)
 
@@ -257,6 +344,7 @@ class Connector:
         return None
 
     def _save_handshake(self, pid: int | None, result: bytes) -> None:
+        pid = self._peer if pid is None else pid
         record = _Handshake(None if pid is None else identify(pid), msgspec.Raw(result))
         self._handshake = msgspec.json.encode(record)
         self._write_handshake()

@@ -21,13 +21,16 @@ from codexd.hub.hub import (
     Emit,
     Hub,
     HubLimits,
+    Introduced,
     SessionChanged,
     ToChild,
     ToClient,
 )
+from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.hub.profile import ClientProfile
 from codexd.keeper.appetite import is_idle
+from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.platform.files import explain
@@ -47,7 +50,7 @@ class HubDriver:
     ``endpoint`` is the child's, as the records name it; ``socket_path`` is codexd.sock.
     ``on_change()`` is called when turns begin or end and when the server comes or goes;
     ``more_status()`` gives what `/v1/status` has beside what the hub tells. ``on_message(data)``
-    hears what the child says as well.
+    hears what the child says as well, ``on_client`` who each client says it is.
     """
 
     def __init__(
@@ -59,7 +62,10 @@ class HubDriver:
         on_change: Callable[[], None],
         more_status: Callable[[], dict[str, Any]],
         on_message: Callable[[bytes], None],
+        on_client: Callable[[ClientInfo, Capabilities], None],
+        kept: KeptThreads,
     ) -> None:
+        self._on_client = on_client
         self._on_change = on_change
         self._more_status = more_status
         self._on_message = on_message
@@ -89,6 +95,9 @@ class HubDriver:
         )
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
+        self._kept = kept
+        # Whether anything was done since what is kept was looked at.
+        self._is_used = False
         self._paths = [socket_path]
         if policy.hub_default_socket:
             self._paths.append(default_control_socket(os.environ))
@@ -101,7 +110,7 @@ class HubDriver:
     async def start(self) -> None:
         """Take over the sessions there are, and let clients in."""
         sessions = list(self._records.state.sessions.values())
-        self._do(self._hub.restore(sessions, self._loop.time()))
+        self._do(self._hub.restore(sessions, self._loop.time(), self._kept.load()))
         await self._heal()
 
     async def stop(self) -> None:
@@ -119,6 +128,9 @@ class HubDriver:
             self._answered_at += now - self._ticked_at
         self._ticked_at = now
         self._do(self._hub.tick(now))
+        if self._is_used:
+            self._is_used = False
+            self._kept.save(self._hub.kept)
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
             self._healing = self._loop.create_task(self._heal_again())
@@ -190,7 +202,7 @@ class HubDriver:
     def child_ready(
         self,
         send: Callable[[bytes], None],
-        initialize_result: bytes,
+        initialize_result: bytes | None,
         *,
         same_child: bool,
         pid: int | None,
@@ -202,6 +214,20 @@ class HubDriver:
         self._do(
             self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
         )
+
+    def introduced(self, initialize_result: bytes) -> None:
+        """A child that waited for it knows with whom it speaks."""
+        self._do(self._hub.introduced(initialize_result, self._loop.time()))
+
+    @property
+    def is_unused(self) -> bool:
+        """See :attr:`codexd.hub.hub.Hub.is_unused`."""
+        return self._hub.is_unused
+
+    @property
+    def present(self) -> list[Capabilities]:
+        """What each client can do that is there."""
+        return self._hub.present
 
     @property
     def is_idle(self) -> bool:
@@ -238,12 +264,15 @@ class HubDriver:
     # -- carrying out ------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
+        self._is_used = self._is_used or bool(actions)
         for action in actions:
             match action:
                 case ToClient(client, data):
                     self._server.send(client, data)
                 case ToChild(data):
                     self._to_child(data)
+                case Introduced(info, capabilities):
+                    self._on_client(info, capabilities)
                 case Emit(level, type_, message, detail):
                     self._records.recorder.event(level, type_, message, detail)
                     if type_.startswith("turn."):

@@ -284,13 +284,12 @@ class Keeper:
         """The handshake with the child is done."""
         self._recorder.ready(detail)
         self._health.child_ready()
-        self._account.child_ready()
         if pid is not None:
             self.spawn(self._call("codexd-ready", pid=pid))
 
     def became_lost(self, reason: str) -> None:
         """The connection to the child is gone; the child may live."""
-        self._recorder.not_ready(reason)
+        self._recorder.link_lost(reason)
 
     def healthy(self) -> None:
         """The child has answered a health check."""

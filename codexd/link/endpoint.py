@@ -106,6 +106,28 @@ def child_arguments(server: Server) -> list[str]:
     return [*arguments, "--listen", server.endpoint]
 
 
+def token_file(server: Server) -> str | None:
+    """The file with the token that the server asks of whoever connects, by its own arguments.
+
+    Read for each connection: who makes a new token writes it there.
+    """
+    arguments = server.child_args
+    auth = _value_of("--ws-auth", arguments)
+    path = _value_of("--ws-token-file", arguments)
+    if auth != "capability-token" or not path:
+        return None
+    return os.path.join(server.child_cwd, path)
+
+
+def _value_of(option: str, arguments: Sequence[str]) -> str | None:
+    for index, argument in enumerate(arguments):
+        if argument == option:
+            return arguments[index + 1] if index + 1 < len(arguments) else None
+        if argument.startswith(f"{option}="):
+            return argument.removeprefix(f"{option}=")
+    return None
+
+
 def _says_where_to_listen(arguments: Sequence[str]) -> bool:
     return any(
         argument in ("--listen", "--stdio") or argument.startswith("--listen=")

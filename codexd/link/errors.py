@@ -15,6 +15,10 @@ class LinkRefused(LinkError):
     """Something answers at the endpoint, but will not speak: trying again is of no use."""
 
 
+class LinkUnauthorized(LinkRefused):
+    """The child lives, and wants a token that codexd does not have: a new one would, too."""
+
+
 class LinkTimeout(LinkError, TimeoutError):
     """The child did not answer in time."""
 

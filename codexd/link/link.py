@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import msgspec
 
-from codexd import __version__
 from codexd.encoding import UNDECODABLE
 from codexd.link.errors import (
     LinkError,
@@ -36,6 +35,10 @@ _PATIENT_DELAY_S = 0.025
 # What codex 0.163 answers to a second `initialize` on one connection.
 _INVALID_REQUEST = -32600
 _ALREADY_INITIALIZED = "Already initialized"
+# And to anything before the first. A server that does not say so within that time is introduced.
+_NOT_INITIALIZED = "Not initialized"
+_REFUSAL_S = 1.0
+_CHEAPEST = ("thread/loaded/list", {"limit": 1})
 
 
 class _Error(msgspec.Struct):
@@ -69,6 +72,8 @@ class Link:
         self._held: list[bytes] | None = []
         self._is_open = False
         self._is_closed = False
+        # Whether the child says that it will do nothing before it is introduced.
+        self.awaits_introduction = False
         # The loop's time at which the child last sent anything, also an answer to codexd's own.
         self.last_heard = 0.0
         self._loop = asyncio.get_running_loop()
@@ -78,12 +83,15 @@ class Link:
         self._awaited: dict[str, asyncio.Future[_Answer]] = {}
         transport.bind(self._received, self._lost)
 
-    async def open(self, timeout_s: float) -> bytes | None:
+    async def open(self, timeout_s: float, introduction: Any) -> bytes | None:
         """Connect, waiting for the child to be there, and shake hands.
+
+        ``introduction`` are the params of `initialize`; None if the child is only to say that it
+        is there, and :meth:`introduce` follows.
 
         Returns:
             The child's answer to `initialize`, as JSON; None if this connection (a pipe that
-            outlived an earlier plugin) had been initialized before.
+            outlived an earlier plugin) had been initialized before, or there was no introduction.
 
         Raises:
             LinkTimeout: not done within ``timeout_s`` seconds; the text has the last error.
@@ -94,7 +102,11 @@ class Link:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._connect(trouble)
-                result = await self._shake_hands()
+                result = None
+                if introduction is None:
+                    await self._find_unintroduced()
+                else:
+                    result = await self._shake_hands(introduction)
         except TimeoutError as error:
             self.close()
             raise LinkTimeout(
@@ -123,9 +135,35 @@ class Link:
             is_eager = self._loop.time() - begun < _EAGER_S
             await asyncio.sleep(_EAGER_DELAY_S if is_eager else _PATIENT_DELAY_S)
 
-    async def _shake_hands(self) -> bytes | None:
-        client = {"name": "codexd", "title": "codexd", "version": __version__}
-        params = {"clientInfo": client, "capabilities": {"experimentalApi": True}}
+    async def _find_unintroduced(self) -> None:
+        """See that the child is there, and refuses to do anything before it is introduced."""
+        try:
+            async with asyncio.timeout(_REFUSAL_S):
+                await self._ask(*_CHEAPEST)
+        except RequestFailed as error:
+            if error.text == _NOT_INITIALIZED:
+                self.awaits_introduction = True
+        except TimeoutError:
+            # It may wait for the introduction and say nothing before.
+            return
+
+    async def introduce(self, params: Any, timeout_s: float) -> bytes | None:
+        """Say who is speaking, on a link that was opened without; returns as :meth:`open`.
+
+        Raises:
+            LinkTimeout: no answer within ``timeout_s`` seconds.
+            RequestFailed: the child does not take the introduction.
+            LinkError: the child went away.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                result = await self._shake_hands(params)
+        except TimeoutError as error:
+            raise LinkTimeout(f"No answer to initialize within {timeout_s:g} s.") from error
+        self.awaits_introduction = False
+        return result
+
+    async def _shake_hands(self, params: Any) -> bytes | None:
         try:
             result = await self._ask("initialize", params)
         except RequestFailed as error:
@@ -168,7 +206,7 @@ class Link:
             LinkError: there is no connection.
         """
         try:
-            await self.request("thread/loaded/list", {"limit": 1}, timeout_s)
+            await self.request(*_CHEAPEST, timeout_s)
         except RequestFailed:
             # An error is an answer, too: an overloaded server is not a hung one.
             return

@@ -8,6 +8,7 @@ the end of the stream.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -16,7 +17,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from codexd.link.endpoint import Endpoint
-from codexd.link.errors import LinkLost, LinkRefused, MessageTooLong, NotReading
+from codexd.link.errors import LinkLost, LinkRefused, LinkUnauthorized, MessageTooLong, NotReading
 from codexd.link.transport import (
     UNREAD_LIMIT,
     OnLost,
@@ -24,16 +25,20 @@ from codexd.link.transport import (
     ignore_loss,
     ignore_message,
 )
+from codexd.platform.peer import peer_pid
 from codexd.wire.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
 
 _READ_BYTES = 256 << 10
+_TOKEN_BYTES = 16 << 10
+_UNAUTHORIZED = 401
 
 
 class WebSocketTransport:
     """A transport to a `unix` or `ws` endpoint; see :class:`.transport.Transport`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, token_file: str | None = None) -> None:
         self._endpoint = endpoint
+        self._token_file = token_file
         self._on_message: OnMessage = ignore_message
         self._on_lost: OnLost = ignore_loss
         self._wire: _Wire | None = None
@@ -46,7 +51,7 @@ class WebSocketTransport:
     async def connect(self) -> None:
         """Connect and upgrade; see :class:`.transport.Transport`."""
         endpoint = self._endpoint
-        wire = _Wire(self._uri(), self._on_message, self._lost)
+        wire = _Wire(self._uri(), self._on_message, self._lost, self._token())
         loop = asyncio.get_running_loop()
         try:
             if endpoint.kind == "unix":
@@ -83,6 +88,29 @@ class WebSocketTransport:
         if wire is not None:
             wire.close()
 
+    def peer_pid(self) -> int | None:
+        """The process that is spoken with; None where the system does not tell (TCP)."""
+        wire = self._wire
+        if wire is None or self._endpoint.kind != "unix":
+            return None
+        try:
+            return peer_pid(wire.socket)
+        except OSError:
+            return None
+
+    def _token(self) -> str | None:
+        if self._token_file is None:
+            return None
+        try:
+            with open(self._token_file, encoding="ascii") as file:
+                token = file.read(_TOKEN_BYTES).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            text = f"The server's token file {self._token_file} cannot be read: {error}"
+            raise LinkUnauthorized(text) from error
+        if not token.isprintable():
+            raise LinkUnauthorized(f"{self._token_file} holds no token.")
+        return token
+
     def _uri(self) -> str:
         if self._endpoint.kind == "unix":
             return "ws://localhost/"
@@ -97,7 +125,8 @@ class WebSocketTransport:
 class _Wire(asyncio.BufferedProtocol):
     """One connection: bytes to messages and back."""
 
-    def __init__(self, uri: str, on_message: OnMessage, on_lost: OnLost) -> None:
+    def __init__(self, uri: str, on_message: OnMessage, on_lost: OnLost, token: str | None) -> None:
+        self._token = token
         self._protocol = ClientProtocol(parse_uri(uri), max_size=None)
         self._assembler = MessageAssembler(self._protocol)
         self._on_message = on_message
@@ -111,6 +140,11 @@ class _Wire(asyncio.BufferedProtocol):
     @property
     def is_open(self) -> bool:
         return not self._closed and self._protocol.state is State.OPEN
+
+    @property
+    def socket(self) -> Any:
+        assert self._transport is not None
+        return self._transport.get_extra_info("socket")
 
     @property
     def buffered(self) -> int:
@@ -135,7 +169,10 @@ class _Wire(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._protocol.send_request(self._protocol.connect())
+        request = self._protocol.connect()
+        if self._token is not None:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        self._protocol.send_request(request)
         self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -180,7 +217,7 @@ class _Wire(asyncio.BufferedProtocol):
                 self.upgraded.set_result(None)
         elif isinstance(refusal, InvalidStatus):
             status = refusal.response.status_code
-            self.upgraded.set_exception(LinkRefused(f"The endpoint answered HTTP {status}."))
+            self.upgraded.set_exception(_refusal(status, has_token=self._token is not None))
         else:
             self.upgraded.set_exception(LinkRefused(f"The endpoint is no WebSocket: {refusal}."))
 
@@ -193,3 +230,16 @@ class _Wire(asyncio.BufferedProtocol):
                 self._transport.write(data)
             else:
                 self._transport.close()
+
+
+def _refusal(status: int, *, has_token: bool) -> LinkRefused:
+    if status != _UNAUTHORIZED:
+        return LinkRefused(f"The endpoint answered HTTP {status}.")
+    if has_token:
+        text = "The server does not take the token in the file that its --ws-token-file names."
+    else:
+        text = (
+            "The server asks for a token (HTTP 401), and codexd has none: give it "
+            "--ws-auth capability-token and --ws-token-file FILE among its arguments."
+        )
+    return LinkUnauthorized(text)

@@ -303,6 +303,18 @@ class Recorder:
         if unhealthy:
             self.event("error", "child.unhealthy", reason, {"pid": self.child.pid})
 
+    def link_lost(self, reason: str) -> None:
+        """The connection is gone, and the child may live."""
+        self.not_ready(reason)
+        if self.child.status in _THERE:
+            self.event("warn", "link.lost", reason, {"pid": self.child.pid, "reason": reason})
+
+    def refused(self, reason: str) -> None:
+        """The child is there and does not let codexd in."""
+        if self.child.status in _THERE:
+            self._state.update_child(ready=False, last_error=reason)
+        self.event("error", "link.refused", reason, {"pid": self.child.pid})
+
     def external(self, endpoint: str) -> None:
         """There is no child of ours, only an endpoint to watch."""
         self._change(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.codex import CodexServer, RawClient, free_port, short_directory
+from tests.support.codex import CodexServer, RawClient, codex_path, free_port, short_directory
 from tests.support.daemon import DaemonBox, daemon_box
 from tests.support.waiting import eventually
 
@@ -74,6 +75,45 @@ def test_a_tcp_port_of_the_loopback(directory: Path) -> None:
     with daemon_box(directory / "repo", "--server-endpoint", endpoint) as box:
         comes_back(box, listening(box, endpoint))
         box.stop_cleanly()
+
+
+def test_a_tcp_port_that_asks_for_a_token(directory: Path) -> None:
+    token = directory / "token"
+    token.write_text("f" * 43 + "\n")
+    token.chmod(0o600)
+    endpoint = f"ws://127.0.0.1:{free_port()}"
+    words = ("app-server", "--ws-auth", "capability-token", "--ws-token-file", str(token))
+    flags = [flag for word in words for flag in ("--server-arg", word)]
+    with daemon_box(directory / "repo", "--server-endpoint", endpoint, *flags) as box:
+        box.start()
+        assert box.wait_ready()["lastError"] is None
+        box.stop_cleanly()
+
+
+def test_an_external_server_that_asks_for_a_token_says_so_and_lives(directory: Path) -> None:
+    token = directory / "token"
+    token.write_text("f" * 43)
+    port = free_port()
+    command = [codex_path(), "app-server", "--listen", f"ws://127.0.0.1:{port}"]
+    command += ["--ws-auth", "capability-token", "--ws-token-file", str(token)]
+    home = directory / "home"
+    home.mkdir()
+    environment = {"CODEX_HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
+        flags = ("--server-strategy", "external", "--server-endpoint", f"ws://127.0.0.1:{port}")
+        try:
+            with daemon_box(directory / "repo", *flags) as box:
+                box.start(wait=False)
+                (event,) = eventually(lambda: box.events("link.refused"), what="the refusal")
+                assert "--ws-token-file" in event["message"]
+                eventually(
+                    lambda: (box.child() or {}).get("lastError") == event["message"],
+                    what="the refusal in the status",
+                )
+                box.stop_cleanly()
+            assert server.poll() is None
+        finally:
+            server.kill()
 
 
 def test_an_external_server_comes_goes_and_comes_back(directory: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_link_bears_bent_answers(schemas: Schemas) -> None:
         transport = PlayedTransport(greet)
         heard: list[bytes] = []
         link = Link(transport, on_message=heard.append, on_lost=lambda _reason: None)
-        await link.open(5)
+        await link.open(5, {"clientInfo": {"name": "codexd", "version": "1"}})
         link.listen()
         waiting = asyncio.ensure_future(link.probe(20))
         await asyncio.sleep(0)

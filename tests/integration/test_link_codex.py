@@ -25,6 +25,11 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
+PARAMS = {
+    "clientInfo": {"name": "codexd", "version": "1"},
+    "capabilities": {"experimentalApi": True},
+}
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:
@@ -77,7 +82,7 @@ def test_it_waits_for_a_child_that_starts_and_hears_when_it_dies(place: Path, ki
         # The second start finds the socket that the killed one left behind.
         for _ in range(2):
             heard = Heard(websocket(server))
-            opening = asyncio.ensure_future(heard.link.open(20))
+            opening = asyncio.ensure_future(heard.link.open(20, PARAMS))
             await asyncio.sleep(0)
             server.start()
             result = await opening
@@ -101,7 +106,7 @@ def test_it_waits_for_a_child_that_starts_and_hears_when_it_dies(place: Path, ki
 def test_it_sends_as_much_as_codex_takes_and_no_more(place: Path) -> None:
     async def act(server: CodexServer) -> None:
         heard = Heard(websocket(server))
-        await heard.link.open(20)
+        await heard.link.open(20, PARAMS)
         heard.link.listen()
         # The first does not fit one frame, the second is the longest message there is.
         for size, name in ((CODEX_FRAME_BYTES + 1, "frame"), (CODEX_MESSAGE_BYTES, "message")):
@@ -123,7 +128,7 @@ def test_it_hears_what_codex_sends_in_one_large_frame(place: Path) -> None:
 
     async def act(server: CodexServer) -> None:
         heard = Heard(websocket(server))
-        await heard.link.open(20)
+        await heard.link.open(20, PARAMS)
         result = await heard.link.request("fs/readFile", {"path": str(place / "large")}, 20)
         assert len(result) > 26 << 20
         heard.link.close()
@@ -172,7 +177,7 @@ class StdioChild:
 def test_on_stdio_a_second_plugin_takes_over_where_the_first_broke_off(place: Path) -> None:
     async def act(child: StdioChild) -> None:
         first, _ = child.connect()
-        assert await first.link.open(20) is not None
+        assert await first.link.open(20, PARAMS) is not None
         first.link.listen()
         first.link.send(b'{"id":"x",\n"method":"thread/loaded/list","params":{}}')
         assert b'"result"' in await first.answer("x")
@@ -182,7 +187,7 @@ def test_on_stdio_a_second_plugin_takes_over_where_the_first_broke_off(place: Pa
         os.write(descriptor, b'{"id":"half","method":"thread/loa')
         os.close(descriptor)
         second, _ = child.connect()
-        assert await second.link.open(20) is None
+        assert await second.link.open(20, PARAMS) is None
         await second.link.probe(10)
         second.link.close()
         asyncio.get_running_loop().remove_reader(child.stdout)
@@ -197,7 +202,7 @@ def test_on_stdio_a_second_plugin_takes_over_where_the_first_broke_off(place: Pa
 def test_on_stdio_a_message_of_a_hundred_megabytes_is_taken(place: Path) -> None:
     async def act(child: StdioChild) -> None:
         heard, transport = child.connect()
-        await heard.link.open(20)
+        await heard.link.open(20, PARAMS)
         heard.link.listen()
         heard.link.send(padded_request(100 << 20, "long"))
         assert transport.buffered > 0
@@ -217,7 +222,7 @@ def test_a_stopped_child_does_not_answer_and_nothing_is_lost(place: Path) -> Non
     async def act(server: CodexServer) -> None:
         assert server.process is not None
         heard = Heard(websocket(server))
-        await heard.link.open(20)
+        await heard.link.open(20, PARAMS)
         heard.link.listen()
         process = psutil.Process(server.process.pid)
         process.suspend()

@@ -49,8 +49,16 @@ def short_directory() -> Iterator[Path]:
 class CodexServer:
     """One `codex app-server --listen ENDPOINT`; its CODEX_HOME outlives restarts."""
 
-    def __init__(self, root: Path, endpoint: str | None = None) -> None:
-        self.home = root / "home"
+    def __init__(
+        self,
+        root: Path,
+        endpoint: str | None = None,
+        *,
+        binary: str | None = None,
+        home: str = "home",
+    ) -> None:
+        self._binary = binary or codex_path()
+        self.home = root / home
         self.home.mkdir(mode=0o700, exist_ok=True)
         self.socket_path = str(root / "app.sock")
         self.endpoint = endpoint or f"unix://{self.socket_path}"
@@ -61,7 +69,7 @@ class CodexServer:
         """Start it; the socket comes a little later."""
         with open(self._errors, "ab") as errors:
             self.process = subprocess.Popen(
-                [codex_path(), "app-server", "--listen", self.endpoint],
+                [self._binary, "app-server", "--listen", self.endpoint],
                 env={**os.environ, "CODEX_HOME": str(self.home)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -7,7 +7,15 @@ from collections import defaultdict
 from typing import Any
 
 from codexd.contracts import SessionRecord
-from codexd.hub.actions import Action, CloseClient, Emit, SessionChanged, ToChild, ToClient
+from codexd.hub.actions import (
+    Action,
+    CloseClient,
+    Emit,
+    Introduced,
+    SessionChanged,
+    ToChild,
+    ToClient,
+)
 from codexd.hub.hub import Hub, HubLimits
 from codexd.hub.profile import NOTHING, ClientProfile
 
@@ -29,6 +37,7 @@ class HubRig:
         self.to_child: list[dict[str, Any]] = []
         self.closed: list[int] = []
         self.events: list[Emit] = []
+        self.introductions: list[Introduced] = []
         self.sessions: dict[str, SessionRecord] = {}
         self._count = 0
         if ready:
@@ -44,6 +53,8 @@ class HubRig:
                     self.to_child.append(json.loads(data))
                 case CloseClient(client):
                     self.closed.append(client)
+                case Introduced():
+                    self.introductions.append(action)
                 case Emit():
                     self.events.append(action)
                 case SessionChanged(record):
@@ -83,7 +94,8 @@ class HubRig:
     def connect(
         self, client: int, *, profile: ClientProfile = NOTHING, **capabilities: Any
     ) -> None:
-        """A client connects and initializes."""
+        """A client connects and initializes, with `experimentalApi` unless told otherwise."""
+        capabilities = {"experimentalApi": True, **capabilities}
         self.do(self.hub.client_opened(client, self.now, profile))
         params = {"clientInfo": {"name": f"c{client}", "version": "1"}}
         self.say(

@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import pytest
 
 from codexd.config import resolve
+from codexd.hub.introduction import Capabilities
 from codexd.keeper import connector
 from codexd.keeper.connector import Connector
-from codexd.link.errors import LinkLost, LinkRefused, LinkTimeout
+from codexd.keeper.introduction import Introduction
+from codexd.link.errors import LinkLost, LinkRefused, LinkTimeout, LinkUnauthorized
 
 
 class FakeLink:
@@ -24,11 +26,12 @@ class FakeLink:
     def __init__(self, _transport: object, *, on_message: Any, on_lost: Any) -> None:
         self.on_message, self.on_lost = on_message, on_lost
         self.is_closed = False
+        self.awaits_introduction = False
         self.last_heard = 1.0
         FakeLink.made.append(self)
 
-    async def open(self, timeout_s: float) -> bytes:
-        del timeout_s
+    async def open(self, timeout_s: float, introduction: Any) -> bytes:
+        del timeout_s, introduction
         await asyncio.sleep(0)
         return b'{"userAgent":"x"}'
 
@@ -52,11 +55,16 @@ class FakeDriver:
         self.failures = failures
         self.readies = 0
         self.lost: list[list[bytes]] = []
+        self.is_unused = False
+        self.present: list[Capabilities] = []
 
     def child_ready(self, *_arguments: Any, **_options: Any) -> None:
         self.readies += 1
         if self.readies <= self.failures:
             raise TypeError("userAgent is null")
+
+    def introduced(self, initialize_result: bytes) -> None:
+        raise AssertionError(initialize_result)
 
     def child_message(self, data: bytes) -> None:
         pass
@@ -76,6 +84,7 @@ def _run(
     pid: int = 4242,
     handed: list[int] | None = None,
     flags: dict[str, str] | None = None,
+    refusals: list[str] | None = None,
 ) -> list[int]:
     readies: list[int] = []
 
@@ -90,6 +99,9 @@ def _run(
             lambda generation, _feed: None if handed is None else handed.append(generation),
             lambda pid, _detail: readies.append(pid or 0),
             lambda _reason: None,
+            lambda: None,
+            refusals.append if refusals is not None else lambda _reason: None,
+            Introduction(str(tmp_path), None),
         )
         connector.child_started(1, pid)
         async with asyncio.timeout(20):
@@ -190,8 +202,8 @@ class Driver(FakeDriver):
 class Initialized(FakeLink):
     """A connection on which somebody has shaken hands before."""
 
-    async def open(self, timeout_s: float) -> bytes | None:  # type: ignore[override]
-        del timeout_s
+    async def open(self, timeout_s: float, introduction: Any) -> bytes | None:  # type: ignore[override]
+        del timeout_s, introduction
         return None
 
 
@@ -246,10 +258,10 @@ class Refusing(FakeLink):
 
     trouble: ClassVar[list[Exception]] = []
 
-    async def open(self, timeout_s: float) -> bytes:
+    async def open(self, timeout_s: float, introduction: Any) -> bytes:
         if self.trouble:
             raise self.trouble.pop(0)
-        return await super().open(timeout_s)
+        return await super().open(timeout_s, introduction)
 
 
 def test_a_server_that_is_late_is_asked_until_it_answers(
@@ -368,3 +380,20 @@ def test_the_output_of_each_child_goes_to_its_own_connection(tmp_path: Path) -> 
 
     _run(tmp_path, FakeDriver(), act, handed=handed)
     assert handed == [1, 2]
+
+
+def test_a_server_that_wants_a_token_is_told_of_once_and_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "Link", Refusing)
+    monkeypatch.setattr(Refusing, "trouble", [LinkUnauthorized("It asks for a token.")] * 1000)
+    refusals: list[str] = []
+
+    async def act(connector: Connector) -> None:
+        while len(FakeLink.made) < 3:
+            await asyncio.sleep(0.001)
+        # It is not overdue: nobody replaces it.
+        assert connector.waiting_since is None
+
+    _run(tmp_path, FakeDriver(), act, refusals=refusals)
+    assert refusals == ["It asks for a token."]

@@ -19,10 +19,11 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 # Flags of other programs that the pages name.
 FOREIGN_FLAGS = {
+    "--ws-auth",
+    "--ws-token-file",
     "--add-dir",
     "--disable",
     "--enable",
-    "--ws-token-file",
     "--disable-linger",
     "--endpoint",
     "--force",

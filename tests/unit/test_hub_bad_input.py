@@ -94,7 +94,7 @@ def test_of_logins_without_end_the_last_ones_are_told_to_have_failed(rig: HubRig
 def test_what_nobody_is_there_to_answer_is_refused(rig: HubRig) -> None:
     text = "No client of codexd is there to answer this."
     refusal = {"error": {"code": -32601, "message": text}}
-    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
+    rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
     assert rig.to_child == []
     rig.leave(1)
     assert rig.to_child == [{"id": 4, **refusal}]
@@ -106,7 +106,7 @@ def test_what_nobody_is_there_to_answer_is_refused(rig: HubRig) -> None:
 
 def test_when_all_but_one_refuse_and_that_one_leaves_the_server_hears_it(rig: HubRig) -> None:
     rig.connect(2)
-    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
+    rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
     rig.say(1, {"id": 0, "error": {"code": -32601, "message": "not here"}})
     assert rig.to_child == []
     rig.leave(2)

@@ -143,3 +143,47 @@ def test_threads_that_the_child_has_from_others_become_sessions() -> None:
     assert rig.sessions["t1"].status == "active"
     # Nobody here listens to it.
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def _items(rig: HubRig) -> list[str]:
+    return [entry["params"]["item"]["id"] for entry in rig.got(1, "item/completed")]
+
+
+def _with_items(turn_id: str, status: str, *items: str) -> dict[str, Any]:
+    told = [{"id": item, "type": "agentMessage", "text": item} for item in items]
+    return {"id": turn_id, "status": status, "items": told, "itemsView": "full", "completedAt": 7}
+
+
+def test_items_that_ended_unheard_are_told_before_the_end(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    _come_back(rig, "idle", _with_items("u1", "completed", "i1", "i2", "i3"))
+    assert rig.asked("thread/resume")["params"]["initialTurnsPage"]["itemsView"] == "full"
+    assert _items(rig) == ["i1", "i2", "i3"]
+    methods = [entry.get("method") for entry in rig.to_client[1]]
+    assert methods.index("turn/completed") > len(methods) - 1 - methods[::-1].index(
+        "item/completed"
+    )
+    assert rig.got(1, "item/completed")[-1]["params"]["completedAtMs"] == 7000
+    assert rig.got(1, "turn/completed")[0]["params"]["turn"]["items"] == []
+
+
+def test_of_a_turn_that_runs_the_last_item_may_go_on(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2", "i3"))
+    assert _items(rig) == ["i1", "i2"]
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i3"})
+    rig.tell("turn/completed", threadId="t1", turn=_with_items("u1", "completed", "i3"))
+    assert _items(rig) == ["i1", "i2", "i3"]
+
+
+def test_an_item_that_ended_in_the_gap_just_before_the_end_is_told(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2"))
+    rig.tell("turn/completed", threadId="t1", turn=_with_items("u1", "completed", "i2"))
+    assert _items(rig) == ["i1", "i2"]
+
+
+def test_without_a_gap_nothing_is_told_twice(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    rig.tell("turn/completed", threadId="t1", turn=_with_items("u1", "completed", "i1", "i2"))
+    assert _items(rig) == ["i1"]

@@ -18,6 +18,7 @@ from codexd.contracts import ChildState, DaemonState, SessionRecord
 from codexd.hub.profile import NOTHING
 from codexd.keeper import hub_driver as module
 from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.errors import LinkLost, MessageTooLong, NotReading
 from tests.support.hub import INITIALIZED
 from tests.support.memory import config_at
@@ -99,6 +100,8 @@ class Room:
             self.change,
             lambda: {"account": None},
             self.heard.append,
+            lambda _info, _capabilities: None,
+            KeptThreads(config.runtime.runtime_dir),
         )
         self.server = Server.made
 

@@ -232,8 +232,8 @@ def test_an_answer_nobody_was_asked_for_goes_nowhere(rig: HubRig) -> None:
 
 
 def test_a_request_about_no_thread_goes_to_whoever_can(rig: HubRig) -> None:
-    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
-    ids = [rig.got(client, "attestation/generate")[0]["id"] for client in (1, 2, 3)]
+    rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
+    ids = [rig.got(client, "account/chatgptAuthTokens/refresh")[0]["id"] for client in (1, 2, 3)]
     rig.say(1, {"id": ids[0], "error": {"code": -32601, "message": "cannot"}})
     # Who cannot is not asked any more, and has no second word.
     rig.say(1, {"id": ids[0], "result": {"token": "z"}})
@@ -243,8 +243,8 @@ def test_a_request_about_no_thread_goes_to_whoever_can(rig: HubRig) -> None:
     answers = [entry for entry in rig.to_child if "method" not in entry]
     assert answers == [{"id": 4, "result": {"token": "x"}}]
     # It is over: what the server asks next is another request.
-    rig.child({"id": 4, "method": "attestation/generate", "params": {}})
-    assert len(rig.got(2, "attestation/generate")) == 2
+    rig.child({"id": 4, "method": "account/chatgptAuthTokens/refresh", "params": {}})
+    assert len(rig.got(2, "account/chatgptAuthTokens/refresh")) == 2
 
 
 def test_an_approval_ends_with_its_turn(rig: HubRig) -> None:

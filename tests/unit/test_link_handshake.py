@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from codexd.link import link
 from codexd.link.errors import LinkLost, LinkRefused, LinkTimeout, RequestFailed
 from codexd.link.link import Link
 from codexd.link.transport import OnLost, OnMessage, ignore_loss, ignore_message
 
 Answer = Callable[[dict[str, Any]], object]
+PARAMS = {"clientInfo": {"name": "codexd", "version": "1"}}
 RESULT = {"userAgent": "codexd/1"}
 
 
@@ -74,20 +76,58 @@ def with_link(transport: PlayedTransport, act: Callable[[Talk], Awaitable[None]]
     asyncio.run(run())
 
 
-def test_the_handshake_names_codexd_and_ends_with_initialized() -> None:
+def test_the_handshake_is_the_introduction_and_ends_with_initialized() -> None:
     transport = PlayedTransport(greet)
 
     async def act(talk: Talk) -> None:
-        result = await talk.link.open(5)
+        result = await talk.link.open(5, PARAMS)
         assert result is not None
         assert json.loads(result) == RESULT
 
     with_link(transport, act)
     first, second = transport.sent
     assert first["method"] == "initialize"
-    assert first["params"]["clientInfo"]["name"] == "codexd"
-    assert first["params"]["capabilities"] == {"experimentalApi": True}
+    assert first["params"] == PARAMS
     assert second == {"method": "initialized"}
+
+
+def test_a_child_can_be_found_before_it_is_told_who_speaks() -> None:
+    def play(message: dict[str, Any]) -> object:
+        if message["method"] == "initialize":
+            return {"id": message["id"], "result": RESULT}
+        refusal = {"code": -32600, "message": "Not initialized"}
+        return {"id": message["id"], "error": refusal} if "id" in message else None
+
+    transport = PlayedTransport(play)
+
+    async def act(talk: Talk) -> None:
+        await talk.link.open(5, None)
+        assert talk.link.awaits_introduction
+        await talk.link.probe(5)
+        result = await talk.link.introduce(PARAMS, 5)
+        assert json.loads(result or b"") == RESULT
+        assert not talk.link.awaits_introduction
+
+    with_link(transport, act)
+    methods = [message["method"] for message in transport.sent]
+    assert methods == ["thread/loaded/list", "thread/loaded/list", "initialize", "initialized"]
+
+
+def test_a_child_that_says_nothing_or_anything_else_first_is_introduced_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "_REFUSAL_S", 0.01)
+
+    def other(message: dict[str, Any]) -> object:
+        return {"id": message["id"], "result": {}}
+
+    for play in (greet, other):
+
+        async def act(talk: Talk) -> None:
+            await talk.link.open(5, None)
+            assert not talk.link.awaits_introduction
+
+        with_link(PlayedTransport(play), act)
 
 
 def test_a_child_that_is_not_there_yet_is_waited_for() -> None:
@@ -95,7 +135,7 @@ def test_a_child_that_is_not_there_yet_is_waited_for() -> None:
     transport = PlayedTransport(greet, absences=absences)
 
     async def act(talk: Talk) -> None:
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
 
     with_link(transport, act)
     assert transport.connects == 3
@@ -107,7 +147,7 @@ def test_an_absent_child_is_given_up_in_time_and_the_reason_told() -> None:
 
     async def act(talk: Talk) -> None:
         with pytest.raises(LinkTimeout, match=r"not there after 0\.05 s: No such file"):
-            await talk.link.open(0.05)
+            await talk.link.open(0.05, PARAMS)
 
     with_link(transport, act)
     assert transport.closed
@@ -118,7 +158,7 @@ def test_a_refusal_is_not_tried_again() -> None:
 
     async def act(talk: Talk) -> None:
         with pytest.raises(LinkRefused, match="401"):
-            await talk.link.open(5)
+            await talk.link.open(5, PARAMS)
 
     with_link(transport, act)
     assert transport.connects == 1
@@ -127,7 +167,7 @@ def test_a_refusal_is_not_tried_again() -> None:
 def test_a_child_that_does_not_answer_the_handshake_is_given_up() -> None:
     async def act(talk: Talk) -> None:
         with pytest.raises(LinkTimeout, match="handshake"):
-            await talk.link.open(0.02)
+            await talk.link.open(0.02, PARAMS)
         with pytest.raises(LinkLost):
             await talk.link.request("x", {}, 5)
 
@@ -142,7 +182,7 @@ def test_a_pipe_that_was_initialized_before_is_as_good() -> None:
         return None
 
     async def act(talk: Talk) -> None:
-        assert await talk.link.open(5) is None
+        assert await talk.link.open(5, PARAMS) is None
 
     transport = PlayedTransport(play)
     with_link(transport, act)
@@ -155,7 +195,7 @@ def test_another_error_of_the_handshake_is_one() -> None:
 
     async def act(talk: Talk) -> None:
         with pytest.raises(RequestFailed, match="Too old"):
-            await talk.link.open(5)
+            await talk.link.open(5, PARAMS)
 
     with_link(PlayedTransport(play), act)
 
@@ -164,7 +204,7 @@ def test_what_comes_early_is_kept_until_somebody_listens_and_order_stays() -> No
     transport = PlayedTransport(greet)
 
     async def act(talk: Talk) -> None:
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
         transport.on_message(b'{"n":1}')
         transport.on_message(b'{"n":2}')
         assert talk.heard == []
@@ -183,7 +223,7 @@ def test_only_its_own_answers_are_taken_out() -> None:
 
     async def act(talk: Talk) -> None:
         transport.play = play
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
         talk.link.listen()
         others = [
             b'{"id":"codexd-ffffffff-1","result":{}}',
@@ -206,7 +246,7 @@ def test_a_late_answer_is_nobodys() -> None:
     transport = PlayedTransport(greet)
 
     async def act(talk: Talk) -> None:
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
         talk.link.listen()
         with pytest.raises(LinkTimeout, match="thread/loaded/list"):
             await talk.link.probe(0.01)
@@ -225,7 +265,7 @@ def test_an_error_is_a_sign_of_life() -> None:
         return greet(message)
 
     async def act(talk: Talk) -> None:
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
         await talk.link.probe(5)
 
     with_link(PlayedTransport(play), act)
@@ -235,7 +275,7 @@ def test_a_loss_ends_every_wait_and_is_told_once() -> None:
     transport = PlayedTransport(greet)
 
     async def act(talk: Talk) -> None:
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
         asking = asyncio.ensure_future(talk.link.request("x", {}, 5))
         await asyncio.sleep(0)
         transport.on_lost("The server closed the connection.")
@@ -255,7 +295,7 @@ def test_a_loss_during_the_handshake_is_the_openers_alone() -> None:
 
     async def act(talk: Talk) -> None:
         with pytest.raises(LinkLost, match="gone"):
-            await talk.link.open(5)
+            await talk.link.open(5, PARAMS)
         assert talk.lost == []
 
     transport = PlayedTransport(play)
@@ -264,7 +304,7 @@ def test_a_loss_during_the_handshake_is_the_openers_alone() -> None:
 
 def test_closing_ends_every_wait_and_tells_nobody() -> None:
     async def act(talk: Talk) -> None:
-        await talk.link.open(5)
+        await talk.link.open(5, PARAMS)
         asking = asyncio.ensure_future(talk.link.probe(5))
         await asyncio.sleep(0)
         talk.link.close()

@@ -1,0 +1,80 @@
+"""As whom codexd introduces itself to the server: by default as its first client.
+
+The first `initialize` that a server process gets decides what it calls itself towards the model's
+API (codex 0.163: `originator` and User-Agent). So a server that nobody has used yet is asked who
+it is speaking with only when the first client comes, and the name is remembered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from codexd import __version__
+from codexd.encoding import UNDECODABLE
+from codexd.hub.introduction import Capabilities, ClientInfo
+from codexd.platform.files import read_whole
+from codexd.store.files import pretty, write_atomic
+
+OWN = ClientInfo("codexd", __version__, "codexd")
+FILE = "introduction.json"
+
+
+class _Remembered(msgspec.Struct, rename="camel"):
+    """introduction.json."""
+
+    client_info: ClientInfo
+    capabilities: Capabilities = Capabilities()
+
+
+class Introduction:
+    """Who codexd says it is. ``originator`` is the configured name; None for the first client's."""
+
+    def __init__(self, state_dir: str, originator: str | None) -> None:
+        self._path = os.path.join(state_dir, FILE)
+        self._originator = originator
+        self._remembered = self._load()
+
+    def _load(self) -> _Remembered | None:
+        with contextlib.suppress(OSError, *UNDECODABLE):
+            return msgspec.json.decode(read_whole(self._path), type=_Remembered)
+        return None
+
+    def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:
+        """A client has introduced itself; returns what is to be remembered, if that is new."""
+        known = self._remembered or _Remembered(info)
+        found = _Remembered(known.client_info, known.capabilities.merged(capabilities.kept()))
+        if self._remembered is not None and _same(found, self._remembered):
+            return None
+        self._remembered = found
+        return pretty(found)
+
+    def save(self, data: bytes) -> None:
+        """Write down what :meth:`came` returned. It may wait for the disk."""
+        # Without it the next server only has the name of the next daemon's first client.
+        with contextlib.suppress(OSError):
+            write_atomic(self._path, data)
+
+    def params(self, present: Iterable[Capabilities]) -> dict[str, Any]:
+        """The params of `initialize`, with what the clients ``present`` can do together."""
+        known = self._remembered
+        info = OWN if known is None else known.client_info
+        if self._originator is not None:
+            info = ClientInfo(self._originator, __version__)
+        able = Capabilities() if known is None else known.capabilities
+        for capabilities in present:
+            able = capabilities.merged(able)
+        return {"clientInfo": info, "capabilities": able.announced()}
+
+
+def own_params() -> dict[str, Any]:
+    """The params of `initialize` that every server takes."""
+    return {"clientInfo": OWN, "capabilities": Capabilities().announced()}
+
+
+def _same(one: _Remembered, other: _Remembered) -> bool:
+    return msgspec.json.encode(one) == msgspec.json.encode(other)

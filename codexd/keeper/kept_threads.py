@@ -1,0 +1,44 @@
+"""What clients opened their threads with, for the next plugin: the server does not keep it.
+
+It lies in the runtime directory, mode 0600, for as long as the daemon runs: a thread's `config` may
+hold what is nobody else's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import msgspec
+
+from codexd.encoding import UNDECODABLE, encode_json
+from codexd.platform.files import read_whole, write_aside
+
+FILE = "threads.json"
+Kept = dict[str, dict[str, Any]]
+
+
+class KeptThreads:
+    """threads.json, written when it changes."""
+
+    def __init__(self, runtime_dir: str) -> None:
+        self._path = os.path.join(runtime_dir, FILE)
+        self._written: bytes = b"{}"
+
+    def load(self) -> Kept:
+        """What an earlier plugin of this daemon has left; nothing where that is not to be read."""
+        with contextlib.suppress(OSError, *UNDECODABLE):
+            data = read_whole(self._path)
+            found = msgspec.json.decode(data, type=Kept)
+            self._written = data
+            return found
+        return {}
+
+    def save(self, kept: Kept) -> None:
+        """Write it down if it is not what is there already; a full disk is tried again."""
+        data = encode_json(kept)
+        if data != self._written:
+            with contextlib.suppress(OSError):
+                write_aside(self._path, data, flush=False)
+                self._written = data

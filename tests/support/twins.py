@@ -1,0 +1,583 @@
+"""What clients of a bare server get, and what those of the hub get, over the same script.
+
+`python -m tests.support.twins [--codex BINARY]` plays it on both and prints every difference
+that is not in the table of those that are meant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.client import AppClient
+from tests.support.codex import CodexServer, codex_path
+from tests.support.daemon import DaemonBox
+from tests.support.model import ModelServer, Reply
+
+Message = dict[str, Any]
+# How long nothing has to come before the bare server has said all that it will of a step.
+_QUIET_S = 0.25
+_LATE_S = 5.0
+NAMES = ("a", "b", "c")
+_LAST = "the last"
+
+# What is another in every run and on every machine.
+_VARYING = {
+    "emittedAtMs",
+    "createdAt",
+    "updatedAt",
+    "startedAt",
+    "startedAtMs",
+    "completedAt",
+    "completedAtMs",
+    "recencyAt",
+    "sectionEnteredAt",
+    "durationMs",
+    "timeUsedSeconds",
+    "processId",
+    # The server counts its requests for all connections, the hub for each client.
+    "requestId",
+    "modifiedAtMs",
+    "createdAtMs",
+    "nextCursor",
+    "backwardsCursor",
+    "itemsBackwardsCursor",
+    "turnsBackwardsCursor",
+}
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d|\d{4}/\d\d/\d\d")
+_PORT = re.compile(r"(?<=127\.0\.0\.1:)\d+")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Names:
+    """Gives what varies from run to run names by the order in which it comes."""
+
+    def __init__(self, *places: str) -> None:
+        self._places = sorted(places, key=len, reverse=True)
+        self._ids: dict[str, str] = {}
+
+    def plain(self, value: Any) -> Any:
+        """``value`` as it would be in any run."""
+        if isinstance(value, dict):
+            return {
+                self._text(key): None
+                if key in _VARYING and entry is not None
+                else self.plain(entry)
+                for key, entry in value.items()
+            }
+        if isinstance(value, list):
+            return [self.plain(entry) for entry in value]
+        return self._text(value) if isinstance(value, str) else value
+
+    def _text(self, text: str) -> str:
+        for place in self._places:
+            text = text.replace(place, "PLACE")
+        text = _PORT.sub("PORT", _HASH.sub("HASH", _STAMP.sub("TIME", text)))
+        return _UUID.sub(lambda found: self._id(found[0]), text)
+
+    def _id(self, found: str) -> str:
+        return self._ids.setdefault(found, f"id-{len(self._ids) + 1}")
+
+
+@dataclass
+class Record:
+    """By step and client, the messages that came, in order."""
+
+    steps: list[tuple[str, dict[str, list[Message]]]] = field(default_factory=list)
+
+
+class Stage:
+    """Three clients on a server, and what each of them hears."""
+
+    def __init__(
+        self,
+        connect: Callable[[str, bool], AppClient],
+        model: ModelServer,
+        place: Path,
+        expected: Record | None = None,
+    ) -> None:
+        self.model = model
+        self.place = place
+        self._connect = connect
+        self._expected = expected
+        self.record = Record()
+        self.clients: dict[str, AppClient] = {}
+        self._told: dict[str, int] = {}
+        self._asked: set[tuple[str, Any]] = set()
+
+    def join(
+        self,
+        name: str,
+        *,
+        experimental: bool = True,
+        opt_out: tuple[str, ...] = (),
+        called: str = "twin",
+    ) -> None:
+        """A client connects and initializes."""
+        client = self._connect(name, False)
+        self.clients[name] = client
+        self._told[name] = 0
+        capabilities: Message = {"experimentalApi": experimental}
+        if opt_out:
+            capabilities["optOutNotificationMethods"] = list(opt_out)
+        client.initialize(called, **capabilities)
+
+    def ask(self, who: str, method: str, /, **params: Any) -> Message:
+        """A request's answer, whether a result or an error."""
+        client = self.clients[who]
+        return client.answer_to(client.ask(method, params))
+
+    def hear(self, name: str, method: str, **params: Any) -> Message:
+        """Wait for a notification."""
+        return self.clients[name].notification(method, **params)
+
+    def asked(self, name: str, method: str) -> Message:
+        """Wait for a request of the server."""
+        request = self.clients[name].wait_for(
+            lambda message: (
+                message.get("method") == method
+                and "id" in message
+                and (name, message["id"]) not in self._asked
+            )
+        )
+        self._asked.add((name, request["id"]))
+        return request
+
+    def answer(self, name: str, request: Message, result: Message) -> None:
+        """Answer a request of the server."""
+        self.clients[name].send({"id": request["id"], "result": result})
+
+    def turn(self, name: str, thread_id: str, text: str = "go") -> str:
+        """A turn from its start to its end, as its client sees it."""
+        answer = self.ask(
+            name, "turn/start", threadId=thread_id, input=[{"type": "text", "text": text}]
+        )
+        turn_id: str = answer["result"]["turn"]["id"]
+        self.hear(name, "turn/completed", threadId=thread_id)
+        return turn_id
+
+    def done(self, step: str) -> None:
+        """The step is over: note what each client got since the last one."""
+        if self._expected is None:
+            self._wait_quiet()
+        else:
+            self._wait_for(self._expected.steps[len(self.record.steps)][1])
+        got = {name: client.seen[self._told[name] :] for name, client in self.clients.items()}
+        for name, client in self.clients.items():
+            self._told[name] = len(client.seen)
+        self.record.steps.append((step, got))
+
+    def _wait_quiet(self) -> None:
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < _QUIET_S:
+            if any([self._drain(client, 0.01) for client in self.clients.values()]):
+                quiet_since = time.monotonic()
+
+    def _wait_for(self, expected: Mapping[str, list[Message]]) -> None:
+        deadline = time.monotonic() + _LATE_S
+        for name, client in self.clients.items():
+            while len(client.seen) - self._told[name] < len(expected.get(name, ())):
+                if time.monotonic() > deadline:
+                    break
+                self._drain(client, 0.05)
+        # What comes beyond that is found, too: it was sent before this is answered.
+        for client in self.clients.values():
+            client.send({"id": _LAST, "method": "thread/loaded/list", "params": {}})
+            client.seen.remove(client.answer_to(_LAST))
+
+    @staticmethod
+    def _drain(client: AppClient, seconds: float) -> bool:
+        got = False
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.receive(seconds)
+                got = True
+        return got
+
+    def close(self) -> None:
+        """Hang up for all."""
+        for client in self.clients.values():
+            client.close()
+
+
+@contextlib.contextmanager
+def bare(binary: str, model: ModelServer) -> Iterator[Stage]:
+    """The server itself, on a socket of its own."""
+    with tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp") as text:
+        place = Path(text)
+        server = CodexServer(place, binary=binary, home="codex-home")
+        _furnish(place, server.home, model)
+        server.start_ready()
+        stage = Stage(
+            lambda name, ready: AppClient(server.socket_path, name, initialize=ready), model, place
+        )
+        try:
+            yield stage
+        finally:
+            stage.close()
+            server.kill()
+
+
+@contextlib.contextmanager
+def hub(binary: str, model: ModelServer, endpoint: str, expected: Record) -> Iterator[Stage]:
+    """The same server behind the hub."""
+    with tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp") as text:
+        place = Path(text)
+        flags = ["--server-command", binary]
+        if endpoint == "unix":
+            flags += ["--server-endpoint", f"unix://{place / 'child.sock'}"]
+        box = DaemonBox(place, *flags)
+        _furnish(place, box.codex_home, model)
+        stage: Stage | None = None
+        try:
+            box.start()
+            path = str(box.state_dir / "run" / "codexd.sock")
+            stage = Stage(
+                lambda name, ready: AppClient(path, name, initialize=ready), model, place, expected
+            )
+            yield stage
+        finally:
+            if stage is not None:
+                stage.close()
+            box.clean_up()
+
+
+def _furnish(place: Path, home: Path, model: ModelServer) -> None:
+    model.write_config(home, approval_policy='"on-request"', sandbox_mode='"read-only"')
+    (place / "work").mkdir()
+    (place / "work" / "file.txt").write_text("text")
+
+
+# -- the script ------------------------------------------------------------------------------
+
+
+def play(stage: Stage) -> None:
+    """Some thirty requests and turns of three clients."""
+    work = str(stage.place / "work")
+    for name in NAMES:
+        stage.join(name)
+    stage.done("all are there")
+
+    first = stage.ask("a", "thread/start", cwd=work)["result"]["thread"]["id"]
+    stage.done("a starts a thread")
+    stage.turn("a", first)
+    stage.done("a runs a turn")
+    stage.ask("b", "thread/resume", threadId=first, excludeTurns=True)
+    stage.done("b resumes the thread")
+    stage.turn("b", first)
+    stage.done("b runs a turn on it")
+    stage.ask("c", "thread/name/set", threadId=first, name="a name")
+    stage.done("c names it")
+    stage.ask("a", "thread/goal/set", threadId=first, objective="an aim", status="paused")
+    stage.done("a sets a goal")
+    stage.ask("a", "thread/goal/get", threadId=first)
+    stage.ask("a", "thread/goal/clear", threadId=first)
+    stage.done("a clears it")
+    stage.ask("a", "thread/settings/update", threadId=first, model="other")
+    stage.done("a changes settings")
+    stage.ask("a", "thread/metadata/update", threadId=first, gitInfo={"branch": "x"})
+    stage.done("a changes metadata")
+    _sections(stage, first)
+    _approval(stage, first, "a's turn asks for leave, and b gives it")
+    _interrupt(stage, first)
+    _steer(stage, first)
+    _lists(stage, first, work)
+    _login(stage)
+    _config(stage)
+    _fork_and_archive(stage, first)
+    _subagent(stage, work)
+    _dynamic_tool(stage, work)
+    _capabilities(stage, work)
+    _plain_on_a_thread(stage, first)
+    stage.join("other", called="another")
+    stage.done(_ANOTHER_NAME)
+    _leaving(stage, work)
+
+
+def _sections(stage: Stage, thread_id: str) -> None:
+    made = stage.ask("c", "threadSection/create", name="a section")
+    stage.done("c makes a section")
+    section = made.get("result", {}).get("section", {}).get("id")
+    stage.ask("b", "thread/section/move", threadId=thread_id, sectionId=section)
+    stage.done("b moves the thread there")
+    stage.ask("a", "threadSection/list")
+    stage.done("a lists the sections")
+
+
+def _approval(stage: Stage, thread_id: str, step: str) -> None:
+    call = {
+        "cmd": "true",
+        "login": False,
+        "sandbox_permissions": "require_escalated",
+        "justification": "why",
+    }
+    stage.model.queue.append(Reply(call=("exec_command", call)))
+    stage.ask("a", "turn/start", threadId=thread_id, input=[{"type": "text", "text": "ask"}])
+    method = "item/commandExecution/requestApproval"
+    asked = {name: stage.asked(name, method) for name in ("a", "b")}
+    stage.answer("b", asked["b"], {"decision": "accept"})
+    stage.hear("a", "turn/completed", threadId=thread_id)
+    stage.done(step)
+
+
+def _interrupt(stage: Stage, thread_id: str) -> None:
+    reply = Reply(deltas=["begun"], hold=_never())
+    stage.model.queue.append(reply)
+    turn = stage.ask("a", "turn/start", threadId=thread_id, input=[{"type": "text", "text": "x"}])
+    stage.hear("a", "item/agentMessage/delta", threadId=thread_id)
+    turn_id = turn["result"]["turn"]["id"]
+    stage.ask("b", "turn/interrupt", threadId=thread_id, turnId=turn_id)
+    stage.hear("a", "turn/completed", threadId=thread_id)
+    assert reply.hold is not None
+    reply.hold.set()
+    stage.done("b interrupts a's turn")
+
+
+def _steer(stage: Stage, thread_id: str) -> None:
+    reply = Reply(deltas=["begun"], hold=_never())
+    stage.model.queue.append(reply)
+    turn = stage.ask("a", "turn/start", threadId=thread_id, input=[{"type": "text", "text": "x"}])
+    stage.hear("a", "item/agentMessage/delta", threadId=thread_id)
+    stage.ask(
+        "b",
+        "turn/steer",
+        threadId=thread_id,
+        expectedTurnId=turn["result"]["turn"]["id"],
+        input=[{"type": "text", "text": "this way"}],
+    )
+    assert reply.hold is not None
+    reply.hold.set()
+    stage.hear("a", "turn/completed", threadId=thread_id)
+    stage.done("b steers a's turn")
+
+
+def _lists(stage: Stage, thread_id: str, work: str) -> None:
+    stage.ask("c", "thread/list")
+    stage.ask("c", "thread/loaded/list")
+    stage.ask("c", "thread/read", threadId=thread_id)
+    stage.ask("c", "model/list")
+    stage.ask("c", "skills/list", cwds=[work])
+    stage.ask("c", "mcpServerStatus/list")
+    stage.ask("c", "experimentalFeature/list")
+    stage.ask("c", "fs/readFile", path=f"{work}/file.txt")
+    stage.ask("c", "no/such/method")
+    stage.ask("c", "thread/read", threadId="no-such-thread")
+    stage.ask("c", "turn/start", threadId=42)
+    stage.done("c reads this and that")
+    stage.ask("c", "fs/watch", watchId="w", path=work)
+    Path(work, "new.txt").write_text("new")
+    stage.hear("c", "fs/changed")
+    stage.ask("c", "fs/unwatch", watchId="w")
+    stage.done("c watches a directory")
+    stage.ask("c", "command/exec", command=["true"], cwd=work)
+    stage.done("c runs a command")
+
+
+def _login(stage: Stage) -> None:
+    stage.ask("b", "account/read")
+    stage.ask("b", "account/rateLimits/read")
+    stage.ask("b", "account/login/start", type="apiKey", apiKey="sk-not-a-key")
+    stage.done("b logs in with a key")
+    stage.ask("c", "account/logout")
+    stage.done("c logs out")
+
+
+def _config(stage: Stage) -> None:
+    stage.ask("b", "config/read")
+    stage.ask(
+        "b", "config/value/write", keyPath="model_verbosity", value="low", mergeStrategy="replace"
+    )
+    stage.done("b writes the configuration")
+    stage.ask("b", "experimentalFeature/enablement/set", enablement={"apps": False})
+    stage.done("b sets a feature for the process")
+
+
+def _fork_and_archive(stage: Stage, thread_id: str) -> None:
+    forked = stage.ask("b", "thread/fork", threadId=thread_id, excludeTurns=True)
+    fork_id = forked["result"]["thread"]["id"]
+    stage.done("b forks the thread")
+    stage.turn("b", fork_id)
+    stage.done("b runs a turn on the fork")
+    stage.ask("c", "thread/archive", threadId=fork_id)
+    stage.done("c archives the fork")
+    stage.ask("c", "thread/unarchive", threadId=fork_id)
+    stage.done("c takes it out again")
+    stage.ask("a", "thread/compact/start", threadId=thread_id)
+    stage.hear("a", "turn/completed", threadId=thread_id)
+    stage.done("a compacts the thread")
+    stage.ask("a", "thread/delete", threadId=fork_id)
+    stage.done("a deletes the fork")
+
+
+def _subagent(stage: Stage, work: str) -> None:
+    thread_id = stage.ask("c", "thread/start", cwd=work)["result"]["thread"]["id"]
+    arguments = {"message": "help", "task_name": "helper"}
+    stage.model.queue.append(Reply(call=("multi_agent.spawn_agent", arguments)))
+    stage.turn("c", thread_id, "have it done")
+    stage.done("c's turn has a helper")
+
+
+def _dynamic_tool(stage: Stage, work: str) -> None:
+    schema = {"type": "object", "properties": {}}
+    tool = {"type": "function", "name": "mine", "description": "a tool", "inputSchema": schema}
+    opened = stage.ask("b", "thread/start", cwd=work, dynamicTools=[tool])
+    thread_id = opened.get("result", {}).get("thread", {}).get("id")
+    stage.done("b brings a tool of its own")
+    if thread_id is None:
+        return
+    stage.model.queue.append(Reply(call=("mine", {})))
+    stage.ask("b", "turn/start", threadId=thread_id, input=[{"type": "text", "text": "x"}])
+    request = stage.asked("b", "item/tool/call")
+    stage.answer("b", request, {"contentItems": [], "success": True})
+    stage.hear("b", "turn/completed", threadId=thread_id)
+    stage.done("b's tool is called")
+
+
+def _capabilities(stage: Stage, work: str) -> None:
+    stage.join("plain", experimental=False)
+    stage.ask("plain", "mock/experimentalMethod")
+    stage.ask("plain", "thread/start", cwd=work, mockExperimentalField="x")
+    stage.ask("plain", "thread/settings/update", threadId="x")
+    stage.ask("plain", "thread/start", cwd=work)
+    stage.done("one without experimentalApi tries")
+    stage.join("deaf", opt_out=("thread/started", "thread/status/changed", "turn/started"))
+    thread_id = stage.ask("deaf", "thread/start", cwd=work)["result"]["thread"]["id"]
+    stage.turn("deaf", thread_id)
+    stage.done("one that opted out runs a turn")
+
+
+def _plain_on_a_thread(stage: Stage, thread_id: str) -> None:
+    stage.ask("plain", "thread/resume", threadId=thread_id, excludeTurns=True)
+    stage.done("one without experimentalApi resumes a thread")
+    stage.ask("a", "thread/settings/update", threadId=thread_id, model="third")
+    stage.done("a changes settings beside it")
+    stage.turn("plain", thread_id)
+    stage.done("it runs a turn")
+    _approval(stage, thread_id, "a's turn asks for leave beside it")
+
+
+def _leaving(stage: Stage, work: str) -> None:
+    thread_id = stage.ask("a", "thread/start", cwd=work)["result"]["thread"]["id"]
+    stage.turn("a", thread_id)
+    stage.ask("b", "thread/resume", threadId=thread_id, excludeTurns=True)
+    stage.done("a and b are on a thread")
+    stage.ask("a", "thread/unsubscribe", threadId=thread_id)
+    stage.ask("a", "thread/unsubscribe", threadId=thread_id)
+    stage.done("a leaves it, twice")
+    stage.turn("b", thread_id)
+    stage.done("b goes on alone")
+
+
+def _never() -> Any:
+    import threading
+
+    return threading.Event()
+
+
+# -- what differs on purpose -----------------------------------------------------------------
+
+_ANOTHER_NAME = "one with another name joins"
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """Differences that are meant: in which step, in which messages, and why."""
+
+    step: str
+    is_of: Callable[[Message], bool]
+    reason: str
+
+
+# The reasons stand in docs/explanation/hub.md as they are here.
+MEANT = (
+    Meant(
+        _ANOTHER_NAME,
+        lambda message: "userAgent" in message.get("result", {}),
+        "`userAgent` of later clients with another name: codex puts the name of whoever came last "
+        "into what it sends; the hub introduces itself once, and says what is really sent.",
+    ),
+)
+
+
+# -- the comparison --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A message that came on one side only."""
+
+    step: str
+    client: str
+    side: str
+    message: Message
+
+    @property
+    def is_meant(self) -> bool:
+        """Whether it is in the table of those that are."""
+        return any(entry.step == self.step and entry.is_of(self.message) for entry in MEANT)
+
+    def __str__(self) -> str:
+        text = json.dumps(self.message, sort_keys=True)
+        return f"{self.step} | {self.client} | only {self.side}: {text[:600]}"
+
+
+def _plain(message: Message, names: Names) -> Message:
+    plain: Message = names.plain(message)
+    return {**plain, "id": None} if "method" in plain and "id" in plain else plain
+
+
+def differences(one: Record, other: Record, plain: tuple[Names, Names]) -> list[Difference]:
+    """What each client of one side got in a step and its twin did not, whatever the order."""
+    found = []
+    for (step, got), (_, twin) in zip(one.steps, other.steps, strict=True):
+        for client in got:
+            sides = [
+                Counter(json.dumps(_plain(message, names), sort_keys=True) for message in messages)
+                for names, messages in zip(plain, (got[client], twin.get(client, [])), strict=True)
+            ]
+            for side, only in (("bare", sides[0] - sides[1]), ("hub", sides[1] - sides[0])):
+                found += [
+                    Difference(step, client, side, json.loads(text)) for text in only.elements()
+                ]
+    return found
+
+
+def compare(binary: str, endpoint: str) -> list[Difference]:
+    """Play the script on the bare server and behind the hub."""
+    with contextlib.closing(ModelServer()) as model, bare(binary, model) as stage:
+        play(stage)
+        one, first = stage.record, Names(str(stage.place / "codex-home"), str(stage.place))
+    with contextlib.closing(ModelServer()) as model, hub(binary, model, endpoint, one) as stage:
+        play(stage)
+        names = Names(str(stage.place / "codex-home"), str(stage.place))
+        return differences(one, stage.record, (first, names))
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--codex", default=codex_path(), help="the binary  [default: the extra's]")
+    parser.add_argument("--endpoint", choices=("stdio", "unix"), default="stdio")
+    arguments = parser.parse_args()
+    found = compare(os.path.abspath(arguments.codex), arguments.endpoint)
+    found = [difference for difference in found if not difference.is_meant]
+    for difference in found:
+        print(difference)
+    print(f"{len(found)} differences")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
