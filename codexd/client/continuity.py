@@ -22,6 +22,12 @@ _RESOLVED = "serverRequest/resolved"
 _LAST_TURNS = {"limit": 2, "itemsView": "full"}
 # The thread is gone for good (codex 0.163); whatever else a resume is refused for may pass.
 _GONE = "no rollout found"
+# So often a thread may be refused in a row before it is given up.
+_REFUSALS = 30
+
+
+class _Status(msgspec.Struct, frozen=True):
+    type: str = ""
 
 
 class _Id(msgspec.Struct, rename="camel", frozen=True):
@@ -36,12 +42,26 @@ class _Params(msgspec.Struct, rename="camel", frozen=True):
     item: _Id = _Id()
 
 
+class _Capabilities(msgspec.Struct, rename="camel", frozen=True):
+    experimental_api: bool = False
+
+
+class _Introduction(msgspec.Struct, frozen=True):
+    capabilities: _Capabilities | None = None
+
+
 class _Page(msgspec.Struct):
     data: list[dict[str, Any]] = []
 
 
+class _Opened(msgspec.Struct, frozen=True):
+    id: str = ""
+    status: _Status = _Status()
+    turns: list[dict[str, Any]] = []
+
+
 class _Result(msgspec.Struct, rename="camel"):
-    thread: _Id = _Id()
+    thread: _Opened = _Opened()
     turn: _Id = _Id()
     review_thread_id: str | None = None
     initial_turns_page: _Page | None = None
@@ -62,6 +82,7 @@ class _Thread:
 
     turn: str | None = None
     seen: set[str] = field(default_factory=set)
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +310,18 @@ class Continuity:
     def _resume(self, thread_id: str) -> bytes:
         own_id = self._own_id()
         self._resuming[own_id] = thread_id
-        params = {"threadId": thread_id, "excludeTurns": True, "initialTurnsPage": _LAST_TURNS}
+        params: dict[str, Any] = {"threadId": thread_id}
+        if self._is_experimental:
+            # Else all turns come, however many.
+            params |= {"excludeTurns": True, "initialTurnsPage": _LAST_TURNS}
         return jsonrpc.request(msgspec.json.decode(own_id, type=str), "thread/resume", params)
+
+    @property
+    def _is_experimental(self) -> bool:
+        if self._initialize is None:
+            return False
+        params: _Introduction = self._initialize.params(_Introduction)
+        return params.capabilities is not None and params.capabilities.experimental_api
 
     def _own_id(self) -> bytes:
         self._count += 1
@@ -302,16 +333,26 @@ class Continuity:
             return Sends()
         if "result" not in answer.fields:
             return self._refused(thread_id, thread, answer)
-        page = answer.result(_Result).initial_turns_page
-        turns = {str(turn.get("id")): turn for turn in (page.data if page is not None else ())}
-        missed = turns.get(thread.turn or "")
-        if missed is None or missed.get("status") == "inProgress":
+        thread.refusals = 0
+        if thread.turn is None:
             return Sends()
+        resumed: _Result = answer.result(_Result)
+        page = resumed.initial_turns_page
+        told = resumed.thread.turns if page is None else page.data
+        missed = next((turn for turn in told if turn.get("id") == thread.turn), {})
+        is_active = resumed.thread.status.type == "active"
+        if is_active and missed.get("status", "inProgress") == "inProgress":
+            return Sends()
+        if missed.get("status") in (None, "inProgress"):
+            # The server died before it had written the turn down, or its end.
+            missed = {**missed, "id": thread.turn, "status": "interrupted"}
         return Sends(to_client=self._end(thread_id, thread, missed))
 
     def _refused(self, thread_id: str, thread: _Thread, answer: Message) -> Sends:
-        if _GONE not in _error_text(answer):
-            return Sends()
+        thread.refusals += 1
+        if _GONE not in _error_text(answer) and thread.refusals < _REFUSALS:
+            # A passing trouble, for which the hub has waited before it said so.
+            return Sends(to_server=[self._resume(thread_id)])
         owed = []
         if thread.turn is not None:
             owed = self._end(thread_id, thread, {"id": thread.turn, "status": "interrupted"})

@@ -58,7 +58,7 @@ def test_the_fuzz_finds_a_planted_fault(
     else:
         monkeypatch.setattr(owner, name, fault)
     with pytest.raises(AssertionError):
-        run(schemas, 8_000, SEED)
+        run(schemas, 40_000, SEED)
 
 
 def _bent_connection(rng: random.Random) -> bytes:

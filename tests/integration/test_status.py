@@ -137,4 +137,9 @@ def _files(box: DaemonBox) -> dict[Path, tuple[int, int]]:
         if path.is_file():
             status = path.stat()
             found[path] = (status.st_mtime_ns, status.st_ino)
-    return {path: found[path] for path in found if "codex-home" not in path.parts}
+    # circusd writes down what the server has started, whenever that changes.
+    return {
+        path: found[path]
+        for path in found
+        if "codex-home" not in path.parts and path.name != "family.json"
+    }

@@ -72,7 +72,9 @@ def begin_turn(rig: Rig) -> None:
 
 def resumed(rig: Rig, *turns: dict[str, Any]) -> None:
     page = {"data": list(turns), "nextCursor": None}
-    answer = {"thread": {"id": "t1"}, "initialTurnsPage": page}
+    is_running = any(turn["status"] == "inProgress" for turn in turns)
+    status = {"type": "active" if is_running else "idle"}
+    answer = {"thread": {"id": "t1", "status": status}, "initialTurnsPage": page}
     rig.server(id=rig.asked("thread/resume")["id"], result=answer)
 
 
@@ -172,6 +174,39 @@ def test_of_a_turn_that_ended_meanwhile_the_client_hears_what_it_missed(rig: Rig
     assert rig.to_client == []
 
 
+def test_a_client_without_experimental_api_gets_no_experimental_request(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    assert rig.asked("thread/resume")["params"] == {"threadId": "t1"}
+    turn = {"id": "u1", "status": "completed", "items": [{"id": "i2"}]}
+    thread = {"id": "t1", "status": {"type": "idle"}, "turns": [turn]}
+    rig.server(id=rig.asked("thread/resume")["id"], result={"thread": thread})
+    assert rig.got("turn/completed") == [{"threadId": "t1", "turn": turn}]
+
+
+def test_a_client_with_it_gets_the_last_turns_only() -> None:
+    rig = Rig()
+    capabilities = {"experimentalApi": True}
+    rig.client(id=0, method="initialize", params={"capabilities": capabilities})
+    rig.server(id=0, result={})
+    rig.client(id=1, method="thread/start", params={})
+    rig.server(id=1, result={"thread": {"id": "t1"}})
+    rig.welcome()
+    assert "initialTurnsPage" in rig.asked("thread/resume")["params"]
+
+
+@pytest.mark.parametrize("turns", [[], [{"id": "u1", "status": "inProgress"}]])
+def test_a_turn_that_was_never_written_down_ends_as_interrupted(
+    rig: Rig, turns: list[dict[str, Any]]
+) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    thread = {"id": "t1", "status": {"type": "idle"}, "turns": turns}
+    rig.server(id=rig.asked("thread/resume")["id"], result={"thread": thread})
+    (ended,) = rig.got("turn/completed")
+    assert (ended["turn"]["id"], ended["turn"]["status"]) == ("u1", "interrupted")
+
+
 def test_a_thread_that_is_gone_ends_its_turn_and_is_closed(rig: Rig) -> None:
     begin_turn(rig)
     rig.welcome()
@@ -187,8 +222,12 @@ def test_a_resume_that_fails_for_another_reason_loses_nothing(rig: Rig) -> None:
     rig.welcome()
     rig.server(id=rig.asked("thread/resume")["id"], error={"code": -32603, "message": "disk"})
     assert rig.to_client == []
-    rig.welcome()
-    assert rig.asked("thread/resume")
+    # It is asked for again, and not for ever.
+    for _ in range(100):
+        resumes = [m["id"] for m in rig.to_server if m["method"] == "thread/resume"]
+        rig.server(id=resumes[-1], error={"code": -32603, "message": "disk"})
+    assert 10 < len(resumes) < 50
+    assert rig.got("thread/closed") == [{"threadId": "t1"}]
 
 
 def test_only_threads_that_the_client_still_listens_to_are_resumed(rig: Rig) -> None:

@@ -78,7 +78,12 @@ def test_the_end_of_a_turn_enters_the_keepers_room_twice(tmp_path: Path) -> None
 
             keeper._outputs.add(1)
             keeper._connector.child_started(1, None)
-            say({"id": (await _read_line(stdin))["id"], "result": INITIALIZED})
+            asked = await _read_line(stdin)
+            while asked["method"] != "initialize":
+                error = {"code": -32600, "message": "Not initialized"}
+                say({"id": asked["id"], "error": error})
+                asked = await _read_line(stdin)
+            say({"id": asked["id"], "result": INITIALIZED})
             assert (await _read_line(stdin))["method"] == "initialized"
             asked = await _read_line(stdin)
             say({"id": asked["id"], "result": {"data": [], "nextCursor": None}})
