@@ -126,7 +126,8 @@ def test_a_stop_beside_a_restart_of_circus_as_a_whole(
     second.start()
     turn.may_end.set()
     assert turn.status() == "completed"
-    box.wait_for_nobody()
+    # Circus may notice what it waits for at its next look only, and it looks every five seconds.
+    eventually(lambda: not box.leftovers(), within_s=15, what="the end of everything")
     for order in (first, second):
         order.join(30)
     assert [event["type"] for event in box.events()].count("daemon.started") == 1
