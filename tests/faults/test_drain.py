@@ -126,7 +126,7 @@ def test_a_stop_beside_a_restart_of_circus_as_a_whole(
     second.start()
     turn.may_end.set()
     assert turn.status() == "completed"
-    # Circus may notice what it waits for at its next look only, and it looks every five seconds.
+    # Where the stop comes first, this takes 5.3 s in about every second run; why is not known yet.
     eventually(lambda: not box.leftovers(), within_s=15, what="the end of everything")
     for order in (first, second):
         order.join(30)
