@@ -1,67 +1,32 @@
-"""One connection of a client: a request head, then either a WebSocket or one HTTP answer."""
+"""One connection: a request head tells whether it goes on as a WebSocket or as HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+import re
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol
 
-from websockets.frames import CloseCode, Frame
-from websockets.http11 import Request
-from websockets.protocol import State
-from websockets.server import ServerProtocol
+import h11
 
-from codexd.api.http import (
-    HEAD_END,
-    HEAD_LIMIT,
-    BadRequest,
-    HttpRequest,
-    HttpResponse,
-    error_response,
-    parse_head,
-)
-from codexd.hub.profile import (
-    NOTHING,
-    PROFILE_HEADER,
-    PROFILE_TAKEN,
-    BadProfile,
-    ClientProfile,
-    read_profile,
-)
-from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
+from codexd.api.exchange import Exchange, HttpService, head_of
+from codexd.api.http import HEAD_LIMIT, Access, Answer, Head, Problem, problem_answer
+from codexd.api.table import check_access
+from codexd.api.websocket import HubAdapter, Upgrade, WebSocket
 from codexd.wire.unfinished import Unfinished
 
-# What one connection may read, and how many messages it may have handled, in one turn of the
-# loop: a client that floods does not hold up the others.
-_READ_BYTES = 64 << 10
-_TURN_MESSAGES = 32
+_HEAD_END: Final = b"\r\n\r\n"
+# What one connection may read in one turn of the loop: a client that floods does not hold up the
+# others.
+_READ_BYTES: Final = 64 << 10
 # How long a client has to take a farewell.
-_CLOSE_S = 2.0
-# RFC 6455, section 5.5: a control frame holds 125 bytes, two of them the close code.
-_REASON_BYTES = 123
+_CLOSE_S: Final = 2.0
 
-_FULL = (
-    "codexd may open no file more for another client: end some, or raise the limit of open files "
-    "(ulimit -n) and start it anew."
-)
+_UPGRADE: Final = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 
 # Shared: asyncio fills it and hands it over in one go, so idle connections need none.
 _BUFFER = memoryview(bytearray(_READ_BYTES))
-
-
-class HubAdapter(Protocol):
-    """Who hears the clients. ``client`` is the number that :meth:`opened` gave."""
-
-    def opened(self, profile: ClientProfile) -> int:
-        """A client has connected."""
-
-    def message(self, client: int, data: bytes) -> None:
-        """A client has sent one message: UTF-8, not yet known to be JSON."""
-
-    def closed(self, client: int) -> None:
-        """A client is gone, whoever ended it; called once."""
 
 
 class Owner(Protocol):
@@ -73,81 +38,64 @@ class Owner(Protocol):
     def max_message_bytes(self) -> int: ...
     @property
     def head_timeout_s(self) -> float: ...
-
     @property
     def unfinished(self) -> Unfinished: ...
     @property
     def adapter(self) -> HubAdapter: ...
 
     def made(self, connection: Connection) -> bool: ...
-    def may_stay(self, connection: Connection) -> bool: ...
-    def upgraded(self, connection: Connection, profile: ClientProfile) -> int: ...
+    def require_room(self, connection: Connection) -> None: ...
+    def is_guest(self, connection: Connection) -> bool: ...
     def spoke(self, connection: Connection) -> None: ...
-    def answer(self, request: HttpRequest) -> HttpResponse: ...
-    def cut(self, client: int, unread: int) -> None: ...
-    def gone(self, connection: Connection, client: int | None) -> None: ...
+    def rests(self, connection: Connection) -> None: ...
+    def cut(self, client: int | None, unread: int) -> None: ...
+    def gone(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Bytes to messages and back, for one client."""
+    """Bytes between asyncio and one side or the other, with the limits that are common to both."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, service: HttpService) -> None:
         self._owner = owner
+        self._service = service
         self._loop = asyncio.get_running_loop()
         self._head = bytearray()
-        self._client: int | None = None
-        self._socket: ServerProtocol | None = None
-        self._assembler: MessageAssembler | None = None
-        self._pending: deque[bytes] = deque()
-        self._scheduled = False
-        self._closing = False
+        self._exchange: Exchange | None = None
+        self._socket: WebSocket | None = None
         self._ending = False
-        self._largest = 0
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        self._may_write = asyncio.Event()
+        self._may_write.set()
 
     # -- for the server ------------------------------------------------------------------------
 
-    def send(self, data: bytes) -> None:
-        """Send one message; a client that has left too much unread is cut off instead."""
-        transport, socket = self._transport, self._socket
-        if transport is None or socket is None or self._closing or socket.state is not State.OPEN:
-            return
-        unread = transport.get_write_buffer_size()
-        if not unread:
-            self._largest = 0
-        # One message may be longer than the backlog: that alone is not the client's fault.
-        elif unread > self._owner.backlog_bytes + self._largest:
-            self._cut(unread)
-            return
-        self._largest = max(self._largest, len(data))
-        socket.send_text(data)
-        self._flush()
-
     def close(self, code: int, reason: str) -> None:
         """Say farewell; what the client still sends is not heard."""
-        if self._closing or self._transport is None:
-            return
-        self._closing = True
-        self._pending.clear()
-        if self._socket is None:
+        if self._socket is not None:
+            self._socket.close(code, reason)
+        elif self._exchange is not None and self._exchange.is_busy:
+            self._exchange.lost()
+            self.finish()
+        elif self._transport is not None:
             self._transport.close()
-            return
-        if self._socket.state is State.OPEN:
-            self._socket.send_close(code, _shortened(reason))
-            self._flush()
-        self._end_soon()
 
     def drop_unfinished(self) -> None:
         """All clients together have sent too much that is not whole, and this one the most."""
-        self.close(CloseCode.TRY_AGAIN_LATER, "too much unfinished from all clients together")
-        # With them goes what came, and what still comes is not looked at.
-        self._socket = self._assembler = None
+        if self._socket is not None:
+            self._socket.drop_unfinished()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Break off at once."""
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """asyncio's end of the connection; None once it is lost."""
+        return self._transport
 
     # -- for asyncio ---------------------------------------------------------------------------
 
@@ -157,12 +105,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._owner.made(self):
             transport.abort()
             return
-        self._timer = self._loop.call_later(self._owner.head_timeout_s, self.abort)
-
-    @property
-    def transport(self) -> asyncio.Transport | None:
-        """asyncio's end of the connection; None once it is lost."""
-        return self._transport
+        self.await_request(True)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         del sizehint
@@ -171,152 +114,195 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(_BUFFER[:nbytes])
         if self._socket is not None:
-            self._feed(self._socket, data)
-        elif not self._closing:
+            self._socket.feed(data)
+        elif self._exchange is not None:
+            self._exchange.feed(data)
+        elif not self._ending:
             self._take_head(data)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         if self._socket is not None:
-            self._socket.receive_eof()
+            self._socket.ended()
+            return False
+        if self._exchange is not None:
+            self._exchange.feed(b"")
+            # Whoever sends no more can still read the answer; not so under TLS.
+            return self._transport is not None and self._transport.can_write_eof()
+        return False
+
+    def pause_writing(self) -> None:
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        self._may_write.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        self._may_write.set()
         self._owner.unfinished.note(self, 0)
         if self._timer is not None:
             self._timer.cancel()
-        # What a client sent before it left still counts.
-        while self._pending and self._client is not None and not self._closing:
-            self._owner.adapter.message(self._client, self._pending.popleft())
-        self._closing = True
-        self._owner.gone(self, self._client)
+        if self._exchange is not None:
+            self._exchange.lost()
+        if self._socket is not None:
+            self._socket.lost()
+        self._owner.gone(self)
 
-    # -- the request ---------------------------------------------------------------------------
+    # -- the first request ---------------------------------------------------------------------
 
     def _take_head(self, data: bytes) -> None:
         # The end may lie across two reads.
-        start = max(0, len(self._head) - len(HEAD_END) + 1)
+        start = max(0, len(self._head) - len(_HEAD_END) + 1)
         self._head += data
-        end = self._head.find(HEAD_END, start)
-        if end > HEAD_LIMIT or (end < 0 and len(self._head) > HEAD_LIMIT):
-            text = f"The request head is longer than {HEAD_LIMIT} bytes."
-            self._answer(error_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, text))
-        elif end >= 0:
-            head, self._head = bytes(self._head), bytearray()
-            self._take_request(head, end)
+        end = self._head.find(_HEAD_END, start)
+        if end < 0 and len(self._head) <= HEAD_LIMIT:
+            return
+        head, self._head = bytes(self._head), bytearray()
+        if 0 <= end <= HEAD_LIMIT and _UPGRADE.search(head, 0, end + 2):
+            self._upgrade(head[: end + len(_HEAD_END)], head[end + len(_HEAD_END) :])
+            return
+        self._exchange = Exchange(self, self._service)
+        if end < 0 or end > HEAD_LIMIT:
+            self._exchange.head_too_large()
+        else:
+            self._exchange.feed(head)
 
-    def _take_request(self, data: bytes, end: int) -> None:
+    def _upgrade(self, head: bytes, after: bytes) -> None:
         try:
-            request = parse_head(data[:end])
-        except BadRequest as error:
-            self._answer(error_response(HTTPStatus.BAD_REQUEST, str(error)))
+            check_access(Access.ADMIN, self._service.admit(_parsed(head)))
+            self._owner.require_room(self)
+            upgrade = Upgrade(head, self._owner.max_message_bytes)
+        except Problem as problem:
+            self._answer(problem_answer(problem))
             return
-        if not request.wants_websocket:
-            self._answer(self._owner.answer(request))
-            return
-        if not self._owner.may_stay(self):
-            self._answer(error_response(HTTPStatus.SERVICE_UNAVAILABLE, _FULL))
-            return
-        after = end + len(HEAD_END)
-        if self._upgrade(data[:after]) and self._socket is not None and data[after:]:
-            self._feed(self._socket, data[after:])
+        self.await_request(False)
+        self._socket = WebSocket(self, upgrade, self._owner.adapter)
+        if after:
+            self._socket.feed(after)
 
-    def _answer(self, response: HttpResponse) -> None:
-        self._closing = True
-        if self._transport is not None:
-            self._transport.write(response.encode())
-            # Half closed: a client in the middle of sending can still read the answer.
-            self._transport.write_eof()
+    def _answer(self, answer: Answer) -> None:
+        """To a request for a WebSocket that is none."""
+        body = answer.encoded()
+        headers = {
+            "Content-Type": answer.media_type,
+            "Content-Length": str(len(body)),
+            "Cache-Control": "no-store",
+            "Connection": "close",
+            **answer.headers,
+        }
+        lines = [f"HTTP/1.1 {answer.status.value} {answer.status.phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
+        self.finish()
+
+    # -- for the two sides (Wire) --------------------------------------------------------------
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much a client may leave unread."""
+        return self._owner.backlog_bytes
+
+    @property
+    def unread(self) -> int:
+        """How much it has left unread."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def write_end(self) -> None:
+        """Send no more; the client is given a moment to do the same."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if not transport.can_write_eof():
+                transport.close()
+                return
+            with contextlib.suppress(OSError):
+                transport.write_eof()
             self._end_soon()
 
-    def _upgrade(self, head: bytes) -> bool:
-        protocol = ServerProtocol(max_size=self._owner.max_message_bytes)
-        protocol.receive_data(head)
-        requests = [event for event in protocol.events_received() if isinstance(event, Request)]
-        if not requests:
-            self._answer(error_response(HTTPStatus.BAD_REQUEST, "This is no WebSocket upgrade."))
-            return False
-        response = protocol.accept(requests[0])
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            text = response.body.decode("utf-8", "replace").partition("\n")[0]
-            self._answer(error_response(HTTPStatus(response.status_code), text))
-            return False
-        try:
-            profile = read_profile(requests[0].headers.get(PROFILE_HEADER))
-        except BadProfile as error:
-            self._answer(error_response(HTTPStatus.BAD_REQUEST, str(error)))
-            return False
-        if profile is not NOTHING:
-            response.headers[PROFILE_HEADER] = PROFILE_TAKEN
-        response.headers[FRAME_LIMIT_HEADER] = str(CODEX_FRAME_BYTES)
-        protocol.send_response(response)
-        self._socket = protocol
-        self._assembler = MessageAssembler(protocol)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._flush()
-        self._client = self._owner.upgraded(self, profile)
-        return True
+    def finish(self) -> None:
+        """Nothing follows. Half closed: a client that is still sending can read what was said."""
+        if self._socket is None:
+            self.write_end()
+        self._end_soon()
 
-    # -- the messages --------------------------------------------------------------------------
+    def cut_off(self) -> None:
+        """The client does not read."""
+        client = None if self._socket is None else self._socket.client
+        self._owner.cut(client, self.unread)
+        self.abort()
 
-    def _feed(self, protocol: ServerProtocol, data: bytes) -> None:
-        # What it makes this end say by itself (pongs) is part of what it leaves unread.
-        unread = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        if unread > self._owner.backlog_bytes + self._largest:
-            self._cut(unread)
-            return
-        protocol.receive_data(data)
-        for event in protocol.events_received():
-            if isinstance(event, Frame) and self._assembler is not None:
-                message = self._assembler.add(event)
-                if message is not None and not self._closing:
-                    self._pending.append(message)
-        self._flush()
-        if self._assembler is not None:
-            self._owner.unfinished.note(self, self._assembler.held)
-        if self._pending:
-            self._owner.spoke(self)
-            if not self._scheduled:
-                self._handle_some()
-        if protocol.close_expected() and not self._closing:
-            self._end_soon()
+    async def drained(self) -> None:
+        """Wait until the client has read most of what was sent.
 
-    def _handle_some(self) -> None:
-        self._scheduled = False
-        for _ in range(_TURN_MESSAGES):
-            if not self._pending or self._client is None:
-                break
-            self._owner.adapter.message(self._client, self._pending.popleft())
+        Raises:
+            ConnectionError: it is gone.
+        """
+        await self._may_write.wait()
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the client is gone")
+
+    def hold_reading(self, held: bool) -> None:
+        """Read no more for now, or again."""
         if self._transport is None:
             return
-        if self._pending:
-            self._scheduled = True
+        if held:
             self._transport.pause_reading()
-            self._loop.call_soon(self._handle_some)
         else:
             self._transport.resume_reading()
 
-    def _flush(self) -> None:
-        if self._socket is None or self._transport is None:
-            return
-        for data in self._socket.data_to_send():
-            if data:
-                self._transport.write(data)
-            elif not self._transport.is_closing():
-                # The end of our stream. The client may be in the middle of sending: it is heard
-                # out, so that it can read why.
-                with contextlib.suppress(OSError):
-                    self._transport.write_eof()
-                self._end_soon()
+    def note_unfinished(self, held: int) -> None:
+        """So much is held of a message that is not whole."""
+        self._owner.unfinished.note(self, held)
 
-    def _cut(self, unread: int) -> None:
-        self._closing = True
-        self._pending.clear()
-        if self._client is not None:
-            self._owner.cut(self._client, unread)
-        self.abort()
+    def handle_soon(self) -> None:
+        """Go on with what came in the loop's next turn."""
+        if self._socket is not None:
+            self._loop.call_soon(self._socket.handle_some)
+
+    def spoke(self) -> None:
+        """The client has sent a message."""
+        self._owner.spoke(self)
+
+    def rests(self) -> None:
+        """The client has its answer, and asks for nothing more yet."""
+        self._owner.rests(self)
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether it cannot stay: see :mod:`.listener`."""
+        return self._owner.is_guest(self)
+
+    def require_room(self) -> None:
+        """See that it can stay.
+
+        Raises:
+            Problem: it cannot.
+        """
+        self._owner.require_room(self)
+
+    def await_request(self, awaited: bool) -> None:
+        """A request is to come whole in time; or none is awaited."""
+        if self._ending:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if awaited:
+            self._timer = self._loop.call_later(self._owner.head_timeout_s, self._too_late)
+
+    def _too_late(self) -> None:
+        if self._exchange is not None:
+            self._exchange.too_late()
+        elif self._head and self._transport is not None:
+            self._exchange = Exchange(self, self._service)
+            self._exchange.too_late()
+        else:
+            self.abort()
 
     def _end_soon(self) -> None:
         # Once only: a client that goes on sending does not put off its end.
@@ -328,5 +314,15 @@ class Connection(asyncio.BufferedProtocol):
         self._timer = self._loop.call_later(_CLOSE_S, self.abort)
 
 
-def _shortened(reason: str) -> str:
-    return reason.encode()[:_REASON_BYTES].decode("utf-8", "ignore")
+def _parsed(head: bytes) -> Head:
+    """The head of a request for a WebSocket, of which codex asks less than HTTP does."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+    data = head if b"\r\nhost:" in head.lower() else head[:-2] + b"Host: localhost\r\n\r\n"
+    try:
+        parser.receive_data(data)
+        event = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        text = f"This is no HTTP/1.1 request that can be understood: {error}."
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text) from error
+    assert isinstance(event, h11.Request)
+    return head_of(event)

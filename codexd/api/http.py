@@ -1,83 +1,180 @@
-"""As much of HTTP/1.1 as a local API needs: one request, one answer, one connection."""
+"""What an HTTP request and its answers are, to those who answer it: values, no bytes on a wire."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from codexd.encoding import encode_json
+
+JSON: Final = "application/json"
+PROBLEM_JSON: Final = "application/problem+json"
+EVENT_STREAM: Final = "text/event-stream"
+NDJSON: Final = "application/x-ndjson"
+
 # A request line and headers; anything longer is no client of ours.
 HEAD_LIMIT: Final = 16 << 10
-HEAD_END: Final = b"\r\n\r\n"
+BODY_LIMIT: Final = 1 << 20
+
+_TYPES: Final = "urn:codexd:"
 
 
-class BadRequest(Exception):
-    """A request head that cannot be understood. The text goes to the client."""
+class Access(IntEnum):
+    """What whoever asks may do; each includes those before it."""
+
+    OPEN = 0
+    METRICS = 1
+    READ = 2
+    ADMIN = 3
+
+
+class Problem(Exception):
+    """An answer that says what was wrong (RFC 9457).
+
+    ``kind`` is the stable part of its type, `urn:codexd:KIND`; ``detail`` says in a sentence or
+    two what is wrong and what to do; ``more`` are further members.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        kind: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.more = dict(more or {})
+
+    def document(self) -> dict[str, Any]:
+        """The members of the answer."""
+        return {
+            "type": f"{_TYPES}{self.kind}",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            **self.more,
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """A request without its body. Header names are in lower case."""
+class Head:
+    """A request without its body. Header names are in lower case; of several with one name, the
+    values are joined by commas. ``target`` is the path with its query, as it was sent.
+    """
 
     method: str
-    path: str
-    headers: dict[str, str]
+    target: str
+    headers: Mapping[str, str]
 
     @property
-    def wants_websocket(self) -> bool:
-        """Whether it asks to go on as a WebSocket (RFC 6455, section 4.2.1)."""
-        return self.headers.get("upgrade", "").strip().lower() == "websocket"
+    def path(self) -> str:
+        """The target without its query, still in percent-encoding."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What stands behind the question mark."""
+        return self.target.partition("?")[2]
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """The media types that are asked for, the most wanted first."""
+        return _accepted(self.headers.get("accept", ""))
+
+    def wants(self, *offered: str) -> str:
+        """Which of the media types that can be had is to be sent; the first if none was named."""
+        for accepted in self.accepts:
+            for media_type in offered:
+                if accepted in (media_type, "*/*", f"{media_type.partition('/')[0]}/*"):
+                    return media_type
+        return offered[0]
+
+
+def _accepted(header: str) -> tuple[str, ...]:
+    found: list[tuple[float, int, str]] = []
+    for place, part in enumerate(header.split(",")):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                weight = _weight(value.strip())
+        if media_type and weight > 0:
+            found.append((-weight, place, media_type.lower()))
+    return tuple(media_type for _, _, media_type in sorted(found))
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+Query = TypeVar("Query")
+Body = TypeVar("Body")
 
 
 @dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """An answer: a JSON text, and headers besides those that every answer has."""
+class Call(Generic[Query, Body]):
+    """A request as a handler gets it: checked, and decoded into the types of its route."""
 
-    status: HTTPStatus
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def encode(self) -> bytes:
-        """The bytes for the wire."""
-        headers = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(self.body)),
-            "Cache-Control": "no-store",
-            "Connection": "close",
-            **self.headers,
-        }
-        lines = [f"HTTP/1.1 {self.status.value} {self.status.phrase}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body
+    head: Head
+    access: Access
+    params: Mapping[str, str]
+    query: Query
+    body: Body
 
 
-HttpHandler = Callable[[HttpRequest], HttpResponse]
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that is there as a whole. ``body`` is bytes, or a value that becomes JSON."""
+
+    body: Any = b""
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+
+    def encoded(self) -> bytes:
+        """The body as bytes; JSON ends with a newline."""
+        if isinstance(self.body, bytes):
+            return self.body
+        return encode_json(self.body) + b"\n"
 
 
-def error_response(
-    status: HTTPStatus, text: str, headers: dict[str, str] | None = None
-) -> HttpResponse:
-    """An answer that says in one line what was wrong."""
-    return HttpResponse(status, msgspec.json.encode({"error": text}) + b"\n", headers or {})
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that comes piece by piece, each sent as it comes.
 
-
-def parse_head(head: bytes) -> HttpRequest:
-    """Read a request line and headers, up to and without the empty line.
-
-    Raises:
-        BadRequest: it is not HTTP/1.x.
+    Whoever sends it closes ``pieces``, also where the client has left.
     """
-    request_line, *header_lines = head.decode("latin-1").split("\r\n")
-    words = request_line.split(" ")
-    if len(words) != 3 or not words[0].isalpha() or not words[2].startswith("HTTP/1."):
-        raise BadRequest("This is not an HTTP/1.1 request.")
-    headers: dict[str, str] = {}
-    for line in header_lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise BadRequest("A header of the request is malformed.")
-        headers[name.lower()] = value.strip()
-    return HttpRequest(words[0], words[1].partition("?")[0], headers)
+
+    pieces: AsyncGenerator[bytes, None]
+    media_type: str
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def problem_answer(problem: Problem) -> Answer:
+    """The answer that tells of a problem."""
+    body = msgspec.json.encode(problem.document()) + b"\n"
+    return Answer(body, problem.status, problem.headers, PROBLEM_JSON)
+
+
+def event_frame(data: bytes, *, event: str | None = None, number: int | None = None) -> bytes:
+    """One server-sent event; ``data`` is JSON, and so has no line breaks."""
+    lines = [] if number is None else [b"id: %d\n" % number]
+    if event is not None:
+        lines.append(b"event: " + event.encode() + b"\n")
+    return b"".join([*lines, b"data: ", data, b"\n\n"])

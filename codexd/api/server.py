@@ -14,15 +14,17 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from websockets.frames import CloseCode
 
-from codexd.api.connection import Connection, HubAdapter
-from codexd.api.http import HttpHandler, HttpRequest, HttpResponse
+from codexd.api.connection import Connection
+from codexd.api.exchange import HttpService
+from codexd.api.http import Problem
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
-from codexd.hub.profile import ClientProfile
+from codexd.api.websocket import HubAdapter
 from codexd.platform.files import (
     PRIVATE_FILE,
     make_private_directory,
@@ -32,6 +34,11 @@ from codexd.platform.peer import peer_uid
 from codexd.wire.unfinished import UNFINISHED_BYTES, Unfinished
 
 MAX_MESSAGE_BYTES: Final = 100 << 20
+
+_FULL: Final = (
+    "codexd may open no file more for another client: end some, or raise the limit of open files "
+    "(ulimit -n) and start it anew."
+)
 
 _FAREWELL_S = 1.0
 _TELL_FULL_S = 60.0
@@ -57,17 +64,17 @@ class HubServer:
     """Serves any number of Unix sockets with one adapter. Call all of it from the loop.
 
     ``on_cut(client, unread_bytes)`` is called, before ``closed``, for a client that was cut off
-    because it does not read; ``on_full(connections)``, from time to time, while there are no open
-    files left for more.
+    because it does not read (None: one of HTTP); ``on_full(connections)``, from time to time,
+    while there are no open files left for more.
     """
 
     def __init__(
         self,
         adapter: HubAdapter,
-        http: HttpHandler,
+        http: HttpService,
         limits: ServerLimits,
         *,
-        on_cut: Callable[[int, int], None],
+        on_cut: Callable[[int | None, int], None],
         on_full: Callable[[int], None],
     ) -> None:
         self._adapter = adapter
@@ -81,7 +88,6 @@ class HubServer:
         self._connections: set[Connection] = set()
         # Those that have never sent a message, in the order in which they came.
         self._mute: dict[Connection, None] = {}
-        self._clients: dict[int, Connection] = {}
         self._emptied = asyncio.Event()
 
     async def listen(self, path: str) -> None:
@@ -102,7 +108,7 @@ class HubServer:
             os.chmod(path, PRIVATE_FILE)
             identity = _identity(path)
             assert identity is not None
-            listener = Listener(listening, lambda: Connection(self), self._make_room)
+            listener = Listener(listening, lambda: Connection(self, self._http), self._make_room)
         except BaseException:
             listening.close()
             raise
@@ -118,18 +124,6 @@ class HubServer:
             if _identity(path) != served.identity:
                 served.listener.close()
                 await self.listen(path)
-
-    def send(self, client: int, data: bytes) -> None:
-        """Send one message; nothing happens if the client is gone."""
-        connection = self._clients.get(client)
-        if connection is not None:
-            connection.send(data)
-
-    def close_client(self, client: int, code: int, reason: str) -> None:
-        """End one client's connection with a WebSocket close code."""
-        connection = self._clients.get(client)
-        if connection is not None:
-            connection.close(code, reason)
 
     async def close(self) -> None:
         """Take the sockets away and say farewell (1001); a client has a second to take it."""
@@ -185,39 +179,37 @@ class HubServer:
         except OSError:
             return False
 
-    def may_stay(self, connection: Connection) -> bool:
-        """Whether a connection may become a client."""
+    def is_guest(self, connection: Connection) -> bool:
+        """Whether a connection was let in on what is kept back, and so cannot stay."""
         transport = connection.transport
-        if transport is None or is_guest(transport.get_extra_info("socket")):
-            self._tell_full()
-            return False
-        return True
+        return transport is None or is_guest(transport.get_extra_info("socket"))
 
-    def upgraded(self, connection: Connection, profile: ClientProfile) -> int:
-        """A connection has become a client."""
-        client = self._adapter.opened(profile)
-        self._clients[client] = connection
-        return client
+    def require_room(self, connection: Connection) -> None:
+        """See that a connection can stay.
+
+        Raises:
+            Problem: it cannot.
+        """
+        if self.is_guest(connection):
+            self._tell_full()
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "full", _FULL)
 
     def spoke(self, connection: Connection) -> None:
-        """A client has sent its first message."""
+        """A client has sent its first message, or a request."""
         self._mute.pop(connection, None)
 
-    def answer(self, request: HttpRequest) -> HttpResponse:
-        """The answer to a request that is no upgrade."""
-        return self._http(request)
+    def rests(self, connection: Connection) -> None:
+        """A connection is there for a request that may come."""
+        self._mute[connection] = None
 
-    def cut(self, client: int, unread: int) -> None:
+    def cut(self, client: int | None, unread: int) -> None:
         """A client is being cut off."""
         self._on_cut(client, unread)
 
-    def gone(self, connection: Connection, client: int | None) -> None:
+    def gone(self, connection: Connection) -> None:
         """A connection is lost."""
         self._connections.discard(connection)
         self._mute.pop(connection, None)
-        if client is not None:
-            del self._clients[client]
-            self._adapter.closed(client)
         if not self._connections:
             self._emptied.set()
 

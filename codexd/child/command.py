@@ -123,3 +123,11 @@ def executable_identity(path: str) -> tuple[str, int, int] | None:
     except OSError:
         return None
     return (os.path.realpath(path), status.st_ino, status.st_mtime_ns)
+
+
+def binary_changed(running: tuple[str, int, int] | None) -> bool:
+    """Whether the file on disk is another than the one that was started; see `watcher.json`."""
+    # A path that is no text cannot be read back from the record, and so not be looked up.
+    if running is None or "\N{REPLACEMENT CHARACTER}" in running[0]:
+        return False
+    return executable_identity(running[0]) != running

@@ -28,7 +28,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask_hub(config: Config) -> dict[str, Any] | None:
-    """`GET /v1/status` on codexd.sock; None where nobody answers."""
+    """What the hub tells in `GET /v1/status` on codexd.sock; None where nobody answers."""
     connection = _UnixConnection(config.runtime.hub_socket_path)
     try:
         connection.request("GET", "/v1/status")
@@ -38,4 +38,8 @@ def ask_hub(config: Config) -> dict[str, Any] | None:
         return None
     finally:
         connection.close()
-    return document if isinstance(document, dict) and response.status == 200 else None
+    if not isinstance(document, dict) or response.status != 200:
+        return None
+    # A daemon of an older version tells nothing else.
+    hub = document.get("hub", document)
+    return hub if isinstance(hub, dict) else None

@@ -9,7 +9,7 @@ import msgspec
 
 from codexd.child import family
 from codexd.child import steps as supervision
-from codexd.child.command import executable_identity
+from codexd.child.command import binary_changed
 from codexd.client.http import ask_hub
 from codexd.client.owner import belongs_to, foreign_owner
 from codexd.config import Config
@@ -61,7 +61,7 @@ def look(
         recorded, child = _as_told(recorded, hub, child)
         child_alive = is_alive(child)
     daemon = _believe(recorded, holder is not None, child_alive, supervised)
-    changed = is_alive(supervised.child) and _binary_changed(supervised)
+    changed = is_alive(supervised.child) and binary_changed(supervised.executable)
     remarks = []
     if scaffold.daemon is not None:
         remarks.append(f"codexd: {describe_scaffold(config.paths, scaffold.daemon)}")
@@ -216,11 +216,3 @@ def _take_back(child: ChildState, supervised: supervision.Supervision) -> None:
     child.status = "stopped" if ended_well else "failed"
     child.pid = None
     child.last_error = child.last_error if ended_well else "The process of the server is gone."
-
-
-def _binary_changed(supervised: supervision.Supervision) -> bool:
-    running = supervised.executable
-    # A path that is no text cannot be read back from the record, and so not be looked up.
-    if running is None or "\N{REPLACEMENT CHARACTER}" in running[0]:
-        return False
-    return executable_identity(running[0]) != running

@@ -6,6 +6,10 @@ import functools
 import logging
 
 from codexd import runtime
+from codexd.api.health import HealthRoutes
+from codexd.api.service import Service
+from codexd.api.status import StatusRoutes
+from codexd.api.table import Table
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
@@ -18,6 +22,8 @@ from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.sockets import Sockets, socket_paths
+from codexd.keeper.status import Status
 from codexd.records.records import Records
 
 logger = logging.getLogger("codexd")
@@ -36,11 +42,9 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
     reporter = Reporter(circus, lambda: keeper.report(), event)
     driver = HubDriver(
         server.endpoint,
-        config.runtime.hub_socket_path,
         policy,
         records,
         reporter.changed,
-        lambda: keeper.status(),
         on_message=lambda data: account.heard(data),
         on_client=lambda info, capabilities: connector.client_came(info, capabilities),
         kept=KeptThreads(runtime_dir),
@@ -73,12 +77,18 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         lambda: keeper.healthy(),
         replaces=spawns,
     )
+    status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
+    service = Service(
+        Table([HealthRoutes(lambda: driver.is_usable), StatusRoutes(status.document)])
+    )
+    sockets = Sockets(driver, service, socket_paths(config), policy, event)
     keeper = Keeper(
         server,
         config.paths,
         records,
         circus,
         driver=driver,
+        sockets=sockets,
         connector=connector,
         outputs=outputs,
         health=health,

@@ -1,4 +1,4 @@
-"""The clients' side: one hub, one server on codexd.sock, joined to the child."""
+"""The clients' side: one hub, joined to the child."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from websockets.frames import CloseCode
 
-from codexd.api.routes import Routes
-from codexd.api.server import HubServer, ServerLimits
+from codexd.api.websocket import ClientEnd
 from codexd.child.told import Report, ServerState
 from codexd.hub.hub import (
     Action,
@@ -31,43 +29,36 @@ from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.hub.profile import ClientProfile
 from codexd.keeper.appetite import is_idle
 from codexd.keeper.kept_threads import KeptThreads
-from codexd.link.endpoint import default_control_socket
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
-from codexd.platform.files import explain
 from codexd.records.records import Records
 from codexd.settings import Policy
 
 logger = logging.getLogger("codexd")
 
-_HEAL_S = 1.0
 # A tick this late means that this process was held up itself.
 _STALL_S = 1.0
 
 
 class HubDriver:
-    """Carries out what the hub decides. An :class:`codexd.api.connection.HubAdapter`.
+    """Carries out what the hub decides. An :class:`codexd.api.websocket.HubAdapter`.
 
-    ``endpoint`` is the child's, as the records name it; ``socket_path`` is codexd.sock.
-    ``on_change()`` is called when turns begin or end and when the server comes or goes;
-    ``more_status()`` gives what `/v1/status` has beside what the hub tells. ``on_message(data)``
-    hears what the child says as well, ``on_client`` who each client says it is.
+    ``endpoint`` is the child's, as the records name it. ``on_change()`` is called when turns begin
+    or end and when the server comes or goes; ``on_message(data)`` hears what the child says as
+    well, ``on_client`` who each client says it is.
     """
 
     def __init__(
         self,
         endpoint: str,
-        socket_path: str,
         policy: Policy,
         records: Records,
         on_change: Callable[[], None],
-        more_status: Callable[[], dict[str, Any]],
         on_message: Callable[[bytes], None],
         on_client: Callable[[ClientInfo, Capabilities], None],
         kept: KeptThreads,
     ) -> None:
         self._on_client = on_client
         self._on_change = on_change
-        self._more_status = more_status
         self._on_message = on_message
         self._records = records
         self._loop = asyncio.get_event_loop()
@@ -79,46 +70,23 @@ class HubDriver:
             id_prefix=f"hub-{secrets.token_hex(4)}-",
             endpoint=endpoint,
         )
-        self._limits = ServerLimits(
-            backlog_bytes=policy.hub_backlog_bytes,
-            head_timeout_s=policy.hub_initialize_ms / 1000,
-        )
         self._order = 0
         self._told: ServerState = "away"
         self._answered_at = self._ticked_at = self._loop.time()
         # Asked once in an interval, a server that lives answers within the time-out.
         interval_ms, timeout_ms = policy.health_interval_ms, policy.health_timeout_ms
         self._fresh_s = (interval_ms + timeout_ms) / 1000 + _STALL_S
-        routes = Routes(lambda: self.is_usable, self._status)
-        self._server = HubServer(
-            self, routes, self._limits, on_cut=self._on_cut, on_full=self._on_full
-        )
+        self._ends: dict[int, ClientEnd] = {}
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
         self._kept = kept
         # Whether anything was done since what is kept was looked at.
         self._is_used = False
-        self._paths = [socket_path]
-        if policy.hub_default_socket:
-            self._paths.append(default_control_socket(os.environ))
-        self._unserved = list(self._paths)
-        # Why, for those that somebody else serves, say.
-        self._refusals: dict[str, str] = {}
-        self._healing: asyncio.Task[None] | None = None
-        self._heal_at = 0.0
 
-    async def start(self) -> None:
-        """Take over the sessions there are, and let clients in."""
+    def start(self) -> None:
+        """Take over the sessions there are."""
         sessions = list(self._records.state.sessions.values())
         self._do(self._hub.restore(sessions, self._loop.time(), self._kept.load()))
-        await self._heal()
-
-    async def stop(self) -> None:
-        """Send the clients away."""
-        if self._healing is not None:
-            self._healing.cancel()
-            await asyncio.gather(self._healing, return_exceptions=True)
-        await self._server.close()
 
     def tick(self) -> None:
         """Time passes; call it some times a second."""
@@ -131,44 +99,13 @@ class HubDriver:
         if self._is_used:
             self._is_used = False
             self._kept.save(self._hub.kept)
-        if now >= self._heal_at and (self._healing is None or self._healing.done()):
-            self._heal_at = now + _HEAL_S
-            self._healing = self._loop.create_task(self._heal_again())
-
-    async def _heal_again(self) -> None:
-        try:
-            await self._heal()
-        except Exception:
-            logger.exception("the sockets of the hub could not be looked after")
-
-    async def _heal(self) -> None:
-        """Serve every path, also one whose socket was taken away."""
-        try:
-            await self._server.heal()
-        except OSError as error:
-            logger.warning("%s", error)
-        for path in list(self._unserved):
-            try:
-                await self._server.listen(path)
-                self._unserved.remove(path)
-                self._refusals.pop(path, None)
-            except OSError as error:
-                self._complain(path, error)
-
-    def _complain(self, path: str, error: OSError) -> None:
-        """Once for each trouble: the path is tried again every second."""
-        is_new = path not in self._refusals
-        why = explain(error)
-        self._refusals[path] = why
-        if is_new:
-            message = f"The socket {path} cannot be served: {why}"
-            self._records.recorder.event("error", "hub.socket.failed", message, {"path": path})
 
     # -- clients (HubAdapter) ----------------------------------------------------------------
 
-    def opened(self, profile: ClientProfile) -> int:
+    def opened(self, profile: ClientProfile, end: ClientEnd) -> int:
         """A client has connected."""
         self._count += 1
+        self._ends[self._count] = end
         self._do(self._hub.client_opened(self._count, self._loop.time(), profile))
         return self._count
 
@@ -179,23 +116,17 @@ class HubDriver:
         except Exception:
             # Nobody shall wait for what will not be answered.
             logger.exception("a message of client %d could not be handled", client)
-            self._server.close_client(client, CloseCode.INTERNAL_ERROR, "codexd failed on it")
+            self._close_client(client, CloseCode.INTERNAL_ERROR, "codexd failed on it")
 
     def closed(self, client: int) -> None:
         """A client is gone."""
+        self._ends.pop(client, None)
         self._do(self._hub.client_closed(client, self._loop.time()))
 
-    def _on_cut(self, client: int, unread: int) -> None:
-        message = f"A client was cut off: it left {unread} bytes unread."
-        detail = {"client": client, "unreadBytes": unread}
-        self._records.recorder.event("warn", "client.cut", message, detail)
-
-    def _on_full(self, connections: int) -> None:
-        message = (
-            f"{connections} connections use up the open files that codexd may have: "
-            "those that say nothing are ended, and no client more can stay."
-        )
-        self._records.recorder.event("warn", "hub.full", message, {"connections": connections})
+    def _close_client(self, client: int, code: int, reason: str) -> None:
+        end = self._ends.get(client)
+        if end is not None:
+            end.close(code, reason)
 
     # -- the child ---------------------------------------------------------------------------
 
@@ -268,23 +199,29 @@ class HubDriver:
         for action in actions:
             match action:
                 case ToClient(client, data):
-                    self._server.send(client, data)
+                    if client in self._ends:
+                        self._ends[client].send(data)
                 case ToChild(data):
                     self._to_child(data)
                 case Introduced(info, capabilities):
                     self._on_client(info, capabilities)
-                case Emit(level, type_, message, detail):
-                    self._records.recorder.event(level, type_, message, detail)
-                    if type_.startswith("turn."):
-                        self._on_change()
+                case Emit():
+                    self._emit(action)
                 case SessionChanged(record):
                     self._records.recorder.session(record)
                 case CloseClient(client, code, reason):
-                    self._server.close_client(client, code, reason)
+                    self._close_client(client, code, reason)
 
         if self._hub.server != self._told:
             self._told = self._hub.server
             self._on_change()
+
+    def _emit(self, action: Emit) -> None:
+        match action:
+            case Emit(level, type_, message, detail):
+                self._records.recorder.event(level, type_, message, detail)
+                if type_.startswith("turn."):
+                    self._on_change()
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:
@@ -319,13 +256,6 @@ class HubDriver:
             holds=hub.holds_turns,
         )
 
-    def _status(self) -> bytes:
-        unserved = [{"path": path, "reason": why} for path, why in self._refusals.items()]
-        document = {
-            "ready": self.is_usable,
-            "childPid": self._records.recorder.child.pid,
-            "unservedSockets": unserved,
-            **self._hub.snapshot(),
-            **self._more_status(),
-        }
-        return msgspec.json.encode(document) + b"\n"
+    def snapshot(self) -> dict[str, Any]:
+        """Counts, for `status`."""
+        return self._hub.snapshot()

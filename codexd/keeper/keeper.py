@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ from codexd.child import pipes as child_io
 from codexd.child import steps as supervision
 from codexd.child.steps import Step, Supervision
 from codexd.child.told import Report
-from codexd.clock import from_epoch
 from codexd.config import Paths, Server
 from codexd.eventlog.capture import last_burst_detail, unaccounted
 from codexd.keeper.account import Account
@@ -26,6 +24,7 @@ from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.sockets import Sockets
 from codexd.records.records import Records
 
 logger = logging.getLogger("codexd")
@@ -58,6 +57,7 @@ class Keeper:
         circus: Circusd,
         *,
         driver: HubDriver,
+        sockets: Sockets,
         connector: Connector,
         outputs: Outputs,
         health: Health,
@@ -79,6 +79,7 @@ class Keeper:
         self._last_end = ""
         self._deaf_since: float | None = None
         self._driver = driver
+        self._sockets = sockets
         self._connector = connector
         self._waits = _Waits(connector)
         self._outputs = outputs
@@ -97,7 +98,8 @@ class Keeper:
         await self._ask_for_steps()
         self._begin(daemon_pid)
         self._account_for_output()
-        await self._driver.start()
+        self._driver.start()
+        await self._sockets.start()
         self.reconcile()
         if self._server.child_strategy == "external":
             self._connector.child_started(0, None)
@@ -159,6 +161,7 @@ class Keeper:
         self._records.tick()
         self._outputs.tick()
         self._driver.tick()
+        self._sockets.tick()
         awaited = self._waits.look(asyncio.get_running_loop().time())
         if awaited is not None:
             detail = {"pid": self._recorder.child.pid, "endpoint": awaited}
@@ -313,16 +316,6 @@ class Keeper:
         except CircusError as error:
             logger.warning("%s", error)
 
-    def status(self) -> dict[str, Any]:
-        """What `GET /v1/status` tells beside what the hub does."""
-        connector = self._connector
-        heard_ago = asyncio.get_running_loop().time() - connector.last_heard
-        last_answer_at = from_epoch(time.time() - heard_ago) if connector.last_heard else None
-        return {
-            "health": {"lastAnswerAt": last_answer_at, "misses": self._health.misses},
-            "account": self._account.status() if connector.is_ready else None,
-        }
-
     # -- ending ------------------------------------------------------------------------------
 
     async def see_the_child_end(self, daemon_pid: int) -> None:
@@ -370,7 +363,7 @@ class Keeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.reconcile()
         await self._connector.close()
-        await self._driver.stop()
+        await self._sockets.stop()
         # No client is left, so no turn begins any more.
         await self._reporter.leave()
         self._outputs.close()

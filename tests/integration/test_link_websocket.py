@@ -110,7 +110,7 @@ def test_a_farewell_of_the_server_is_a_loss(path: Path) -> None:
     async def act(echo: EchoServer, transport: WebSocketTransport) -> None:
         transport.bind(lambda _data: None, lost.append)
         await transport.connect()
-        echo.server.close_client(1, 1001, "")
+        echo.close_client(1, 1001, "")
         while not lost:
             await asyncio.sleep(0.001)
         with pytest.raises(LinkLost):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, unix_connect
 
-from codexd.api.routes import Routes
+from codexd.api.health import HealthRoutes
 from codexd.api.server import HubServer, ServerLimits
+from codexd.api.service import Service
+from codexd.api.status import StatusRoutes
+from codexd.api.table import Table
+from codexd.api.websocket import ClientEnd
 from codexd.hub.profile import ClientProfile
 
 
@@ -18,30 +22,31 @@ class EchoHub:
     """An adapter that keeps what it heard and sends it back."""
 
     def __init__(self) -> None:
-        self.server: HubServer | None = None
+        self.ends: dict[int, ClientEnd] = {}
         self.opened_clients: list[int] = []
         self.closed_clients: list[int] = []
-        self.cut: list[tuple[int, int]] = []
+        self.cut: list[tuple[int | None, int]] = []
         self.messages: list[tuple[int, bytes]] = []
         self.echo = True
 
-    def opened(self, profile: ClientProfile) -> int:
+    def opened(self, profile: ClientProfile, end: ClientEnd) -> int:
         """Number the clients from 1."""
         del profile
         self.opened_clients.append(len(self.opened_clients) + 1)
+        self.ends[self.opened_clients[-1]] = end
         return self.opened_clients[-1]
 
     def message(self, client: int, data: bytes) -> None:
         """Keep it and send it back."""
         self.messages.append((client, data))
-        if self.echo and self.server is not None:
-            self.server.send(client, data)
+        if self.echo:
+            self.ends[client].send(data)
 
     def closed(self, client: int) -> None:
         """Keep the number."""
         self.closed_clients.append(client)
 
-    def on_cut(self, client: int, unread: int) -> None:
+    def on_cut(self, client: int | None, unread: int) -> None:
         """Keep who was cut off."""
         self.cut.append((client, unread))
 
@@ -49,15 +54,24 @@ class EchoHub:
 class EchoServer:
     """The hub, its server, and where it listens."""
 
-    def __init__(self, path: Path, limits: ServerLimits) -> None:
+    def __init__(self, path: Path, limits: ServerLimits, nouns: Iterable[object] = ()) -> None:
         self.path = str(path)
         self.hub = EchoHub()
         self.is_ready = True
-        http = Routes(lambda: self.is_ready, lambda: b'{"clients":0}\n')
+        health, status = HealthRoutes(lambda: self.is_ready), StatusRoutes(lambda: {"clients": 0})
+        http = Service(Table([health, status, *nouns]))
         self.server = HubServer(
             self.hub, http, limits, on_cut=self.hub.on_cut, on_full=lambda _connections: None
         )
-        self.hub.server = self.server
+
+    def send(self, client: int, data: bytes) -> None:
+        """As the hub sends one message; nothing happens if the client is gone."""
+        if client not in self.hub.closed_clients:
+            self.hub.ends[client].send(data)
+
+    def close_client(self, client: int, code: int, reason: str) -> None:
+        """As the hub ends a connection."""
+        self.hub.ends[client].close(code, reason)
 
     def client(self) -> contextlib.AbstractAsyncContextManager[ClientConnection]:
         """A WebSocket client of it."""
@@ -68,6 +82,7 @@ class EchoServer:
         reader, writer = await asyncio.open_unix_connection(self.path)
         try:
             writer.write(data)
+            writer.write_eof()
             async with asyncio.timeout(10):
                 return await reader.read()
         finally:
@@ -81,9 +96,11 @@ class EchoServer:
 
 
 @contextlib.asynccontextmanager
-async def echo_server(path: Path, limits: ServerLimits | None = None) -> AsyncIterator[EchoServer]:
-    """Serve ``path`` for as long as the block runs."""
-    echo = EchoServer(path, limits or ServerLimits())
+async def echo_server(
+    path: Path, limits: ServerLimits | None = None, nouns: Iterable[object] = ()
+) -> AsyncIterator[EchoServer]:
+    """Serve ``path`` for as long as the block runs; ``nouns`` have further routes."""
+    echo = EchoServer(path, limits or ServerLimits(), nouns)
     await echo.server.listen(echo.path)
     try:
         yield echo

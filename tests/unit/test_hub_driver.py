@@ -11,12 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from codexd.api.stale import SocketInUse
 from codexd.child.told import Report
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState, SessionRecord
 from codexd.hub.profile import NOTHING
-from codexd.keeper import hub_driver as module
 from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.errors import LinkLost, MessageTooLong, NotReading
@@ -24,39 +22,19 @@ from tests.support.hub import INITIALIZED
 from tests.support.memory import config_at
 
 
-class Server:
-    """codexd.sock: keeps what clients would get."""
+class End:
+    """One client's end: keeps what the client would get."""
 
-    made: Server
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.closed: list[int] = []
 
-    def __init__(self, adapter: Any, http: Any, limits: Any, *, on_cut: Any, on_full: Any) -> None:
-        Server.made = self
-        self.limits, self.http, self.on_cut, self.on_full = limits, http, on_cut, on_full
-        self.sent: list[tuple[int, dict[str, Any]]] = []
-        self.closed: list[tuple[int, int]] = []
-        self.listened: list[str] = []
-        self.taken: set[str] = set()
-        self.heals = 0
-        self.is_open = True
-        del adapter
+    def send(self, data: bytes) -> None:
+        self.sent.append(json.loads(data))
 
-    async def listen(self, path: str) -> None:
-        if path in self.taken:
-            raise SocketInUse(f"somebody serves {path}")
-        self.listened.append(path)
-
-    async def heal(self) -> None:
-        self.heals += 1
-
-    async def close(self) -> None:
-        self.is_open = False
-
-    def send(self, client: int, data: bytes) -> None:
-        self.sent.append((client, json.loads(data)))
-
-    def close_client(self, client: int, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str) -> None:
         assert reason
-        self.closed.append((client, code))
+        self.closed.append(code)
 
 
 class Records:
@@ -84,7 +62,7 @@ class Records:
 
 
 class Room:
-    """A hub driver, with a server that is this test."""
+    """A hub driver, with a server and clients that are this test."""
 
     def __init__(self, config: Config) -> None:
         self.records = Records()
@@ -94,16 +72,14 @@ class Room:
         self.refuse: Exception | None = None
         self.driver = HubDriver(
             config.server.endpoint,
-            "/run/codexd.sock",
             config.policy,
             cast("Any", self.records),
             self.change,
-            lambda: {"account": None},
             self.heard.append,
             lambda _info, _capabilities: None,
             KeptThreads(config.runtime.runtime_dir),
         )
-        self.server = Server.made
+        self.ends: dict[int, End] = {}
 
     def change(self) -> None:
         self.changes += 1
@@ -126,7 +102,9 @@ class Room:
 
     def client(self) -> int:
         """One that is initialized."""
-        client = self.driver.opened(NOTHING)
+        end = End()
+        client = self.driver.opened(NOTHING, end)
+        self.ends[client] = end
         info = {"clientInfo": {"name": "test", "version": "1"}}
         self.asks(client, "initialize", info, id="hello")
         self.driver.message(client, b'{"method":"initialized"}')
@@ -137,7 +115,7 @@ class Room:
         self.driver.message(client, json.dumps(message).encode())
 
     def answers(self, client: int) -> list[dict[str, Any]]:
-        return [m for to, m in self.server.sent if to == client and m.get("id") != "hello"]
+        return [m for m in self.ends[client].sent if m.get("id") != "hello"]
 
 
 Play = Callable[[Callable[[Room], Awaitable[None]]], Room]
@@ -149,16 +127,12 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def play(config: Config, monkeypatch: pytest.MonkeyPatch) -> Play:
-    monkeypatch.setattr(module, "HubServer", Server)
-
+def play(config: Config) -> Play:
     def play(act: Callable[[Room], Awaitable[None]]) -> Room:
         async def main() -> Room:
             room = Room(config)
-            await room.driver.start()
+            room.driver.start()
             await act(room)
-            await room.driver.stop()
-            assert not room.server.is_open
             return room
 
         return asyncio.run(asyncio.wait_for(main(), 20))
@@ -234,7 +208,7 @@ def test_a_message_that_cannot_be_handled_takes_nothing_with_it(
             patched.setattr(room.driver._hub, "client_message", fail)
             room.asks(client, "model/list", {})
         # The client would wait for an answer for ever.
-        assert room.server.closed == [(client, 1011)]
+        assert room.ends[client].closed == [1011]
         other = room.client()
         room.asks(other, "model/list", {})
         assert len(room.to_child) == 1
@@ -306,38 +280,6 @@ def test_usable_is_a_server_that_was_heard_of_late(
     play(act)
 
 
-def test_a_socket_that_somebody_else_serves_is_told_once_and_tried_again(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_HEAL_S", 0.0)
-
-    async def act(room: Room) -> None:
-        room.driver._unserved.append("/other.sock")
-        room.server.taken.add("/other.sock")
-
-        async def again() -> None:
-            heals = room.server.heals
-            while room.server.heals == heals:
-                room.driver.tick()
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0)
-
-        await again()
-        await again()
-        assert room.server.listened == ["/run/codexd.sock"]
-        assert [type_ for type_, _ in room.records.events] == ["hub.socket.failed"]
-        status = json.loads(room.driver._status())
-        assert status["unservedSockets"] == [
-            {"path": "/other.sock", "reason": "somebody serves /other.sock"}
-        ]
-        room.server.taken.clear()
-        await again()
-        assert room.server.listened == ["/run/codexd.sock", "/other.sock"]
-        assert json.loads(room.driver._status())["unservedSockets"] == []
-
-    play(act)
-
-
 def test_the_sessions_there_are_are_taken_over(config: Config, play: Play) -> None:
     del play
 
@@ -351,20 +293,7 @@ def test_the_sessions_there_are_are_taken_over(config: Config, play: Play) -> No
             created_at="2026-01-01T00:00:00.000Z",
             updated_at="2026-01-01T00:00:00.000Z",
         )
-        await room.driver.start()
-        assert json.loads(room.driver._status())["activeSessions"] == 1
-        await room.driver.stop()
+        room.driver.start()
+        assert room.driver.snapshot()["activeSessions"] == 1
 
     asyncio.run(main())
-
-
-def test_who_is_cut_off_and_that_there_is_no_room_are_recorded(play: Play) -> None:
-    async def act(room: Room) -> None:
-        room.server.on_cut(3, 1 << 20)
-        room.server.on_full(250)
-        assert room.records.events == [
-            ("client.cut", {"client": 3, "unreadBytes": 1 << 20}),
-            ("hub.full", {"connections": 250}),
-        ]
-
-    play(act)

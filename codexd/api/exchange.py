@@ -1,0 +1,315 @@
+"""The HTTP side of a connection: requests in, answers out, one after the other (h11)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import h11
+
+from codexd.api.http import (
+    BODY_LIMIT,
+    HEAD_LIMIT,
+    Access,
+    Answer,
+    Head,
+    Problem,
+    Stream,
+    problem_answer,
+)
+from codexd.api.table import Result
+
+logger = logging.getLogger("codexd")
+
+# Further requests of a client that does not wait for the answer to the first.
+_AHEAD_BYTES: Final = 64 << 10
+# How long a stream's client may read nothing at all.
+STALL_S: Final = 30.0
+
+
+class HttpService(Protocol):
+    """Who answers: see :class:`codexd.api.table.Table`."""
+
+    def admit(self, head: Head) -> Access:
+        """What whoever asks may do. Raises :class:`Problem` for who may not even ask."""
+
+    def find(self, head: Head, access: Access) -> Callable[[bytes], Awaitable[Result]]:
+        """What answers the request when it is called with its body. Raises :class:`Problem`."""
+
+
+class Wire(Protocol):
+    """What an exchange needs of its connection."""
+
+    def write(self, data: bytes) -> None: ...
+    def hold_reading(self, held: bool) -> None: ...
+    def note_unfinished(self, held: int) -> None: ...
+    def await_request(self, awaited: bool) -> None: ...
+    def spoke(self) -> None: ...
+    def rests(self) -> None: ...
+    def require_room(self) -> None: ...
+    @property
+    def is_guest(self) -> bool: ...
+    def finish(self) -> None: ...
+    def cut_off(self) -> None: ...
+    async def drained(self) -> None: ...
+
+
+class Exchange:
+    """All requests of one connection. ``wire`` is its connection, ``service`` answers them."""
+
+    def __init__(self, wire: Wire, service: HttpService, *, stall_s: float = STALL_S) -> None:
+        self._wire = wire
+        self._service = service
+        self._stall_s = stall_s
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self._head: Head | None = None
+        self._answer: Callable[[bytes], Awaitable[Result]] | None = None
+        self._body = bytearray()
+        self._ahead = 0
+        self._task: asyncio.Task[None] | None = None
+        self._is_over = False
+
+    # -- for the connection --------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """The client has sent something; no bytes: it sends no more."""
+        if self._is_over:
+            return
+        try:
+            self._h11.receive_data(data)
+        except h11.RemoteProtocolError:
+            # More, after the end of a connection: nobody waits for an answer.
+            return
+        if self._task is None:
+            self._go_on()
+        elif data:
+            self._ahead += len(data)
+            self._wire.hold_reading(self._ahead > _AHEAD_BYTES)
+
+    def head_too_large(self) -> None:
+        """What came is the beginning of a head that is too long."""
+        text = f"The request head is longer than {HEAD_LIMIT} bytes."
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self._refuse(Problem(status, "head-too-large", text))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._task is not None
+
+    def too_late(self) -> None:
+        """The client has taken too long over a request, or wants nothing more."""
+        if self._head is None and not self._h11.trailing_data[0]:
+            self._over()
+            return
+        text = "The request did not come whole in time."
+        self._refuse(Problem(HTTPStatus.REQUEST_TIMEOUT, "request-timeout", text))
+
+    def lost(self) -> None:
+        """The connection is gone: nobody waits for the answer any more."""
+        self._is_over = True
+        if self._task is not None:
+            self._task.cancel()
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Take what has come, up to the end of a request."""
+        try:
+            while not self._is_over and self._task is None:
+                event = self._h11.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return
+                self._take(event)
+        except h11.RemoteProtocolError as error:
+            if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                self.head_too_large()
+                return
+            text = f"This is no HTTP/1.1 request that can be understood: {error}."
+            self._refuse(Problem(HTTPStatus(error.error_status_hint), "invalid-request", text))
+
+    def _take(self, event: object) -> None:
+        if isinstance(event, h11.Request):
+            self._begin(event)
+        elif isinstance(event, h11.Data):
+            self._body += event.data
+            self._wire.note_unfinished(len(self._body))
+            if len(self._body) > BODY_LIMIT:
+                text = f"The body is longer than {BODY_LIMIT} bytes."
+                kind = "body-too-large"
+                self._refuse(Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, kind, text))
+        elif isinstance(event, h11.EndOfMessage):
+            self._dispatch()
+        elif isinstance(event, h11.ConnectionClosed):
+            self._over()
+
+    def _begin(self, request: h11.Request) -> None:
+        """A head is there: whoever may not ask is told before anything more is read."""
+        self._wire.await_request(True)
+        if sum(len(name) + len(value) for name, value in request.headers) > HEAD_LIMIT:
+            # h11 has a limit for what is not whole yet only.
+            self.head_too_large()
+            return
+        self._head = head = head_of(request)
+        self._body.clear()
+        try:
+            if head.headers.get("upgrade", "").strip().lower() == "websocket":
+                text = "A WebSocket begins with the first request of its connection."
+                raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text)
+            self._answer = self._service.find(head, self._service.admit(head))
+        except Problem as problem:
+            if _has_body(head):
+                self._refuse(problem)
+                return
+            self._answer = functools.partial(_told, problem)
+        if self._h11.they_are_waiting_for_100_continue:
+            self._send(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def _dispatch(self) -> None:
+        assert self._head is not None
+        assert self._answer is not None
+        self._wire.await_request(False)
+        self._wire.note_unfinished(0)
+        self._wire.spoke()
+        body, self._body = bytes(self._body), bytearray()
+        serving = self._serve(self._head, functools.partial(self._answer, body))
+        self._task = asyncio.get_running_loop().create_task(serving)
+
+    async def _serve(self, head: Head, answer: Callable[[], Awaitable[Result]]) -> None:
+        try:
+            result = await _answered(answer)
+            if isinstance(result, Stream):
+                await self._write_stream(head, result)
+            else:
+                self._write_answer(head, result)
+        except (h11.LocalProtocolError, ConnectionError):
+            # It is gone, or its end of the connection is.
+            self._over()
+        finally:
+            self._task = self._head = None
+        self._next()
+
+    def _next(self) -> None:
+        """One request is answered; the next may be there already."""
+        if self._is_over:
+            return
+        states = (self._h11.our_state, self._h11.their_state)
+        if states != (h11.DONE, h11.DONE) or self._wire.is_guest:
+            self._over()
+            return
+        self._wire.rests()
+        self._h11.start_next_cycle()
+        self._ahead = 0
+        self._wire.hold_reading(False)
+        self._wire.await_request(True)
+        self._go_on()
+
+    # -- answers -------------------------------------------------------------------------------
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what was not read to its end, or not understood: nothing can follow it."""
+        if self._is_over:
+            return
+        head = self._head or Head("GET", "", {})
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            with contextlib.suppress(h11.LocalProtocolError):
+                self._write_answer(head, problem_answer(problem), is_last=True)
+        self._over()
+
+    def _write_answer(self, head: Head, answer: Answer, *, is_last: bool = False) -> None:
+        body = answer.encoded()
+        headers = _headers(answer.headers, answer.media_type)
+        if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
+            headers.append(("Content-Length", str(len(body))))
+        if is_last:
+            headers.append(("Connection", "close"))
+        data = self._bytes(_response(answer.status, headers))
+        if body and head.method != "HEAD":
+            data += self._bytes(h11.Data(data=body))
+        self._wire.write(data + self._bytes(h11.EndOfMessage()))
+
+    async def _write_stream(self, head: Head, stream: Stream) -> None:
+        try:
+            self._wire.require_room()
+        except Problem as problem:
+            await stream.pieces.aclose()
+            self._write_answer(head, problem_answer(problem))
+            return
+        headers = _headers(stream.headers, stream.media_type)
+        # A proxy in between shall not collect it.
+        headers.append(("X-Accel-Buffering", "no"))
+        self._send(_response(stream.status, headers))
+        async with contextlib.aclosing(stream.pieces) as pieces:
+            if head.method != "HEAD":
+                async for piece in pieces:
+                    self._send(h11.Data(data=piece))
+                    await self._drained()
+        self._send(h11.EndOfMessage())
+
+    async def _drained(self) -> None:
+        """Wait for a client that reads more slowly, but not for one that does not read."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._wire.drained()
+        except TimeoutError:
+            self._is_over = True
+            self._wire.cut_off()
+            raise ConnectionError("the client does not read") from None
+
+    def _bytes(self, event: h11.Event) -> bytes:
+        return self._h11.send(event) or b""
+
+    def _send(self, event: h11.Event) -> None:
+        self._wire.write(self._bytes(event))
+
+    def _over(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._wire.note_unfinished(0)
+            self._wire.finish()
+
+
+async def _answered(answer: Callable[[], Awaitable[Result]]) -> Result:
+    """The answer, whatever happens on the way to it."""
+    try:
+        return await answer()
+    except Problem as problem:
+        return problem_answer(problem)
+    except Exception:
+        logger.exception("a request could not be answered")
+        text = "codexd failed on this request; codexd.log says more."
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        return problem_answer(Problem(status, "failed", text))
+
+
+async def _told(problem: Problem, body: bytes) -> Answer:
+    del body
+    return problem_answer(problem)
+
+
+def _has_body(head: Head) -> bool:
+    length = head.headers.get("content-length", "0")
+    return length != "0" or "transfer-encoding" in head.headers
+
+
+def head_of(request: h11.Request) -> Head:
+    """A request as its handler sees it."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in request.headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    target = request.target.decode("ascii")
+    return Head(request.method.decode("ascii"), target, headers)
+
+
+def _headers(more: Mapping[str, str], media_type: str) -> list[tuple[str, str]]:
+    return [("Content-Type", media_type), ("Cache-Control", "no-store"), *more.items()]
+
+
+def _response(status: HTTPStatus, headers: list[tuple[str, str]]) -> h11.Response:
+    return h11.Response(status_code=status.value, reason=status.phrase.encode(), headers=headers)

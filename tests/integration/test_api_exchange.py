@@ -1,0 +1,327 @@
+"""HTTP on real sockets: requests that follow each other, bodies, streams, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from codexd.api import connection, exchange
+from codexd.api.http import EVENT_STREAM, Access, Call, Stream, event_frame
+from codexd.api.server import ServerLimits
+from codexd.api.table import route
+from tests.support.codex import short_directory
+from tests.support.echo import EchoServer, echo_server
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+Act = Callable[[EchoServer, "Things", Reader, Writer], Awaitable[None]]
+
+
+class Text(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+
+
+class Things:
+    """Routes that answer late, in pieces, for ever, or not at all."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.sent = 0
+
+    @route("POST", "/back", Access.ADMIN, body=Text, status=HTTPStatus.CREATED)
+    async def back(self, call: Call[Any, Text]) -> Text:
+        """Send it back."""
+        return call.body
+
+    @route("GET", "/late", Access.READ)
+    async def late(self, call: Call[Any, None]) -> dict[str, Any]:
+        """Answer when told."""
+        del call
+        try:
+            await self.go.wait()
+        finally:
+            self.ended.set()
+        return {"late": True}
+
+    @route("GET", "/fails", Access.READ)
+    async def fails(self, call: Call[Any, None]) -> None:
+        """Fail."""
+        raise KeyError(call.head.path)
+
+    @route("GET", "/three", Access.READ)
+    async def three(self, call: Call[Any, None]) -> Stream:
+        """Three events."""
+        del call
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            for number in range(3):
+                yield event_frame(b"{}", event="x", number=number)
+                await asyncio.sleep(0)
+
+        return Stream(pieces(), EVENT_STREAM)
+
+    @route("GET", "/endless", Access.READ)
+    async def endless(self, call: Call[Any, None]) -> Stream:
+        """More than anyone reads."""
+        del call
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            try:
+                while True:
+                    self.sent += 1
+                    yield b"x" * 4096
+            finally:
+                self.ended.set()
+
+        return Stream(pieces(), EVENT_STREAM)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_directory() as directory:
+        yield directory
+
+
+def play(place: Path, act: Act, limits: ServerLimits | None = None) -> None:
+    async def main() -> None:
+        things = Things()
+        serving = echo_server(place / "hub.sock", limits, nouns=[things])
+        async with serving as echo, asyncio.timeout(30):
+            reader, writer = await asyncio.open_unix_connection(echo.path)
+            try:
+                await act(echo, things, reader, writer)
+            finally:
+                writer.close()
+
+    asyncio.run(main())
+
+
+def get(path: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def answer(reader: Reader, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
+    """One answer: status, headers by lower-case name, body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+    headers = {
+        name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])
+    }
+    status = int(head[0].split(" ")[1])
+    if has_body and headers.get("transfer-encoding") == "chunked":
+        body = b""
+        while size := int((await reader.readline()).strip(), 16):
+            body += await reader.readexactly(size)
+            await reader.readline()
+        await reader.readline()
+        return status, headers, body
+    size = int(headers.get("content-length", 0)) if has_body else 0
+    return status, headers, await reader.readexactly(size)
+
+
+def test_requests_follow_each_other_on_one_connection(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo
+        things.go.set()
+        # All at once: each is answered, in order.
+        writer.write(get("/healthz") + get("/late") + get("/nothing") + get("/readyz"))
+        assert [(await answer(reader))[0] for _ in range(4)] == [200, 200, 404, 200]
+        writer.write(get("/healthz", method="HEAD"))
+        status, headers, body = await answer(reader, has_body=False)
+        assert (status, headers["content-length"], body) == (200, "15", b"")
+        writer.write(get("/healthz", "Connection: close"))
+        assert (await answer(reader))[0] == 200
+        assert await reader.read() == b""
+
+    play(place, act)
+
+
+def test_bodies_whole_chunked_and_awaited(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        body = b'{"text":"' + b"y" * 200_000 + b'"}'
+        writer.write(get("/back", method="POST", body=body))
+        status, headers, sent = await answer(reader)
+        assert (status, headers["content-type"]) == (201, "application/json")
+        assert json.loads(sent) == json.loads(body)
+        chunked = b'9\r\n{"text":"\r\n3\r\nz"}\r\n0\r\n\r\n'
+        writer.write(get("/back", "Transfer-Encoding: chunked", method="POST") + chunked)
+        assert (await answer(reader))[::2] == (201, b'{"text":"z"}\n')
+        writer.write(get("/back", "Expect: 100-continue", "Content-Length: 12", method="POST"))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 \r\n\r\n"
+        writer.write(b'{"text":"w"}')
+        assert (await answer(reader))[::2] == (201, b'{"text":"w"}\n')
+
+    play(place, act)
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (get("/back", method="POST", body=b"y" * ((1 << 20) + 1)), 413),
+        (get("/back", "Content-Length: 7", "Content-Length: 8", method="POST"), 400),
+        (get("/back", "Content-Length: -1", method="POST"), 400),
+        (get("/back", "Transfer-Encoding: gzip", method="POST"), 501),
+        (get("/back", "Transfer-Encoding: chunked", method="POST") + b"no size\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (b"GET /heal\x00thz HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+        (get("/healthz") + b"nonsense\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_request_is_told_so_and_is_the_last(
+    place: Path, sent: bytes, status: int
+) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del things
+        writer.write(sent)
+        told, headers, body = await answer(reader)
+        if told == 200:
+            told, headers, body = await answer(reader)
+        assert told == status
+        assert headers["content-type"] == "application/problem+json"
+        assert json.loads(body)["status"] == status
+        assert await reader.read() == b""
+        # Nobody else notices.
+        assert (await echo.get("/healthz"))[0] == 200
+
+    play(place, act)
+
+
+def test_a_route_that_fails_is_no_trouble_of_the_next(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        writer.write(get("/fails") + get("/healthz"))
+        status, _, body = await answer(reader)
+        assert (status, json.loads(body)["type"]) == (503, "urn:codexd:failed")
+        assert b"KeyError" not in body
+        assert (await answer(reader))[0] == 200
+
+    play(place, act)
+
+
+def test_a_request_that_does_not_come_whole_is_told_so(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        writer.write(get("/healthz"))
+        assert (await answer(reader))[0] == 200
+        writer.write(get("/back", "Content-Length: 9", method="POST"))
+        assert (await answer(reader))[0] == 408
+        assert await reader.read() == b""
+
+    play(place, act, ServerLimits(head_timeout_s=0.2))
+
+
+def test_a_connection_that_wants_nothing_more_is_ended_without_a_word(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        writer.write(get("/healthz"))
+        assert (await answer(reader))[0] == 200
+        assert await reader.read() == b""
+
+    play(place, act, ServerLimits(head_timeout_s=0.2))
+
+
+def test_a_stream_comes_piece_by_piece_and_another_request_may_follow(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        writer.write(get("/three") + get("/three", method="HEAD") + get("/healthz"))
+        status, headers, body = await answer(reader)
+        assert (status, headers["content-type"]) == (200, "text/event-stream")
+        assert body == b"".join(b"id: %d\nevent: x\ndata: {}\n\n" % n for n in range(3))
+        assert (await answer(reader, has_body=False))[0] == 200
+        assert (await answer(reader))[0] == 200
+
+    play(place, act)
+
+
+def test_whoever_leaves_is_not_answered_any_more(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        writer.write(get("/endless"))
+        await reader.readexactly(100_000)
+        writer.transport.abort()
+        await things.ended.wait()
+        assert (await echo.get("/healthz"))[0] == 200
+
+    play(place, act)
+
+
+def test_whoever_sends_no_more_is_answered_all_the_same(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo
+        writer.write(get("/late"))
+        writer.write_eof()
+        things.go.set()
+        assert (await answer(reader))[0] == 200
+        assert await reader.read() == b""
+
+    play(place, act)
+
+
+def test_a_reader_that_does_not_read_is_cut_off(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(exchange.Exchange):
+        def __init__(self, wire: Any, service: Any) -> None:
+            super().__init__(wire, service, stall_s=0.2)
+
+    monkeypatch.setattr(connection, "Exchange", Hasty)
+
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del reader
+        writer.write(get("/endless"))
+        await things.ended.wait()
+        assert things.sent < 2000
+        assert [client for client, _ in echo.hub.cut] == [None]
+
+    play(place, act)
+
+
+def test_who_asks_for_more_than_is_answered_is_read_no_further(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo
+        writer.write(get("/late"))
+        more = get("/healthz") * 2000
+        for _ in range(200):
+            writer.write(more)
+        # What is not read stays with whoever sends it.
+        while writer.transport.get_write_buffer_size() < len(more) * 150:
+            await asyncio.sleep(0.01)
+        things.go.set()
+        assert (await answer(reader))[0] == 200
+        assert (await answer(reader))[0] == 200
+
+    play(place, act)
+
+
+def test_a_websocket_cannot_begin_behind_another_request(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del things
+        upgrade = get("/", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+        writer.write(get("/healthz") + upgrade)
+        assert (await answer(reader))[0] == 200
+        assert (await answer(reader))[0] == 400
+        assert echo.hub.opened_clients == []
+
+    play(place, act)
+
+
+def test_who_asks_for_another_protocol_is_answered_in_this_one(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        h2c = get("/healthz", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
+        writer.write(h2c + get("/healthz"))
+        assert [(await answer(reader))[0] for _ in range(2)] == [200, 200]
+
+    play(place, act)
