@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.contracts import RUNNING_TURN, SessionRecord
+from codexd.contracts import RUNNING_TURN, SessionPurpose, SessionRecord
 from codexd.encoding import UNDECODABLE
 from codexd.hub import experimental, jsonrpc, methods
 from codexd.hub.actions import (
@@ -34,7 +34,7 @@ from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
 from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
 from codexd.hub.session_book import EPHEMERAL
-from codexd.hub.threads import Thread
+from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
 
 __all__ = [
@@ -57,6 +57,14 @@ class _OpenedThread(msgspec.Struct, frozen=True):
 
 class _Opened(msgspec.Struct, frozen=True):
     thread: _OpenedThread = _OpenedThread()
+
+
+class _Text(msgspec.Struct, frozen=True):
+    text: str = ""
+
+
+class _Prompt(msgspec.Struct, frozen=True):
+    input: list[_Text] = []
 
 
 class _TurnStarted(msgspec.Struct, rename="camel"):
@@ -397,7 +405,7 @@ class Hub:
         thread = self._core.threads.get(thread_id)
         thread.hearing = "joined"
         self._core.book.used(thread_id)
-        self._opened(thread, entry, opened)
+        self._opened(thread, entry, opened, answer)
         if client not in self._core.clients:
             self._notifications.leave_if_idle(thread)
             return None
@@ -405,10 +413,13 @@ class Hub:
         thread.left_at = None
         return thread_id
 
-    def _opened(self, thread: Thread, entry: Pending, opened: _OpenedThread) -> None:
+    def _opened(
+        self, thread: Thread, entry: Pending, opened: _OpenedThread, answer: Message
+    ) -> None:
         method = entry.message.method
         is_new = method in methods.OPENING
         thread.took_s = self._core.now - entry.since
+        thread.described(answer.result(Described).thread)
         thread.opened_with(entry.message.params(dict[str, Any]), is_new=is_new)
         if opened.ephemeral:
             thread.is_ephemeral = True
@@ -428,6 +439,9 @@ class Hub:
             return None
         thread = self._core.threads.get(thread_id)
         self._core.book.used(thread_id)
+        if thread.title is None:
+            texts = [part.text for part in entry.message.params(_Prompt).input]
+            thread.described(Description(preview=" ".join(texts)))
         if review is not None:
             thread.hearing = "joined"
         if thread.hearing == "joined" or thread.subscribers:
@@ -437,6 +451,36 @@ class Hub:
             return None
         self._core.subscribe(client, thread)
         return review
+
+    # -- sessions, for whoever speaks no JSON-RPC ----------------------------------------------
+
+    def view(self, thread_id: str) -> ThreadView | None:
+        """How a thread is shown; None where the hub does not know it."""
+        thread = self._core.threads.find(thread_id)
+        if thread is None:
+            return None
+        clients = [self._core.clients.get(number) for number in sorted(thread.subscribers)]
+        names = tuple(client.info.name for client in clients if client is not None)
+        turn = None if thread.turn is None else str(thread.turn["id"])
+        return ThreadView(thread.title, thread.cwd, names, turn)
+
+    def register(
+        self, thread_id: str, purpose: SessionPurpose, metadata: Mapping[str, str], now: float
+    ) -> tuple[SessionRecord, list[Action]]:
+        """Make a session of a thread, or give the one that it has a purpose and metadata."""
+        self._core.now = now
+        self._core.threads.get(thread_id)
+        record = self._core.book.register(thread_id, purpose, metadata)
+        return record, self._core.take_actions()
+
+    def close_session(self, thread_id: str, now: float) -> list[Action]:
+        """The thread's session is over; the thread stays, and is one again when it is used."""
+        self._core.now = now
+        self._core.book.closed(thread_id)
+        thread = self._core.threads.find(thread_id)
+        if thread is not None:
+            self._core.forget_if_nothing(thread)
+        return self._core.take_actions()
 
     # -- time and status ---------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from codexd.hub.jsonrpc import Message
 from codexd.hub.process_state import ProcessState
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import RESOLVED
-from codexd.hub.threads import Thread
+from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import Turns
 
 _CLOSED = "The thread was closed before the turn had ended."
@@ -38,6 +38,11 @@ class _New(msgspec.Struct, rename="camel", frozen=True):
 
 class _ThreadStarted(msgspec.Struct, frozen=True):
     thread: _New = _New()
+
+
+class _Named(msgspec.Struct, rename="camel", frozen=True):
+    thread_id: str = ""
+    thread_name: str | None = None
 
 
 class _TurnEvent(msgspec.Struct, rename="camel"):
@@ -219,10 +224,18 @@ class Notifications:
             client.noticed(new.id, new.parent_thread_id)
         if new.id:
             thread = self._core.threads.get(new.id)
+            thread.described(message.params(Described).thread)
             self._core.book.used(new.id)
             if new.ephemeral:
                 thread.is_ephemeral = True
                 self._core.book.is_ephemeral(new.id)
+        return True
+
+    def _on_named(self, message: Message) -> bool:
+        named = message.params(_Named)
+        thread = self._core.threads.find(named.thread_id)
+        if thread is not None:
+            thread.renamed(named.thread_name)
         return True
 
     def _on_status(self, message: Message) -> bool:
@@ -277,6 +290,7 @@ class Notifications:
 
 _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/started": Notifications._on_thread_started,
+    "thread/name/updated": Notifications._on_named,
     "thread/status/changed": Notifications._on_status,
     "thread/closed": Notifications._on_thread_gone,
     "thread/archived": Notifications._on_thread_gone,

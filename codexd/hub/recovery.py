@@ -23,7 +23,7 @@ from codexd.hub.methods import REOPENED
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, error_text, whole_error_text
 from codexd.hub.requests import Requests, ThreadRef
-from codexd.hub.threads import Thread
+from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy. One
@@ -317,6 +317,7 @@ class Recovery:
         thread.took_s = self._core.now - attempt.last_at
         if "result" in answer.fields:
             thread.retold_until = self._core.now + RETOLD_S
+            thread.described(answer.result(Described).thread)
             if self._same_child:
                 self._catch_up(thread, answer.result(_Resumed))
             else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from codexd.clock import now_iso
-from codexd.contracts import RUNNING_TURN, SessionRecord
+from codexd.contracts import RUNNING_TURN, SessionPurpose, SessionRecord
 from codexd.hub.actions import Action, Emit, SessionChanged
 from codexd.session_id import new_session_id
 
@@ -15,6 +15,8 @@ from codexd.session_id import new_session_id
 WAITING_APPROVALS = "waitingApprovals"
 # Whether the thread ends with its server, being written down nowhere; not there for no.
 EPHEMERAL = "ephemeral"
+# What codexd itself keeps there; nobody else may.
+KEPT_METADATA = frozenset({RUNNING_TURN, WAITING_APPROVALS, EPHEMERAL})
 
 
 class SessionBook:
@@ -47,21 +49,41 @@ class SessionBook:
 
     def used(self, thread_id: str) -> None:
         """Someone uses the thread: it is an active session, if it was not one already."""
-        if thread_id in self._by_thread:
-            return
+        if thread_id not in self._by_thread:
+            self._open(thread_id, "duplex", {})
+
+    def register(
+        self, thread_id: str, purpose: SessionPurpose, metadata: Mapping[str, str]
+    ) -> SessionRecord:
+        """The thread is a session of this purpose, whether it was one already or not."""
+        record = self._by_thread.get(thread_id)
+        if record is None:
+            return self._open(thread_id, purpose, metadata)
+        changes = {"purpose": purpose, "metadata": {**record.metadata, **metadata}}
+        record = msgspec.structs.replace(record, **changes, updated_at=now_iso())
+        self._by_thread[thread_id] = record
+        self._act(SessionChanged(record))
+        return record
+
+    def _open(
+        self, thread_id: str, purpose: SessionPurpose, metadata: Mapping[str, str]
+    ) -> SessionRecord:
         now = now_iso()
         record = SessionRecord(
             session_id=new_session_id(),
-            purpose="duplex",
+            purpose=purpose,
             thread_id=thread_id,
             endpoint=self._endpoint,
             child_pid=self.child_pid,
             created_at=now,
             updated_at=now,
+            metadata=dict(metadata),
         )
         self._by_thread[thread_id] = record
         self._act(SessionChanged(record))
-        self._emit("session.registered", f"Registered duplex session {record.session_id}.", record)
+        message = f"Registered {purpose} session {record.session_id}."
+        self._emit("session.registered", message, record)
+        return record
 
     def waiting(self, thread_id: str, approvals: int) -> None:
         """So many approvals wait on the thread for an answer."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
 
 # Whether the server tells the hub's connection what happens on a thread. unasked: only if it does
@@ -14,6 +16,32 @@ from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
 Hearing = Literal["unasked", "joined", "left"]
 
 _SLOW_S = 1.0
+# As much of a thread's beginning as is shown for its title.
+_TITLE_CHARS = 200
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What people know a thread by, as the server describes it."""
+
+    name: str | None = None
+    preview: str = ""
+    cwd: str | None = None
+
+
+class Described(msgspec.Struct, frozen=True):
+    """Whatever has a thread in it."""
+
+    thread: Description = Description()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView:
+    """How a thread is shown: who listens to it, by name, and the id of the turn that runs."""
+
+    title: str | None
+    cwd: str | None
+    clients: tuple[str, ...]
+    turn: str | None
 
 
 @dataclass(slots=True)
@@ -45,6 +73,24 @@ class Thread:
     retold_until: float = 0.0
     seen: set[str] = field(default_factory=set)
     has_gap: bool = False
+    name: str | None = None
+    preview: str = ""
+    cwd: str | None = None
+
+    @property
+    def title(self) -> str | None:
+        """Its name, or how it begins; None where neither is known. It is written down nowhere."""
+        return self.name or self.preview or None
+
+    def described(self, description: Description) -> None:
+        """The server says what people know it by."""
+        self.name = _shortened(description.name or "") or self.name
+        self.preview = _shortened(description.preview) or self.preview
+        self.cwd = description.cwd or self.cwd
+
+    def renamed(self, name: str | None) -> None:
+        """It was given another name, or none."""
+        self.name = _shortened(name or "") or None
 
     @property
     def is_slow(self) -> bool:
@@ -111,6 +157,10 @@ class Thread:
         """Settings were changed; those of a thread with a turn are in its rollout."""
         if self.settings is not None:
             self.settings.update(params)
+
+
+def _shortened(text: str) -> str:
+    return " ".join(text[: 4 * _TITLE_CHARS].split())[:_TITLE_CHARS]
 
 
 def _dict(value: Any) -> dict[str, Any] | None:

@@ -6,10 +6,7 @@ import functools
 import logging
 
 from codexd import runtime
-from codexd.api.health import HealthRoutes
 from codexd.api.service import Service
-from codexd.api.status import StatusRoutes
-from codexd.api.table import Table
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
@@ -22,6 +19,7 @@ from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.routes import route_table
 from codexd.keeper.sockets import Sockets, socket_paths
 from codexd.keeper.status import Status
 from codexd.records.records import Records
@@ -78,9 +76,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         replaces=spawns,
     )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
-    service = Service(
-        Table([HealthRoutes(lambda: driver.is_usable), StatusRoutes(status.document)])
-    )
+    service = Service(route_table(records, driver, status))
     sockets = Sockets(driver, service, socket_paths(config), policy, event)
     keeper = Keeper(
         server,

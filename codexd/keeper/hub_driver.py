@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from websockets.frames import CloseCode
 
 from codexd.api.websocket import ClientEnd
 from codexd.child.told import Report, ServerState
+from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.hub.hub import (
     Action,
     CloseClient,
@@ -27,6 +28,7 @@ from codexd.hub.hub import (
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.hub.jsonrpc import INVALID_REQUEST, OVERLOADED
 from codexd.hub.profile import ClientProfile
+from codexd.hub.threads import ThreadView
 from codexd.keeper.appetite import is_idle
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
@@ -255,6 +257,24 @@ class HubDriver:
             drain=self._order,
             holds=hub.holds_turns,
         )
+
+    # -- sessions over HTTP --------------------------------------------------------------------
+
+    def view(self, thread_id: str) -> ThreadView | None:
+        """See :meth:`codexd.hub.hub.Hub.view`."""
+        return self._hub.view(thread_id)
+
+    def register(
+        self, thread_id: str, purpose: SessionPurpose, metadata: Mapping[str, str]
+    ) -> SessionRecord:
+        """See :meth:`codexd.hub.hub.Hub.register`."""
+        record, actions = self._hub.register(thread_id, purpose, metadata, self._loop.time())
+        self._do(actions)
+        return record
+
+    def close_session(self, thread_id: str) -> None:
+        """See :meth:`codexd.hub.hub.Hub.close_session`."""
+        self._do(self._hub.close_session(thread_id, self._loop.time()))
 
     def snapshot(self) -> dict[str, Any]:
         """Counts, for `status`."""

@@ -1,0 +1,135 @@
+"""The routes of threads, as far as they are no turns."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from codexd.api.asker import Asker
+from codexd.api.http import Access, Answer, Call
+from codexd.api.local_client import Refused, problem_of
+from codexd.api.openings import Openings
+from codexd.api.paging import Limit
+from codexd.api.sessions import Metadata, Sessions, check_metadata, registered
+from codexd.api.table import Nothing, invalid, route
+from codexd.contracts import SessionPurpose
+
+
+class ThreadQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """Which threads; ``after`` is the `next` of the answer before."""
+
+    limit: Limit = 50
+    after: str | None = None
+    cwd: str | None = None
+    archived: bool = False
+
+
+class ThreadList(msgspec.Struct):
+    """Threads as the server describes them, the newest first."""
+
+    threads: list[dict[str, Any]]
+    next: str | None = None
+
+
+class NewThread(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A thread that is to be started; what is not given is as the server has it configured."""
+
+    cwd: str | None = None
+    model: str | None = None
+    approval_policy: str | dict[str, Any] | None = None
+    sandbox: str | None = None
+    config: dict[str, Any] | None = None
+    purpose: SessionPurpose = "duplex"
+    metadata: Metadata = {}
+
+
+class StartedThread(msgspec.Struct, rename="camel"):
+    """A thread that was started, and its session."""
+
+    thread_id: str
+    session_id: str
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    data: list[dict[str, Any]] = []
+    next_cursor: str | None = None
+
+
+class _Thread(msgspec.Struct):
+    thread: dict[str, Any]
+
+
+_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class ThreadRoutes:
+    """``openings`` starts threads, ``asker`` asks the server, ``sessions`` keeps the sessions."""
+
+    def __init__(self, openings: Openings, asker: Asker, sessions: Sessions) -> None:
+        self._openings = openings
+        self._asker = asker
+        self._sessions = sessions
+
+    @route(
+        "GET",
+        "/v1/threads",
+        Access.READ,
+        query=ThreadQuery,
+        answer=ThreadList,
+        problems=(_UNAVAILABLE,),
+    )
+    async def list(self, call: Call[ThreadQuery, None]) -> ThreadList:
+        """List the server's threads, the newest first."""
+        query = call.query
+        params: dict[str, Any] = {"limit": query.limit, "archived": query.archived}
+        if query.after is not None:
+            params["cursor"] = query.after
+        if query.cwd is not None:
+            params["cwd"] = query.cwd
+        page = await self._asker.ask("thread/list", params, _Page)
+        return ThreadList(page.data, page.next_cursor)
+
+    @route(
+        "POST",
+        "/v1/threads",
+        Access.ADMIN,
+        body=NewThread,
+        answer=StartedThread,
+        status=HTTPStatus.CREATED,
+        problems=(_UNAVAILABLE,),
+    )
+    async def start(self, call: Call[Nothing, NewThread]) -> Answer:
+        """Start a thread."""
+        new = call.body
+        check_metadata(new.metadata)
+        if new.cwd is not None and not new.cwd.startswith("/"):
+            raise invalid("`cwd` must be an absolute path.", "cwd")
+        given = {
+            "cwd": new.cwd,
+            "model": new.model,
+            "approvalPolicy": new.approval_policy,
+            "sandbox": new.sandbox,
+            "config": new.config,
+        }
+        params = {name: value for name, value in given.items() if value is not None}
+        try:
+            thread_id = await self._openings.start(params)
+        except Refused as refused:
+            raise problem_of(refused) from refused
+        session = await registered(self._sessions, new.purpose, new.metadata, thread_id)
+        started = StartedThread(thread_id, session.session_id)
+        return Answer(started, HTTPStatus.CREATED, {"Location": f"/v1/threads/{thread_id}"})
+
+    @route(
+        "GET",
+        "/v1/threads/{threadId}",
+        Access.READ,
+        answer=dict[str, Any],
+        problems=(HTTPStatus.NOT_FOUND, _UNAVAILABLE),
+    )
+    async def show(self, call: Call[Nothing, None]) -> dict[str, Any]:
+        """Show a thread with its turns, as the server has it."""
+        params = {"threadId": call.params["threadId"], "includeTurns": True}
+        return (await self._asker.ask("thread/read", params, _Thread)).thread

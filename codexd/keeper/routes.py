@@ -1,0 +1,32 @@
+"""Which routes the plugin answers over HTTP, and who works behind them."""
+
+from __future__ import annotations
+
+from codexd.api.asker import Asker
+from codexd.api.health import HealthRoutes
+from codexd.api.openings import Openings
+from codexd.api.sessions import SessionRoutes
+from codexd.api.status import StatusRoutes
+from codexd.api.table import Table
+from codexd.api.threads import ThreadRoutes
+from codexd.api.turn_book import TurnBook
+from codexd.api.turns import TurnRoutes
+from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.sessions import Sessions
+from codexd.keeper.status import Status
+from codexd.records.records import Records
+
+
+def route_table(records: Records, driver: HubDriver, status: Status) -> Table:
+    """All of them."""
+    sessions = Sessions(records, driver)
+    asker, openings = Asker(driver), Openings(driver)
+    return Table(
+        [
+            HealthRoutes(lambda: driver.is_usable),
+            StatusRoutes(status.document),
+            SessionRoutes(sessions, asker),
+            ThreadRoutes(openings, asker, sessions),
+            TurnRoutes(TurnBook(driver, openings), asker),
+        ]
+    )

@@ -1,0 +1,109 @@
+"""Sessions as people see them: what is shown of a thread, and what is registered by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.hub import HubRig
+
+OPENED = {"id": "t", "preview": "", "cwd": "/work", "name": None}
+
+
+def opened(rig: HubRig, **thread: Any) -> None:
+    """The client c1 has started the thread t."""
+    rig.connect(1)
+    rig.ask(1, "thread/start", {})
+    rig.answer("thread/start", {"thread": {**OPENED, **thread}})
+
+
+def turned(rig: HubRig, text: str) -> None:
+    """It has begun a turn."""
+    start = {"threadId": "t", "input": [{"type": "text", "text": text}]}
+    rig.ask(1, "turn/start", start)
+    rig.answer("turn/start", {"turn": {"id": "u", "items": []}})
+
+
+def title(rig: HubRig) -> str | None:
+    view = rig.hub.view("t")
+    assert view is not None
+    return view.title
+
+
+def test_a_thread_is_known_by_what_clients_and_server_say() -> None:
+    rig = HubRig()
+    opened(rig)
+    view = rig.hub.view("t")
+    assert view is not None
+    assert (view.title, view.cwd, view.clients, view.turn) == (None, "/work", ("c1",), None)
+    turned(rig, "fix\n the  bug")
+    view = rig.hub.view("t")
+    assert view is not None
+    assert (view.title, view.turn) == ("fix the bug", "u")
+    rig.tell("thread/name/updated", threadId="t", threadName="The bug")
+    assert title(rig) == "The bug"
+    rig.tell("thread/name/updated", threadId="t", threadName=None)
+    assert title(rig) == "fix the bug"
+    # None of it is recorded.
+    assert "bug" not in repr(rig.events) + repr(rig.sessions)
+
+
+@pytest.mark.parametrize("odd", [{"name": 7}, {"preview": None}, {"cwd": ["x"]}])
+def test_a_description_that_is_odd_takes_nothing_with_it(odd: dict[str, Any]) -> None:
+    rig = HubRig()
+    opened(rig, **odd)
+    assert rig.sessions["t"].status == "active"
+    view = rig.hub.view("t")
+    assert view is not None
+    assert (view.title, view.clients) == (None, ("c1",))
+
+
+def test_a_long_title_is_cut() -> None:
+    rig = HubRig()
+    opened(rig, preview="x" * 100_000)
+    assert title(rig) == "x" * 200
+
+
+def test_a_session_is_registered_before_and_after_its_thread_is_used() -> None:
+    rig = HubRig()
+    record, actions = rig.hub.register("t", "worker", {"job": "7"}, rig.now)
+    rig.do(actions)
+    assert rig.sessions["t"] == record
+    assert [event.type for event in rig.events] == ["session.registered"]
+    opened(rig)
+    # Its use changes nothing of it.
+    assert rig.sessions["t"].session_id == record.session_id
+    assert (rig.sessions["t"].purpose, rig.sessions["t"].metadata) == ("worker", {"job": "7"})
+    again, actions = rig.hub.register("t", "duplex", {"more": "x"}, rig.now)
+    rig.do(actions)
+    assert again.session_id == record.session_id
+    assert (again.purpose, again.metadata) == ("duplex", {"job": "7", "more": "x"})
+    assert [event.type for event in rig.events].count("session.registered") == 1
+
+
+def test_what_is_registered_is_resumed_by_whoever_uses_it_after_a_restart() -> None:
+    rig = HubRig()
+    record, actions = rig.hub.register("t", "worker", {"job": "7"}, rig.now)
+    rig.do(actions)
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t"]], later.now))
+    later.ready()
+    assert later.hub.view("t") is not None
+    again, actions = later.hub.register("t", "worker", {}, later.now)
+    later.do(actions)
+    assert (again.session_id, again.metadata) == (record.session_id, {"job": "7"})
+
+
+def test_a_session_that_is_closed_by_hand_is_another_when_its_thread_is_used_again() -> None:
+    rig = HubRig()
+    opened(rig)
+    first = rig.sessions["t"].session_id
+    rig.do(rig.hub.close_session("t", rig.now))
+    assert rig.sessions["t"].status == "closed"
+    rig.do(rig.hub.close_session("t", rig.now))
+    assert [event.type for event in rig.events].count("session.closed") == 1
+    turned(rig, "x")
+    again = rig.sessions["t"]
+    assert again.status == "active"
+    assert again.session_id != first
