@@ -1,4 +1,4 @@
-"""Session ids, in the reference's form."""
+"""Ids that codexd gives: of sessions, in the reference's form, and of approvals."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def new_session_id() -> str:
     """``session-TIME-RANDOM``: milliseconds in base 36, and six random digits."""
     random = "".join(secrets.choice(_DIGITS) for _ in range(6))
     return f"session-{_base36(int(time.time() * 1000))}-{random}"
+
+
+def new_approval_id() -> str:
+    """``approval-RANDOM``: ten random digits."""
+    return "approval-" + "".join(secrets.choice(_DIGITS) for _ in range(10))
 
 
 def _base36(number: int) -> str:

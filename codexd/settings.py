@@ -381,6 +381,19 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     hub_wait_ms: Annotated[
         int, _number(120_000, "How long a request waits for a server that is away.")
     ]
+    approval_command: Annotated[
+        str,
+        _Row(
+            "",
+            "Shell command that is run for each approval that the server asks for.",
+            _text,
+            metavar="CMD",
+            shown_default="none",
+        ),
+    ]
+    approval_command_timeout_ms: Annotated[
+        int, _number(60_000, "How long that command may take.", positive=True)
+    ]
     originator: Annotated[
         str,
         _Row(

@@ -7,6 +7,7 @@ from typing import Final
 from codexd.contracts import Event
 
 TYPES: Final = (
+    "approval.command.failed",
     "approval.requested",
     "approval.resolved",
     "child.abandoned",

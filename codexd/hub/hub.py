@@ -23,6 +23,7 @@ from codexd.hub.actions import (
     ToChild,
     ToClient,
 )
+from codexd.hub.approvals import Decision, WaitingApproval, decisions_of, kind_of, summary_of
 from codexd.hub.clients import Client, Handles
 from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
@@ -33,6 +34,7 @@ from codexd.hub.process_state import ProcessState
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
 from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
+from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
@@ -452,6 +454,36 @@ class Hub:
         self._core.subscribe(client, thread)
         return review
 
+    # -- approvals, for whoever speaks no JSON-RPC ---------------------------------------------
+
+    def approvals(self) -> list[WaitingApproval]:
+        """What the server asks and nobody has answered yet, the oldest first."""
+        return [self._shown(entry) for entry in self._core.asked]
+
+    def approval(self, approval_id: str) -> WaitingApproval:
+        """One of them. Raises as :meth:`.server_requests.ServerRequests.find`."""
+        return self._shown(self._core.asked.find(approval_id))
+
+    def decide(self, approval_id: str, decision: Decision, now: float) -> list[Action]:
+        """Answer it. Raises as :meth:`.server_requests.ServerRequests.decide`."""
+        self._core.now = now
+        self._core.asked.decide(approval_id, decision)
+        return self._core.take_actions()
+
+    def _shown(self, entry: ServerRequest) -> WaitingApproval:
+        thread = self._core.threads.find(entry.thread_id or "")
+        changes = None if thread is None else thread.changes.get(entry.subject.item_id or "")
+        return WaitingApproval(
+            approval_id=entry.approval_id,
+            kind=kind_of(entry.message.method),
+            thread_id=entry.thread_id,
+            turn_id=entry.subject.turn_id,
+            item_id=entry.subject.item_id,
+            since=entry.since,
+            summary=summary_of(entry.message, changes),
+            decisions=decisions_of(entry.message.method),
+        )
+
     # -- sessions, for whoever speaks no JSON-RPC ----------------------------------------------
 
     def view(self, thread_id: str) -> ThreadView | None:
@@ -463,6 +495,10 @@ class Hub:
         names = tuple(client.info.name for client in clients if client is not None)
         turn = None if thread.turn is None else str(thread.turn["id"])
         return ThreadView(thread.title, thread.cwd, names, turn)
+
+    def session_of(self, thread_id: str) -> str | None:
+        """The id of the thread's active session."""
+        return self._core.book.session_of(thread_id)
 
     def register(
         self, thread_id: str, purpose: SessionPurpose, metadata: Mapping[str, str], now: float

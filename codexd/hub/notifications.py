@@ -14,7 +14,7 @@ from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
 from codexd.hub.process_state import ProcessState
 from codexd.hub.requests import Requests, ThreadRef
-from codexd.hub.server_requests import RESOLVED
+from codexd.hub.server_requests import RESOLVED, THREAD_CLOSED, TURN_ENDED
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import Turns
 
@@ -52,6 +52,15 @@ class _TurnEvent(msgspec.Struct, rename="camel"):
 
 class _Item(msgspec.Struct, frozen=True):
     id: str = ""
+    type: str = ""
+
+
+class _Changes(msgspec.Struct, frozen=True):
+    changes: list[dict[str, Any]] = []
+
+
+class _ChangeEvent(msgspec.Struct, frozen=True):
+    item: _Changes = _Changes()
 
 
 class _ItemEvent(msgspec.Struct, rename="camel", frozen=True):
@@ -252,7 +261,7 @@ class Notifications:
 
     def _on_thread_gone(self, message: Message) -> bool:
         thread_id = message.params(ThreadRef).thread_id or ""
-        self._core.asked.ended(thread_id)
+        self._core.asked.ended(THREAD_CLOSED, thread_id)
         thread = self._core.threads.find(thread_id)
         if thread is not None and thread.turn is not None:
             self._turns.cut(thread, _CLOSED)
@@ -267,16 +276,26 @@ class Notifications:
             self._core.turn_began(self._core.threads.get(event.thread_id), event.turn)
         return True
 
+    def _on_item_started(self, message: Message) -> bool:
+        event = message.params(_ItemEvent)
+        thread = self._core.threads.find(event.thread_id)
+        if event.item.type == "fileChange" and thread is not None:
+            # A request for leave names the item, and not the files.
+            changes = message.params(_ChangeEvent).item.changes
+            thread.will_change(event.item.id, changes, len(message.data))
+        return True
+
     def _on_item_completed(self, message: Message) -> bool:
         event = message.params(_ItemEvent)
         thread = self._core.threads.find(event.thread_id)
         if thread is not None:
             thread.seen.add(event.item.id)
+            thread.changes.pop(event.item.id, None)
         return True
 
     def _on_turn_completed(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
-        self._core.asked.ended(event.thread_id)
+        self._core.asked.ended(TURN_ENDED, event.thread_id)
         thread = self._core.threads.find(event.thread_id)
         if thread is None:
             # Closed meanwhile, and with it the turn was over for everybody.
@@ -295,6 +314,7 @@ _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/closed": Notifications._on_thread_gone,
     "thread/archived": Notifications._on_thread_gone,
     "thread/deleted": Notifications._on_thread_gone,
+    "item/started": Notifications._on_item_started,
     "item/completed": Notifications._on_item_completed,
     "turn/started": Notifications._on_turn_started,
     "turn/completed": Notifications._on_turn_completed,

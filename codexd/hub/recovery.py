@@ -23,6 +23,7 @@ from codexd.hub.methods import REOPENED
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, error_text, whole_error_text
 from codexd.hub.requests import Requests, ThreadRef
+from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
 
@@ -146,7 +147,7 @@ class Recovery:
 
     def end_what_the_old_child_began(self) -> None:
         """Its approvals are void, and its turns end: it will never say so itself."""
-        self._core.asked.ended()
+        self._core.asked.ended(SERVER_GONE)
         self._process.end_logins()
         for thread in self._core.threads:
             if thread.is_busy:

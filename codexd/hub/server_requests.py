@@ -6,14 +6,15 @@ it is resolved. With nobody there it waits for a subscriber.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from codexd.hub import jsonrpc
+from codexd.clock import now_iso
+from codexd.hub import approvals, jsonrpc
 from codexd.hub.actions import Action, Emit, ToChild, ToClient
 from codexd.hub.jsonrpc import (
     METHOD_NOT_FOUND,
@@ -24,11 +25,21 @@ from codexd.hub.jsonrpc import (
     parse,
 )
 from codexd.hub.methods import APPROVALS
+from codexd.session_id import new_approval_id
 
 # What codex says to an MCP server whose form the client cannot show (measured).
 _REFUSALS = {"mcpServer/elicitation/request": {"action": "decline", "content": None}}
 
 RESOLVED = "serverRequest/resolved"
+# Why a request does not wait any more.
+ANSWERED = "answered"
+WITHDRAWN = "withdrawn"
+NOBODY_THERE = "nobody-there"
+TURN_ENDED = "turn-ended"
+THREAD_CLOSED = "thread-closed"
+SERVER_GONE = "server-gone"
+# Of so many that do not wait any more it is known why.
+_REMEMBERED = 1000
 _NOBODY = "No client of codexd is there to answer this."
 
 
@@ -43,13 +54,17 @@ class Subject(msgspec.Struct, rename="camel"):
 
 @dataclass(slots=True)
 class ServerRequest:
-    """One request; ``asked`` maps clients to the id under which each was asked."""
+    """One request; ``asked`` maps clients to the id under which each was asked.
+
+    ``approval_id`` is the one that people know it by, ``since`` is when it was asked.
+    """
 
     message: Message
     subject: Subject
+    approval_id: str = field(default_factory=new_approval_id)
+    since: str = field(default_factory=now_iso)
     asked: dict[int, int] = field(default_factory=dict)
     is_answered: bool = False
-    is_told: bool = False
 
     @property
     def thread_id(self) -> str | None:
@@ -87,6 +102,38 @@ class ServerRequests:
         self._unanswered: Counter[str | None] = Counter()
         self._by_client: dict[tuple[int, bytes], ServerRequest] = {}
         self._next_id: dict[int, int] = {}
+        self._by_approval: dict[str, ServerRequest] = {}
+        self._over: OrderedDict[str, str] = OrderedDict()
+
+    def __iter__(self) -> Iterator[ServerRequest]:
+        """Those that wait for an answer, in the order in which they were asked."""
+        return iter([entry for entry in self._by_approval.values() if not entry.is_answered])
+
+    def find(self, approval_id: str) -> ServerRequest:
+        """One that waits for an answer.
+
+        Raises:
+            codexd.hub.approvals.AlreadyDecided: it does not wait any more.
+            codexd.hub.approvals.UnknownApproval: there is none.
+        """
+        reason = self._over.get(approval_id)
+        if reason is not None:
+            raise approvals.AlreadyDecided(reason)
+        entry = self._by_approval.get(approval_id)
+        if entry is None:
+            raise approvals.UnknownApproval(approval_id)
+        return entry
+
+    def decide(self, approval_id: str, decision: approvals.Decision) -> None:
+        """Answer a request, for whoever is no client.
+
+        Raises:
+            codexd.hub.approvals.BadDecision: it does not take this; and as :meth:`find`.
+        """
+        entry = self.find(approval_id)
+        result = approvals.result_of(entry.message, decision)
+        assert entry.message.id is not None
+        self._settle(entry, jsonrpc.response(entry.message.id, result))
 
     @property
     def waiting_approvals(self) -> int:
@@ -103,9 +150,10 @@ class ServerRequests:
         entry = self._open.get(message.id)
         if entry is None or entry.message.method != message.method:
             if entry is not None:
-                self._drop(message.id)
+                self._drop(message.id, WITHDRAWN)
             entry = ServerRequest(message, message.params(Subject))
             self._open[message.id] = entry
+            self._by_approval[entry.approval_id] = entry
             self._by_thread.setdefault(entry.thread_id, {})[message.id] = entry
             self._unanswered[entry.thread_id] += entry.waits_for_leave
             self._tell(entry, "requested")
@@ -169,26 +217,23 @@ class ServerRequests:
         server_id = entry.message.id
         assert server_id is not None
         self._act(ToChild(answer))
-        self._tell(entry, "resolved")
+        self._is_over(entry, ANSWERED)
         if entry.thread_id is None:
-            self._drop(server_id)
+            self._drop(server_id, ANSWERED)
 
     def resolved(self, message: Message) -> None:
         """The server says that a request is resolved: each client learns it under its own id."""
         params = message.params(dict[str, msgspec.Raw])
         server_id = bytes(params.get("requestId", b""))
-        entry = self._drop(server_id)
-        if entry is None:
-            return
-        self._tell(entry, "resolved")
-        self._tell_resolved(entry, message, params)
+        entry = self._drop(server_id, WITHDRAWN)
+        if entry is not None:
+            self._tell_resolved(entry, message, params)
 
-    def ended(self, thread_id: str | None = None) -> None:
+    def ended(self, reason: str, thread_id: str | None = None) -> None:
         """The turn, thread or server is gone that asked: nobody is to answer any more."""
         open_ = self._open if thread_id is None else self._by_thread.get(thread_id, {})
         for server_id, entry in list(open_.items()):
-            self._drop(server_id)
-            self._tell(entry, "resolved")
+            self._drop(server_id, reason)
             # A server that lives tells it itself of what was answered, and of approvals only.
             if thread_id is None or entry.waits_for_leave:
                 params = {"threadId": entry.thread_id or ""}
@@ -210,9 +255,8 @@ class ServerRequests:
             return
         server_id = entry.message.id
         assert server_id is not None
-        self._drop(server_id)
+        self._drop(server_id, NOBODY_THERE)
         self._act(ToChild(error(server_id, METHOD_NOT_FOUND, _NOBODY)))
-        self._tell(entry, "resolved")
 
     def _tell_resolved(
         self, entry: ServerRequest, message: Message, params: dict[str, Any]
@@ -226,7 +270,7 @@ class ServerRequests:
         own_id = entry.asked.pop(client)
         self._by_client.pop((client, b"%d" % own_id), None)
 
-    def _drop(self, server_id: bytes) -> ServerRequest | None:
+    def _drop(self, server_id: bytes, reason: str) -> ServerRequest | None:
         entry = self._open.pop(server_id, None)
         if entry is not None:
             on_thread = self._by_thread[entry.thread_id]
@@ -236,17 +280,28 @@ class ServerRequests:
                 del self._by_thread[entry.thread_id], self._unanswered[entry.thread_id]
             for client, own_id in entry.asked.items():
                 self._by_client.pop((client, b"%d" % own_id), None)
+            self._is_over(entry, reason)
         return entry
 
-    def _tell(self, entry: ServerRequest, what: str) -> None:
-        if entry.message.method not in APPROVALS or (what == "resolved" and entry.is_told):
+    def _is_over(self, entry: ServerRequest, reason: str) -> None:
+        """It does not wait any more; that is told once, with the first reason."""
+        if self._by_approval.pop(entry.approval_id, None) is None:
             return
-        entry.is_told = what == "resolved"
+        self._over[entry.approval_id] = reason
+        if len(self._over) > _REMEMBERED:
+            self._over.popitem(last=False)
+        self._tell(entry, "resolved", reason=reason)
+
+    def _tell(self, entry: ServerRequest, what: str, **more: str) -> None:
+        if entry.message.method not in APPROVALS:
+            return
         detail: dict[str, Any] = {
+            "approvalId": entry.approval_id,
             "method": entry.message.method,
             "threadId": entry.thread_id,
             "turnId": entry.subject.turn_id,
             "itemId": entry.subject.item_id,
+            **more,
         }
         self._act(Emit("info", f"approval.{what}", f"An approval was {what}.", detail))
         if entry.thread_id is not None:

@@ -16,6 +16,10 @@ from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
 Hearing = Literal["unasked", "joined", "left"]
 
 _SLOW_S = 1.0
+# What is remembered of files that are about to be changed.
+_CHANGE_BYTES = 256 << 10
+_CHANGED_FILES = 200
+_CHANGE_ITEMS = 8
 # As much of a thread's beginning as is shown for its title.
 _TITLE_CHARS = 200
 
@@ -76,6 +80,16 @@ class Thread:
     name: str | None = None
     preview: str = ""
     cwd: str | None = None
+    # The files that items of the turn are about to change, for those who are asked for leave.
+    changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def will_change(self, item: str, changes: list[dict[str, Any]], size: int) -> None:
+        """An item of the turn is about to change files; of a long one only which."""
+        if size > _CHANGE_BYTES:
+            changes = [{"path": change.get("path")} for change in changes[:_CHANGED_FILES]]
+        self.changes[item] = changes
+        if len(self.changes) > _CHANGE_ITEMS:
+            del self.changes[next(iter(self.changes))]
 
     @property
     def title(self) -> str | None:
@@ -110,6 +124,7 @@ class Thread:
         is_new = self.turn is None or self.turn["id"] != turn_id
         if is_new:
             self.seen.clear()
+            self.changes.clear()
             self.has_gap = False
         self.turn = turn
         self.opening = self.settings = self.idle_at = None

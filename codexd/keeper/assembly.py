@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 
 from codexd import runtime
 from codexd.api.service import Service
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
+from codexd.keeper.approval_hook import ApprovalHook
 from codexd.keeper.circusd import Circusd
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
@@ -45,7 +47,15 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         reporter.changed,
         on_message=lambda data: account.heard(data),
         on_client=lambda info, capabilities: connector.client_came(info, capabilities),
+        on_approval=lambda approval_id: hook.requested(approval_id),
         kept=KeptThreads(runtime_dir),
+    )
+    hook = ApprovalHook(
+        policy.approval_command,
+        policy.approval_command_timeout_ms / 1000,
+        os.environ,
+        driver,
+        event,
     )
     connector = Connector(
         server,
@@ -85,6 +95,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         circus,
         driver=driver,
         sockets=sockets,
+        hook=hook,
         connector=connector,
         outputs=outputs,
         health=health,

@@ -14,6 +14,7 @@ from websockets.frames import CloseCode
 from codexd.api.websocket import ClientEnd
 from codexd.child.told import Report, ServerState
 from codexd.contracts import SessionPurpose, SessionRecord
+from codexd.hub.approvals import Decision, WaitingApproval
 from codexd.hub.hub import (
     Action,
     CloseClient,
@@ -46,7 +47,7 @@ class HubDriver:
 
     ``endpoint`` is the child's, as the records name it. ``on_change()`` is called when turns begin
     or end and when the server comes or goes; ``on_message(data)`` hears what the child says as
-    well, ``on_client`` who each client says it is.
+    well, ``on_client`` who each client says it is, ``on_approval(approval_id)`` what is asked.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class HubDriver:
         on_change: Callable[[], None],
         on_message: Callable[[bytes], None],
         on_client: Callable[[ClientInfo, Capabilities], None],
+        on_approval: Callable[[str], None],
         kept: KeptThreads,
     ) -> None:
         self._on_client = on_client
+        self._on_approval = on_approval
         self._on_change = on_change
         self._on_message = on_message
         self._records = records
@@ -224,6 +227,8 @@ class HubDriver:
                 self._records.recorder.event(level, type_, message, detail)
                 if type_.startswith("turn."):
                     self._on_change()
+                elif type_ == "approval.requested":
+                    self._on_approval(detail["approvalId"])
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:
@@ -257,6 +262,24 @@ class HubDriver:
             drain=self._order,
             holds=hub.holds_turns,
         )
+
+    # -- approvals over HTTP -------------------------------------------------------------------
+
+    def approvals(self) -> list[WaitingApproval]:
+        """See :meth:`codexd.hub.hub.Hub.approvals`."""
+        return self._hub.approvals()
+
+    def approval(self, approval_id: str) -> WaitingApproval:
+        """See :meth:`codexd.hub.hub.Hub.approval`."""
+        return self._hub.approval(approval_id)
+
+    def decide(self, approval_id: str, decision: Decision) -> None:
+        """See :meth:`codexd.hub.hub.Hub.decide`."""
+        self._do(self._hub.decide(approval_id, decision, self._loop.time()))
+
+    def session_of(self, thread_id: str) -> str | None:
+        """The id of the thread's active session."""
+        return self._hub.session_of(thread_id)
 
     # -- sessions over HTTP --------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from codexd.config import Paths, Server
 from codexd.eventlog.capture import last_burst_detail, unaccounted
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import LOOK_S, Appetite
+from codexd.keeper.approval_hook import ApprovalHook
 from codexd.keeper.circusd import WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
@@ -58,6 +59,7 @@ class Keeper:
         *,
         driver: HubDriver,
         sockets: Sockets,
+        hook: ApprovalHook,
         connector: Connector,
         outputs: Outputs,
         health: Health,
@@ -80,6 +82,7 @@ class Keeper:
         self._deaf_since: float | None = None
         self._driver = driver
         self._sockets = sockets
+        self._hook = hook
         self._connector = connector
         self._waits = _Waits(connector)
         self._outputs = outputs
@@ -364,6 +367,7 @@ class Keeper:
         self.reconcile()
         await self._connector.close()
         await self._sockets.stop()
+        await self._hook.stop()
         # No client is left, so no turn begins any more.
         await self._reporter.leave()
         self._outputs.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codexd.api.approvals import ApprovalRoutes
 from codexd.api.asker import Asker
 from codexd.api.health import HealthRoutes
 from codexd.api.openings import Openings
@@ -27,6 +28,7 @@ def route_table(records: Records, driver: HubDriver, status: Status) -> Table:
             StatusRoutes(status.document),
             SessionRoutes(sessions, asker),
             ThreadRoutes(openings, asker, sessions),
+            ApprovalRoutes(driver),
             TurnRoutes(TurnBook(driver, openings), asker),
         ]
     )

@@ -92,7 +92,8 @@ class Recorder:
         if type_ in TURN_ENDS:
             for approval in self._approvals.end(detail):
                 message_ = "An approval was resolved."
-                self._events.record("info", "approval.resolved", message_, approval)
+                detail_ = {**approval, "reason": "turn-ended"}
+                self._events.record("info", "approval.resolved", message_, detail_)
         self._approvals.heard(type_, detail)
         self._events.record(level, type_, message, detail)
 

@@ -76,8 +76,8 @@ def test_the_first_answer_counts_and_everybody_learns_of_it(room: HubRoom) -> No
     assert _waiting(room) == 0
     assert not [message for message in stranger.seen if "id" in message and "method" in message]
     asked = room.event("approval.requested", turnId=turn_id)
-    assert set(asked["detail"]) == {"method", "threadId", "turnId", "itemId"}
-    room.event("approval.resolved", turnId=turn_id)
+    assert set(asked["detail"]) == {"approvalId", "method", "threadId", "turnId", "itemId"}
+    room.event("approval.resolved", turnId=turn_id, reason="answered")
 
 
 def test_with_nobody_there_it_waits_for_whoever_comes_even_past_a_new_plugin(

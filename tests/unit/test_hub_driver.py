@@ -70,6 +70,7 @@ class Room:
         self.heard: list[bytes] = []
         self.to_child: list[dict[str, Any]] = []
         self.refuse: Exception | None = None
+        self.approvals: list[str] = []
         self.driver = HubDriver(
             config.server.endpoint,
             config.policy,
@@ -77,6 +78,7 @@ class Room:
             self.change,
             self.heard.append,
             lambda _info, _capabilities: None,
+            self.approvals.append,
             KeptThreads(config.runtime.runtime_dir),
         )
         self.ends: dict[int, End] = {}

@@ -114,7 +114,16 @@ class Room:
         self.circus = Circusd()
         self.all_said: list[str] = []
         self.orphans_ended = 0
-        names = ("driver", "sockets", "outputs", "health", "account", "appetite", "reporter")
+        names = (
+            "driver",
+            "sockets",
+            "hook",
+            "outputs",
+            "health",
+            "account",
+            "appetite",
+            "reporter",
+        )
         self.people = {name: Colleague(name, self.all_said) for name in names}
         self.people["driver"] = Driver("driver", self.all_said)
         self.connector = Connector("connector", self.all_said)
@@ -513,6 +522,12 @@ def test_at_the_end_clients_leave_before_circusd_hears_the_last_word(play: Play)
         await room.keeper.start(DAEMON)
         room.said()
         await room.keeper.stop()
-        assert room.said() == ["connector.close", "sockets.stop", "reporter.stop", "outputs.close"]
+        assert room.said() == [
+            "connector.close",
+            "sockets.stop",
+            "hook.stop",
+            "reporter.stop",
+            "outputs.close",
+        ]
 
     play(act)

@@ -48,7 +48,10 @@ def test_what_was_open_when_all_died_is_resolved_before_its_turn_ends() -> None:
         "turn.interrupted",
         "turn.interrupted",
     ]
-    assert events.details[:2] == [_approval("u2", "open"), _approval(None, "of an unknown turn")]
+    assert events.details[:2] == [
+        {**_approval("u2", "open"), "reason": "turn-ended"},
+        {**_approval(None, "of an unknown turn"), "reason": "turn-ended"},
+    ]
 
 
 def test_a_log_is_read_no_further_than_the_turns_that_run() -> None:
