@@ -13,6 +13,7 @@ import msgspec
 
 from codexd.api.local_client import LocalClient, Refused
 from codexd.encoding import UNDECODABLE
+from codexd.shapes import RUNS, FinishedTurn
 
 # What one reader of a turn may be behind.
 _BEHIND_BYTES: Final = 8 << 20
@@ -25,22 +26,6 @@ _NO_TURN_YET: Final = "is not supported yet"
 # Its first turn is written down a moment after it has begun.
 _TRIES: Final = 100
 _PAUSE_S: Final = 0.05
-# The status of a turn that has not ended.
-RUNS: Final = "inProgress"
-
-
-class FinishedTurn(msgspec.Struct, rename="camel", kw_only=True):
-    """A turn and how it ended; `inProgress` while it runs.
-
-    ``usage`` are the tokens, as the server tells them last; ``error`` is why it failed or was cut.
-    """
-
-    turn_id: str
-    status: str
-    final_response: str | None = None
-    usage: dict[str, Any] | None = None
-    duration_ms: int | None = None
-    error: dict[str, Any] | None = None
 
 
 class _Turn(msgspec.Struct, rename="camel"):

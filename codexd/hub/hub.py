@@ -23,7 +23,7 @@ from codexd.hub.actions import (
     ToChild,
     ToClient,
 )
-from codexd.hub.approvals import Decision, WaitingApproval, decisions_of, kind_of, summary_of
+from codexd.hub.approvals import WaitingApproval, decisions_of, kind_of, summary_of
 from codexd.hub.clients import Client, Handles
 from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
@@ -38,6 +38,7 @@ from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
+from codexd.shapes import Decision
 
 __all__ = [
     "Action",

@@ -14,7 +14,7 @@ from websockets.frames import CloseCode
 from codexd.api.websocket import ClientEnd
 from codexd.child.told import Report, ServerState
 from codexd.contracts import SessionPurpose, SessionRecord
-from codexd.hub.approvals import Decision, WaitingApproval
+from codexd.hub.approvals import WaitingApproval
 from codexd.hub.hub import (
     Action,
     CloseClient,
@@ -35,6 +35,7 @@ from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Records
 from codexd.settings import Policy
+from codexd.shapes import Decision
 
 logger = logging.getLogger("codexd")
 
