@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from codexd.cli.options import config_options, json_option, run_once_ignored
+from codexd.cli.options import daemon_options, json_option, run_once_ignored
 from codexd.client.live import Live, look
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -23,7 +23,7 @@ _CHECK_S = 1.0
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
 @run_once_ignored
 @json_option
-@config_options
+@daemon_options
 def status(config: Config, check: bool, as_json: bool) -> None:
     """Tell what the daemon and its server are doing."""
     live = print_status(config, as_json=as_json, patience_s=_CHECK_S if check else 0.0)

@@ -14,23 +14,23 @@ from pathlib import Path
 
 import pytest
 
-from codexd import daemons
 from codexd.config import Config, resolve
+from codexd.daemons import homes, listing, membership
 from codexd.platform.process import ProcessId
 from tests.support.waiting import eventually
 
 HOLD = """
 import os, sys
-from codexd import daemons
 from codexd.config import resolve
+from codexd.daemons import homes, membership
 config = resolve({"repo_root": sys.argv[1]}, {}, cwd="/")
 try:
-    daemons.enter(config, os.environ)
-except daemons.HomeServed as error:
+    membership.enter(config, os.environ)
+except homes.HomeServed as error:
     sys.exit(str(error))
 print("in", flush=True)
 sys.stdin.read()
-daemons.leave(config, os.environ)
+membership.leave(config, os.environ)
 """
 
 
@@ -81,14 +81,14 @@ def config_of(repo: Path, **flags: str) -> Config:
 
 
 def test_a_daemon_is_listed_while_it_lives(tmp_path: Path, environ: dict[str, str]) -> None:
-    assert daemons.running(environ) == []
+    assert listing.running(environ) == []
     with daemon(tmp_path / "a", environ) as process:
         assert entered(process)
-        (listed,) = daemons.running(environ)
+        (listed,) = listing.running(environ)
         assert listed.daemon.pid == process.pid
         assert listed.state_dir == str(tmp_path / "a/state/codexd")
         assert listed.codex_home == os.path.realpath(tmp_path / "codex")
-        place = Path(daemons.directory(environ))
+        place = Path(listing.directory(environ))
         (path,) = place.iterdir()
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -122,12 +122,14 @@ def test_one_that_is_on_no_list_of_ours_is_refused_too(
     # A whole daemon has its lock open, which says where it is.
     lock = tmp_path / "c/state/codexd/daemon.lock"
     lock.parent.mkdir(parents=True)
+    identity = {"daemonId": "x", "nodeId": "n", "repoRoot": "/its/repo", "createdAt": ""}
+    (lock.parent / "identity.json").write_text(json.dumps(identity))
     held = os.open(tmp_path / "codex", os.O_RDONLY)
     fcntl.flock(held, fcntl.LOCK_EX)
     with lock.open("w"):
         line = refusal(tmp_path / "b", environ)
         if sys.platform == "linux":
-            assert f"codexd (pid {os.getpid()}, on {lock.parent})" in line
+            assert f"codexd of /its/repo (pid {os.getpid()}, on {lock.parent})" in line
     os.close(held)
 
 
@@ -136,7 +138,7 @@ def test_of_many_at_once_one_gets_in(tmp_path: Path, environ: dict[str, str]) ->
         racers = [stack.enter_context(daemon(tmp_path / f"r{n}", environ)) for n in range(6)]
         winners = [racer for racer in racers if entered(racer)]
         assert len(winners) == 1
-        assert [entry.daemon.pid for entry in daemons.running(environ)] == [winners[0].pid]
+        assert [entry.daemon.pid for entry in listing.running(environ)] == [winners[0].pid]
 
 
 def test_what_a_killed_daemon_left_is_not_believed_and_is_cleared(
@@ -146,12 +148,12 @@ def test_what_a_killed_daemon_left_is_not_believed_and_is_cleared(
         assert entered(process)
         process.kill()
         process.wait(10)
-    place = Path(daemons.directory(environ))
+    place = Path(listing.directory(environ))
     (place / "odd.json").write_bytes(b"\xff{")
-    assert daemons.running(environ) == []
+    assert listing.running(environ) == []
     with daemon(tmp_path / "b", environ) as process:
         assert entered(process)
-        assert [entry.daemon.pid for entry in daemons.running(environ)] == [process.pid]
+        assert [entry.daemon.pid for entry in listing.running(environ)] == [process.pid]
         eventually(lambda: len(list(place.iterdir())) == 1, what="a cleared list")
 
 
@@ -160,12 +162,12 @@ def test_a_pid_that_was_given_to_another_process_is_not_believed(
 ) -> None:
     with daemon(tmp_path / "a", environ) as process:
         assert entered(process)
-        (path,) = Path(daemons.directory(environ)).iterdir()
+        (path,) = Path(listing.directory(environ)).iterdir()
         record = json.loads(path.read_text())
         assert ProcessId(record["daemon"]["pid"], "x").pid == process.pid
         record["daemon"]["token"] = "another"
         path.write_text(json.dumps(record))
-        assert daemons.running(environ) == []
+        assert listing.running(environ) == []
 
 
 def test_a_list_that_cannot_be_written_keeps_nobody_from_starting(
@@ -194,15 +196,15 @@ def test_where_directories_cannot_be_locked_the_list_decides(
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     config = config_of(tmp_path / "b")
-    daemons.enter(config, environ)
-    assert len(daemons.running(environ)) == 1
-    daemons.leave(config, environ)
+    membership.enter(config, environ)
+    assert len(listing.running(environ)) == 1
+    membership.leave(config, environ)
     monkeypatch.undo()
     with daemon(tmp_path / "a", environ) as process:
         assert entered(process)
         monkeypatch.setattr(fcntl, "flock", no_locks)
-        with pytest.raises(daemons.HomeServed, match=str(process.pid)):
-            daemons.enter(config, environ)
+        with pytest.raises(homes.HomeServed, match=str(process.pid)):
+            membership.enter(config, environ)
 
 
 @pytest.mark.parametrize(
@@ -217,14 +219,14 @@ def test_where_directories_cannot_be_locked_the_list_decides(
     ],
 )
 def test_which_daemons_serve_a_codex_home(flags: dict[str, str], serves: bool) -> None:
-    home = daemons.served_home(config_of(Path("/repo"), **flags), {"CODEX_HOME": "own"})
+    home = homes.served_home(config_of(Path("/repo"), **flags), {"CODEX_HOME": "own"})
     assert home == ("/repo/own" if serves else None)
 
 
 def test_where_the_list_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert daemons.directory({"HOME": "/h"}) == "/h/.local/state/codexd/daemons"
+    assert listing.directory({"HOME": "/h"}) == "/h/.local/state/codexd/daemons"
     relative = {"HOME": "/h", "XDG_STATE_HOME": "no"}
-    assert daemons.directory(relative) == "/h/.local/state/codexd/daemons"
+    assert listing.directory(relative) == "/h/.local/state/codexd/daemons"
     monkeypatch.setattr(sys, "platform", "darwin")
     environ = {"HOME": "/h", "XDG_STATE_HOME": "/x"}
-    assert daemons.directory(environ) == "/h/Library/Application Support/codexd/daemons"
+    assert listing.directory(environ) == "/h/Library/Application Support/codexd/daemons"
