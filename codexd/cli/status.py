@@ -62,12 +62,20 @@ def notes(live: Live) -> list[str]:
             f"the server has missed {health['misses']} health checks; "
             f"it last answered at {health['lastAnswerAt']}"
         )
-    account = live.details["account"]
-    if account is not None and account["required"] and not account["loggedIn"]:
-        found.append(
-            "the server is not logged in: run `codex login`, then `codexd restart --when-idle`"
-        )
+    if child.mode == "app-server" and child.ready:
+        found += login_notes(live.details["account"])
     return found
+
+
+def login_notes(account: dict[str, Any] | None) -> list[str]:
+    """Whether the server is logged in, as it said; nothing where it need not be."""
+    if account is None:
+        return ["the server has not said whether it is logged in"]
+    if not account["required"]:
+        return []
+    if account["loggedIn"]:
+        return [f"the server is logged in ({account['type']})"]
+    return ["the server is not logged in: run `codex login`, then `codexd restart --when-idle`"]
 
 
 def status_document(snapshot: Snapshot, live: Live) -> dict[str, Any]:
