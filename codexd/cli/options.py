@@ -147,7 +147,8 @@ def found_config() -> Config:
         click.echo(f"codexd: {fault}", err=True)
     if place.is_only_one and place.process is not None and sys.stderr.isatty():
         # Whoever is elsewhere wants to know whom they are about to stop.
-        click.echo(f"codexd: of {place.repo_root} (pid {place.process.pid})", err=True)
+        who = f"the daemon of {place.repo_root} (pid {place.process.pid})"
+        click.echo(f"codexd: {who}, the only one that runs", err=True)
     return place.config
 
 

@@ -231,6 +231,8 @@ class _Search:
         return DaemonPlace(self._told(repo) if is_there else told, None)
 
     def _from_anywhere(self) -> DaemonPlace:
+        # Also where it does not count, what cannot be used is told.
+        told = self._told()
         for place in _upwards(self._cwd):
             found = self._at(place)
             if found is not None:
@@ -244,7 +246,7 @@ class _Search:
             return replace(self._listed(listing.daemons[0]), is_only_one=True, faults=faults)
         if self._cwd is None:
             raise NoPlace(" ".join([_GONE, *faults]))
-        return DaemonPlace(self._told(), None, faults=faults)
+        return DaemonPlace(told, None, faults=faults)
 
     def _at(self, place: str) -> DaemonPlace | None:
         """The daemon of one directory: of its state directory, running or not, or on the list."""

@@ -95,7 +95,7 @@ def test_from_anywhere_while_it_is_the_only_one_and_by_name_among_two(make_box: 
     assert " daemon=stopped " in call(first, inside, "status").stdout
     assert call(first, inside, "status", "--check").returncode == 3
     told = on_a_terminal(first, elsewhere, "stop")
-    assert f"codexd: of {first.root} (pid " in told
+    assert f"codexd: the daemon of {first.root} (pid " in told
     first.wait_for_nobody()
     assert "No codexd runs" in call(first, elsewhere, "daemons").stdout
     assert "daemon=stopped" in call(first, elsewhere, "status").stdout

@@ -44,7 +44,8 @@ def wait_for_account(box: DaemonBox, **expected: Any) -> None:
 
     def look() -> bool:
         live = json.loads(box.run("status", "--json").stdout)["live"]
-        return live["account"] == {"required": True, **expected}
+        account: dict[str, Any] | None = live["account"]
+        return account == {"required": True, **expected}
 
     eventually(look, what=f"an account {expected}")
 

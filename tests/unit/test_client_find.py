@@ -18,6 +18,7 @@ from codexd.config import Config, resolve
 from codexd.daemons import listing
 from codexd.platform import lock
 from codexd.platform.process import identify
+from codexd.settings import SettingError
 from codexd.settings_ini import encode_settings
 
 NOBODY = 2**22 + 1
@@ -117,6 +118,14 @@ def test_from_elsewhere_it_is_the_only_one_that_runs(world: World) -> None:
     own = world.run("a", node_id="told")
     place = world.find("elsewhere")
     assert (place.config, place.is_only_one, place.faults) == (own, True, ())
+
+
+def test_a_value_that_cannot_be_used_is_told_wherever_the_daemon_is(world: World) -> None:
+    world.run("a")
+    world.environ["BAA_CODEXD_MODE"] = "typo"
+    for cwd in ("a", "elsewhere"):
+        with pytest.raises(SettingError, match="typo"):
+            world.find(cwd)
 
 
 def test_where_there_is_none_it_is_the_working_directorys(world: World) -> None:

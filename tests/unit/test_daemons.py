@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from codexd.config import Config, resolve
 from codexd.daemons import homes, listing, membership
+from codexd.platform import lock
 from codexd.platform.process import ProcessId
 from tests.support.waiting import eventually
 
@@ -230,3 +232,88 @@ def test_where_the_list_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     environ = {"HOME": "/h", "XDG_STATE_HOME": "/x"}
     assert listing.directory(environ) == "/h/Library/Application Support/codexd/daemons"
+
+
+def test_a_daemon_that_was_taken_off_the_list_puts_itself_back(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    config = config_of(tmp_path / "a")
+    membership.keep(config, environ)
+    assert listing.running(environ) == []
+    membership.enter(config, environ)
+    before = listing.running(environ)
+    place = Path(listing.directory(environ))
+    for path in place.iterdir():
+        path.unlink()
+    place.rmdir()
+    membership.keep(config, environ)
+    assert listing.running(environ) == before
+    membership.leave(config, environ)
+    membership.keep(config, environ)
+    assert listing.running(environ) == []
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_codex_home_that_is_made_anew_is_held_too(
+    tmp_path: Path, environ: dict[str, str], was_there: bool
+) -> None:
+    home = tmp_path / "codex"
+    if not was_there:
+        home.rmdir()
+    config = config_of(tmp_path / "a")
+    membership.enter(config, environ)
+    if was_there:
+        home.rename(tmp_path / "moved")
+    home.mkdir()
+    other = {**environ, "XDG_STATE_HOME": str(tmp_path / "other")}
+    membership.keep(config, environ)
+    membership.keep(config, environ)
+    assert f'CODEX_HOME "{home}"' in refusal(tmp_path / "b", other)
+    membership.leave(config, environ)
+    with daemon(tmp_path / "b", other) as process:
+        assert entered(process)
+        # What another has taken meanwhile cannot be had, and is no harm.
+        homes.keep(str(home), config)
+        homes.release(config)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_cleared(
+    tmp_path: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = config_of(tmp_path / "a"), config_of(tmp_path / "b")
+    entries = [listing.make_entry(config, None) for config in (first, second)]
+    assert entries[0] is not None
+    assert entries[1] is not None
+    listing.enter(entries[0], environ)
+
+    def passing(path: str) -> int:
+        raise OSError(24, "Too many open files", path)
+
+    monkeypatch.setattr("codexd.daemons.listing.open_to_read", passing)
+    listing.enter(entries[1], environ)
+    assert len(listing.read_list(environ).faults) == 2
+    monkeypatch.undo()
+    assert len(listing.running(environ)) == 2
+
+
+def test_another_users_process_is_told_as_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = pwd.getpwuid(os.getuid()).pw_name
+    monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+    said = homes._describe_unlisted(str(tmp_path), os.getpid())
+    assert said.startswith(f"A process of {user} (pid {os.getpid()}) ")
+    assert "kill" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody tells there")
+def test_who_has_no_such_file_open_does_not_hold_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert lock.flock_holder(str(tmp_path)) == os.getpid()
+    # As of a file with the same number on another device.
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    assert lock.flock_holder(str(tmp_path)) is None
+    os.close(descriptor)
