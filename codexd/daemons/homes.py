@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import psutil
 
 from codexd.codex_home import codex_home
 from codexd.config import Config
@@ -175,6 +174,8 @@ def _describe_unlisted(home: str, pid: int | None) -> str:
             f'Another daemon serves CODEX_HOME "{home}" already: stop it with `codexd stop` where '
             "it was started, or give this one a CODEX_HOME of its own."
         )
+    import psutil
+
     try:
         process = psutil.Process(pid)
         uid = int(process.uids().effective)
