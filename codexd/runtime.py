@@ -15,12 +15,12 @@ from typing import Final
 
 import msgspec
 
-from codexd import daemons
 from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.child.inheritance import DAEMON_ID_VARIABLE
 from codexd.config import Config
 from codexd.contracts import Identity
+from codexd.daemons import membership
 from codexd.encoding import UNDECODABLE
 from codexd.eventlog.own_output import bound_own_output
 from codexd.platform import lock
@@ -217,7 +217,7 @@ def take_over(config: Config, report: Callable[[str], None]) -> list[str]:
         scaffold = _find_scaffold(config)
         if scaffold.daemon is not None:
             raise ScaffoldRuns(describe_scaffold(config.paths, scaffold.daemon))
-        daemons.enter(config, os.environ)
+        membership.enter(config, os.environ)
     except BaseException:
         # The runtime directory may be that of a daemon that lost its lock with its directory.
         lock.release(config.runtime.lock_path)
@@ -246,6 +246,7 @@ def keep(config: Config) -> None:
         for repair in make_directories(config):
             logger.warning("%s", repair)
     lock.keep(config.runtime.lock_path)
+    membership.keep(config, os.environ)
 
 
 def _own_output(config: Config) -> list[str]:
@@ -279,7 +280,7 @@ def _daemon_id(config: Config) -> str | None:
 
 def leave(config: Config) -> None:
     """Give the locks back and take away what only a running daemon needs."""
-    daemons.leave(config, os.environ)
+    membership.leave(config, os.environ)
     _clear(config.runtime.runtime_dir)
     lock.release(config.runtime.lock_path)
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
-from codexd.cli.options import BadValue, Count, config_options, json_option
+from codexd.cli.options import BadValue, Count, daemon_options, json_option
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -36,7 +36,7 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 @click.option("-n", "--last", metavar="N", type=Count(), help="Only the last N.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with the events as they come.")
 @click.option("--all", "everything", is_flag=True, help="Also that server and clients talked.")
-@config_options
+@daemon_options
 def events(
     config: Config,
     as_json: bool,

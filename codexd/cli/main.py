@@ -22,6 +22,7 @@ COMMANDS = {
     "stop": "codexd.cli.stop:stop",
     "restart": "codexd.cli.restart:restart",
     "status": "codexd.cli.status:status",
+    "daemons": "codexd.cli.daemons:daemons",
     "config": "codexd.cli.config:config",
     "events": "codexd.cli.events:events",
     "logs": "codexd.cli.logs:logs",

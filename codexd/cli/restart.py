@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from codexd.cli.drain import drain_options, grace_of, running_daemon, wait_until_idle
-from codexd.cli.options import CliError, config_options, json_option
+from codexd.cli.options import CliError, daemon_options, json_option
 from codexd.cli.status import print_status
 from codexd.client.circus import order_restart, settings_of
 from codexd.config import Config
@@ -15,7 +15,7 @@ from codexd.platform.process import is_alive
 @click.command("restart")
 @drain_options
 @json_option
-@config_options
+@daemon_options
 def restart(
     config: Config, timeout_s: float | None, when_idle: bool, now: bool, as_json: bool
 ) -> None:

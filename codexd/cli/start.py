@@ -104,13 +104,13 @@ def _word_of(outcome: Outcome, config: Config) -> str | None:
 
 def _tell_of_the_vendors_daemon(config: Config) -> None:
     """Where another server is on the vendor's socket: the hub's, or of the same CODEX_HOME."""
-    from codexd import daemons
     from codexd.api.stale import find_server
+    from codexd.daemons.homes import served_home
     from codexd.link.endpoint import default_control_socket
 
     # That the child cannot listen there, it says itself.
     is_the_childs = config.server.endpoint == "unix://"
-    if is_the_childs or daemons.served_home(config, os.environ) is None:
+    if is_the_childs or served_home(config, os.environ) is None:
         return
     path = default_control_socket(os.environ)
     server = find_server(path)

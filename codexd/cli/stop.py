@@ -10,7 +10,7 @@ import time
 import click
 
 from codexd.cli.drain import drain_options, grace_of, wait_for, wait_until_idle
-from codexd.cli.options import config_options
+from codexd.cli.options import daemon_options
 from codexd.client.circus import MARGIN_S, order_stop, stop_timeout_s
 from codexd.client.errors import DaemonError
 from codexd.client.owner import check_owner
@@ -21,7 +21,7 @@ from codexd.platform.process import is_alive
 
 @click.command("stop")
 @drain_options
-@config_options
+@daemon_options
 def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) -> None:
     """Stop the daemon and its server.
 

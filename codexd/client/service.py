@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from codexd import daemons
 from codexd.child import steps
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
 from codexd.config import Config
+from codexd.daemons.homes import describe_other, served_home
 from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform import lock
 from codexd.store.scaffold import describe_scaffold, find_scaffold
@@ -53,11 +53,8 @@ def _find_other(config: Config, environ: Mapping[str, str], own_pid: int | None)
     scaffold = find_scaffold(paths, ours=child.pid if child else None).daemon
     if scaffold is not None and scaffold.pid != own_pid:
         return describe_scaffold(paths, scaffold)
-    home = daemons.served_home(config, environ)
-    other = None if home is None else daemons.who_serves(home, environ)
-    if other is None or other.daemon.pid == own_pid:
-        return None
-    return daemons.describe_other(other)
+    home = served_home(config, environ)
+    return None if home is None else describe_other(home, environ, but=own_pid)
 
 
 def _in_the_way(state_root: str, pid: int) -> str:

@@ -168,6 +168,7 @@ class Hub:
         if known is None:
             return []
         self._core.asked.client_gone(client)
+        self._process.gateway.left(client)
         self._requests.client_gone(client)
         for full, opened_by in known.handles.items():
             self._requests.own(*Handles.release(full, opened_by))
@@ -191,7 +192,7 @@ class Hub:
         elif not client.is_initialized:
             text = "Not initialized"
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
-        elif not client.is_experimental and (refusal := experimental.refusal(message)):
+        elif (refusal := self._refusal(client, message)) is not None:
             self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
             unheard = jsonrpc.why_unheard(message)
@@ -202,6 +203,11 @@ class Hub:
             fill_in(client.profile, message)
             self._core.handles.outgoing(client, message)
             self._requests.submit(Pending(message, client.number, client_id, now))
+
+    def _refusal(self, client: Client, message: Message) -> str | None:
+        """What the server would refuse this client, and not the one that speaks for all."""
+        refusal = None if client.is_experimental else experimental.refusal(message)
+        return refusal or self._process.gateway.refusal(client, message.method)
 
     def _stays_subscribed(self, client: Client, message: Message) -> bool:
         """Whether the hub still listens, so that the server must not hear of an unsubscribe.

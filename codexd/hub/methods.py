@@ -218,7 +218,10 @@ PROCESS_SETTINGS: dict[str, str | None] = {
     "skills/extraRoots/set": None,
 }
 # What undoes one of them.
-PROCESS_RESETS = {"remoteControl/disable": "remoteControl/enable"}
+PROCESS_RESETS = {
+    "account/logout": "account/login/start",
+    "remoteControl/disable": "remoteControl/enable",
+}
 
 # Requests that begin something which a notification ends, and that notification.
 LOGINS = {

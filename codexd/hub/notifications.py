@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.hub import methods
+from codexd.hub import gateway_login, methods
 from codexd.hub.actions import ToClient
 from codexd.hub.core import Core
 from codexd.hub.initialize import Greeting
@@ -115,18 +115,23 @@ class Notifications:
         thread_id = message.params(ThreadRef).thread_id
         if method == "thread/started":
             thread_id = message.params(_ThreadStarted).thread.id
-        if method in methods.CAUSED_BY_TURN:
-            self._core.tell(self._who_has_such_turns(method), message)
-        elif thread_id is None or self._is_for_everybody(method, thread_id):
-            self._core.tell(self._core.everybody(thread_id), message)
-        else:
-            self._tell_subscribers(thread_id, message)
+        self._pass_on(method, thread_id, message)
         if thread_id is not None:
             self._last_told = (method, thread_id)
         if method == "turn/completed" and thread_id is not None:
             thread = self._core.threads.find(thread_id)
             if thread is not None:
                 self.leave_if_idle(thread)
+
+    def _pass_on(self, method: str, thread_id: str | None, message: Message) -> None:
+        if method == gateway_login.CHANGED:
+            self._core.tell(self._process.gateway.hearers(message), message)
+        elif method in methods.CAUSED_BY_TURN:
+            self._core.tell(self._who_has_such_turns(method), message)
+        elif thread_id is None or self._is_for_everybody(method, thread_id):
+            self._core.tell(self._core.everybody(thread_id), message)
+        else:
+            self._tell_subscribers(thread_id, message)
 
     def _is_for_everybody(self, method: str, thread_id: str) -> bool:
         if method not in methods.BROADCAST:

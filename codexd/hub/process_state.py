@@ -13,6 +13,7 @@ from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import ToClient
 from codexd.hub.core import Core
+from codexd.hub.gateway_login import GatewayLogin
 from codexd.hub.jsonrpc import Message
 from codexd.hub.requests import Pending, Requests
 
@@ -20,13 +21,18 @@ from codexd.hub.requests import Pending, Requests
 _EACH_S = 5.0
 # A client that sets or begins ever new things must not fill the memory.
 _KEPT = 1000
+# A login by tokens that the client looks after: the server has them in memory alone.
+_IN_MEMORY = "chatgptAuthTokens"
+_TOKENS = ("account/login/start", "")
 _ENDED = "The app-server was restarted before this was done."
 
 
 class _Login(msgspec.Struct, rename="camel", frozen=True):
+    type: str | None = None
     login_id: str | None = None
     name: str | None = None
     thread_id: str | None = None
+    success: bool = False
 
 
 @dataclass(slots=True)
@@ -42,6 +48,7 @@ class ProcessState:
     def __init__(self, core: Core, requests: Requests) -> None:
         self._core = core
         self._requests = requests
+        self.gateway = GatewayLogin(core, requests)
         # In the order in which they were set.
         self._settings: dict[tuple[str, str], _Setting] = {}
         self._logins: dict[tuple[str, str], _Login] = {}
@@ -66,7 +73,7 @@ class ProcessState:
             self._logins.pop(("account/login/start", login.login_id or ""), None)
 
     def _set(self, setting: _Setting) -> None:
-        name = methods.PROCESS_SETTINGS[setting.method]
+        name = methods.PROCESS_SETTINGS.get(setting.method)
         value = setting.params.get(name) if name is not None else None
         # What turns features on and off goes by the features.
         what = sorted(value) if isinstance(value, dict) else value
@@ -79,7 +86,10 @@ class ProcessState:
     def _login_began(self, method: str, entry: Pending, answer: Message) -> None:
         asked, got = entry.message.params(_Login), answer.result(_Login)
         if method == "account/login/start" and got.login_id is None:
-            # With a key there is nothing to wait for.
+            # With a key there is nothing to wait for; and what is not written down is set.
+            self._settings.pop(_TOKENS, None)
+            if asked.type == _IN_MEMORY and entry.client is not None:
+                self._set(_Setting(method, entry.message.params(dict[str, Any]), entry.client))
             return
         self._logins[method, got.login_id or asked.name or ""] = _Login(
             login_id=got.login_id, name=asked.name, thread_id=asked.thread_id
@@ -89,6 +99,12 @@ class ProcessState:
 
     def told(self, message: Message) -> None:
         """The server tells something: it may be that a login is over."""
+        self.gateway.told(message)
+        if message.method == "account/login/completed":
+            over = message.params(_Login)
+            if over.success and over.login_id is not None:
+                # It takes the place of the tokens that were handed over.
+                self._settings.pop(_TOKENS, None)
         for method, over in methods.LOGINS.items():
             if message.method == over:
                 login = message.params(_Login)
@@ -104,6 +120,7 @@ class ProcessState:
 
     def end_logins(self) -> None:
         """Nobody will hear any more how they went: they failed."""
+        self.gateway.ended(_ENDED)
         logins, self._logins = self._logins, {}
         for (method, _), login in logins.items():
             params: dict[str, Any] = {"success": False, "error": _ENDED, "loginId": login.login_id}

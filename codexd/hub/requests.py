@@ -209,6 +209,11 @@ class Requests:
                 self.openings -= 1
         return entry
 
+    def first_asker(self, method: str) -> int | None:
+        """The client whose request of this method has been with the child for longest."""
+        asked = (entry.client for entry in self._sent.values() if entry.message.method == method)
+        return next(asked, None)
+
     def go_on(self) -> None:
         """Something was answered, or time has passed: send what there is room for now."""
         self._window.grow_old(self._core.now)

@@ -98,6 +98,20 @@ class FileLock:
             self._signed = True
 
 
+def wait_for_flock(descriptor: int, timeout_s: float) -> bool:
+    """As :func:`try_flock`, but whoever has it may take ``timeout_s`` seconds to let go.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not try_flock(descriptor):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
 def try_flock(descriptor: int) -> bool:
     """Take the flock on an open file or directory; False if another process has it.
 

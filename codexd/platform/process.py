@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 
 import msgspec
-import psutil
 
 
 class ProcessId(msgspec.Struct, frozen=True, rename="camel"):
@@ -162,6 +161,9 @@ def end_group(process: ProcessId, *, grace_s: float, report: Callable[[str], Non
 
 def end_tree(process: ProcessId, *, grace_s: float, report: Callable[[str], None]) -> None:
     """As :func:`end_group`, and also what ``process`` has started, in whatever group it is."""
+    # Who only looks does without it, and starts sooner.
+    import psutil
+
     below: list[ProcessId | None] = []
     with contextlib.suppress(psutil.Error):
         below = [identify(p.pid) for p in psutil.Process(process.pid).children(recursive=True)]
@@ -204,6 +206,8 @@ def end_marked_group(group: int, mark: tuple[str, str]) -> None:
     The number alone proves nothing: after the last member it may be given to others. Only a
     process whose environment has the variable ``mark`` (name, value) is ended.
     """
+    import psutil
+
     name, value = mark
     for process in psutil.process_iter() if _group_exists(group) else ():
         with contextlib.suppress(psutil.Error):

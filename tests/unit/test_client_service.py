@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from codexd import daemons
 from codexd.client import service
 from codexd.client.service import closed_directories, find_obstacle, wait_for_service
 from codexd.config import Config, resolve
 from codexd.contracts import ChildState
+from codexd.daemons import membership
 from codexd.platform import lock
 from codexd.store.blank import blank_daemon
 from codexd.store.files import pretty, write_atomic
@@ -64,7 +64,7 @@ def test_one_on_the_same_codex_home_is_in_the_way(
 ) -> None:
     environ = {"HOME": str(tmp_path), "CODEX_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
     other = resolve({"repo_root": str(tmp_path / "other")}, {}, cwd="/")
-    daemons.enter(other, environ)
+    membership.enter(other, environ)
     try:
         # The list leaves out whoever asks.
         monkeypatch.setattr(os, "getpid", lambda: NOBODY)
@@ -72,7 +72,7 @@ def test_one_on_the_same_codex_home_is_in_the_way(
         assert f"codexd stop --state-dir {tmp_path}/other/state" in said
         monkeypatch.undo()
     finally:
-        daemons.leave(other, environ)
+        membership.leave(other, environ)
 
 
 @pytest.mark.parametrize(

@@ -151,3 +151,44 @@ def test_a_login_that_is_over_is_not_told_again(rig: HubRig) -> None:
     rig.answer("account/login/cancel", {"status": "canceled"})
     _restart(rig)
     assert len(rig.got(1, "account/login/completed")) == 1
+
+
+TOKENS = {"type": "chatgptAuthTokens", "accessToken": "t", "chatgptAccountId": "a"}
+
+
+def _logs_in(rig: HubRig, **params: Any) -> None:
+    rig.ask(1, "account/login/start", params)
+    rig.answer("account/login/start", {"type": params["type"]})
+
+
+def test_tokens_that_the_server_has_in_memory_alone_are_given_again(rig: HubRig) -> None:
+    _logs_in(rig, **TOKENS)
+    _logs_in(rig, **{**TOKENS, "accessToken": "newer"})
+    rig.tell("account/login/completed", loginId=None, success=True)
+    _restart(rig)
+    wanted = [("account/login/start", {**TOKENS, "accessToken": "newer"})]
+    assert _asked(rig) == wanted
+    rig.answer("account/login/start", {"type": "chatgptAuthTokens"})
+    assert rig.hub.snapshot()["server"] == "up"
+    # Who brought them may have left.
+    rig.leave(1)
+    _restart(rig)
+    assert _asked(rig) == wanted
+
+
+@pytest.mark.parametrize("how", ["logout", "key", "browser", "refused"])
+def test_tokens_that_are_not_in_force_any_more_are_not_given_again(rig: HubRig, how: str) -> None:
+    if how == "refused":
+        rig.ask(1, "account/login/start", TOKENS)
+        rig.answer("account/login/start", error={"code": -32603, "message": "no"})
+    else:
+        _logs_in(rig, **TOKENS)
+    if how == "logout":
+        _set(rig, 2, "account/logout", {})
+    elif how == "key":
+        _logs_in(rig, type="apiKey", apiKey="k")
+    elif how == "browser":
+        rig.tell("account/login/completed", loginId="failed", success=False)
+        rig.tell("account/login/completed", loginId="L", success=True)
+    _restart(rig)
+    assert _asked(rig) == []
