@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from codexd.client import calls
@@ -94,7 +94,7 @@ class Client:
         level: str | None = None,
         limit: int | None = None,
         follow: bool = False,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """The events after the number ``since``, the oldest first; of these types and this level.
 
         With ``follow`` it goes on with those to come, past deaths of plugin and daemon, and none is
