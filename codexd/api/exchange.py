@@ -190,6 +190,10 @@ class Exchange:
         except (h11.LocalProtocolError, ConnectionError):
             # It is gone, or its end of the connection is.
             self._over()
+        except Exception:
+            # In the middle of a stream nothing can be said any more; that it broke off can be seen.
+            logger.exception("a stream could not be sent to its end")
+            self._over()
         finally:
             self._task = self._head = None
         self._next()

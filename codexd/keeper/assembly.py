@@ -6,6 +6,8 @@ import functools
 import logging
 
 from codexd import runtime
+from codexd.api.event_feed import EventFeed
+from codexd.api.events import EventRoutes
 from codexd.api.health import HealthRoutes
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
@@ -78,9 +80,12 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         replaces=spawns,
     )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
-    service = Service(
-        Table([HealthRoutes(lambda: driver.is_usable), StatusRoutes(status.document)])
-    )
+    nouns = [
+        HealthRoutes(lambda: driver.is_usable),
+        StatusRoutes(status.document),
+        EventRoutes(EventFeed(records.events)),
+    ]
+    service = Service(Table(nouns))
     sockets = Sockets(driver, service, socket_paths(config), policy, event)
     keeper = Keeper(
         server,
