@@ -9,6 +9,7 @@ from codexd import runtime
 from codexd.api.event_feed import EventFeed
 from codexd.api.events import EventRoutes
 from codexd.api.health import HealthRoutes
+from codexd.api.logs import LogRoutes
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table
@@ -84,6 +85,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         HealthRoutes(lambda: driver.is_usable),
         StatusRoutes(status.document),
         EventRoutes(EventFeed(records.events)),
+        LogRoutes(config.paths.stdout_log_path, config.paths.stderr_log_path),
     ]
     service = Service(Table(nouns))
     sockets = Sockets(driver, service, socket_paths(config), policy, event)
