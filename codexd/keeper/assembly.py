@@ -6,6 +6,7 @@ import functools
 import logging
 
 from codexd import runtime
+from codexd.api.changes import ChangeRoutes
 from codexd.api.event_feed import EventFeed
 from codexd.api.events import EventRoutes
 from codexd.api.health import HealthRoutes
@@ -13,10 +14,12 @@ from codexd.api.logs import LogRoutes
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table
+from codexd.child.outcome import judge
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
-from codexd.keeper.circusd import Circusd
+from codexd.keeper.changes import ChildChanges
+from codexd.keeper.circusd import Orders
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
@@ -35,7 +38,7 @@ logger = logging.getLogger("codexd")
 _REPLACE_GRACE_MAX_S = 5.0
 
 
-def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
+def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     """The keeper of this plugin. Call it in the plugin's loop."""
     server, policy, runtime_dir = config.server, config.policy, config.runtime.runtime_dir
     event = records.recorder.event
@@ -81,10 +84,21 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         replaces=spawns,
     )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
+    changes = ChildChanges(
+        circus,
+        lambda waited_s: judge(
+            records.state.daemon, config, records.state.daemon.pid or 0, waited_s
+        ),
+        lambda: records.recorder.child.pid,
+        lambda: keeper.reconcile(),
+        lambda coroutine: keeper.spawn(coroutine),
+        is_external=not spawns,
+    )
     nouns = [
         HealthRoutes(lambda: driver.is_usable),
         StatusRoutes(status.document),
         EventRoutes(EventFeed(records.events)),
+        ChangeRoutes(changes),
         LogRoutes(config.paths.stdout_log_path, config.paths.stderr_log_path),
     ]
     service = Service(Table(nouns))
