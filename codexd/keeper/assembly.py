@@ -11,6 +11,7 @@ from codexd.api.event_feed import EventFeed
 from codexd.api.events import EventRoutes
 from codexd.api.health import HealthRoutes
 from codexd.api.logs import LogRoutes
+from codexd.api.openapi import OpenApiRoutes
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table
@@ -99,9 +100,11 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         StatusRoutes(status.document),
         EventRoutes(EventFeed(records.events)),
         ChangeRoutes(changes),
+        OpenApiRoutes(lambda: table.rows),
         LogRoutes(config.paths.stdout_log_path, config.paths.stderr_log_path),
     ]
-    service = Service(Table(nouns))
+    table = Table(nouns)
+    service = Service(table)
     sockets = Sockets(driver, service, socket_paths(config), policy, event)
     keeper = Keeper(
         server,

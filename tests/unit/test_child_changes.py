@@ -253,7 +253,7 @@ def test_a_server_that_is_not_ours_is_left_alone() -> None:
     async def act(world: World) -> None:
         for kind in ("start", "stop", "restart"):
             with pytest.raises(Problem) as caught:
-                world.begin(kind)  # type: ignore[arg-type]
+                world.begin(kind)
             assert caught.value.kind == "external-server"
             assert f"{kind} it where" in caught.value.detail
         assert world.changes.newest_first() == []
