@@ -118,5 +118,4 @@ class ThreadRoutes:
     )
     async def show(self, call: Call[Nothing, None]) -> dict[str, Any]:
         """Show a thread with its turns, as the server has it."""
-        params = {"threadId": call.params["threadId"], "includeTurns": True}
-        return (await self._asker.ask("thread/read", params, _Thread)).thread
+        return (await self._asker.read_thread(call.params["threadId"], _Thread)).thread

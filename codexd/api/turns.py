@@ -133,8 +133,7 @@ class TurnRoutes:
         """Show a turn."""
         thread_id, turn_id = call.params["threadId"], call.params["turnId"]
         known = self._book.find(thread_id, turn_id)
-        params = {"threadId": thread_id, "includeTurns": True}
-        read = await self._asker.ask("thread/read", params, _Read)
+        read = await self._asker.read_thread(thread_id, _Read)
         found = next((turn for turn in read.thread.turns if turn.id == turn_id), None)
         if known is not None:
             fields = {name: getattr(known, name) for name in known.__struct_fields__}

@@ -147,6 +147,39 @@ class Restart(Command):  # type: ignore[misc]
         return watcher.restart_in_order(_grace_s(_channel(arbiter), props))
 
 
+class ChildStop(Command):  # type: ignore[misc]
+    """\
+    End the child in order; the daemon stays (codexd)
+    =================================================
+
+    Properties: as for `codexd-restart`.
+    """
+
+    name = "codexd-child-stop"
+    properties = ("name",)
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> Any:
+        """Do it; with `waiting` the answer comes when it has ended."""
+        watcher = _watcher(self, arbiter, props)
+        return watcher.stop_in_order(_grace_s(_channel(arbiter), props))
+
+
+class ChildStart(Command):  # type: ignore[misc]
+    """\
+    Start the child unless it is there (codexd)
+    ===========================================
+
+    Property: `name` of the watcher.
+    """
+
+    name = "codexd-child-start"
+    properties = ("name",)
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> Any:
+        """Do it; with `waiting` the answer comes when it was started."""
+        return _watcher(self, arbiter, props).start_in_order()
+
+
 class Replace(Command):  # type: ignore[misc]
     """\
     End an unhealthy child so that a new one starts (codexd)

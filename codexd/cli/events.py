@@ -14,7 +14,8 @@ from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.contracts import Event, EventLevel
-from codexd.eventlog.reader import events_with, follow_events, read_events
+from codexd.eventlog.pages import unknown_types
+from codexd.eventlog.reader import follow_events, read_events
 from codexd.eventlog.types import TYPES, is_protocol
 from codexd.settings import quoted
 
@@ -77,9 +78,8 @@ def events(
 
 def _check_types(path: str, types: tuple[str, ...]) -> None:
     """See that each type is one that there is, or that an earlier program recorded."""
-    for name in types:
-        if name not in TYPES and not any(event.type == name for event in events_with(path, name)):
-            raise BadValue(f"Unknown event type {quoted(name)}: there are {', '.join(TYPES)}.")
+    for name in unknown_types(path, types):
+        raise BadValue(f"Unknown event type {quoted(name)}: there are {', '.join(TYPES)}.")
 
 
 def write_events(events: Iterable[Event], out: BinaryIO, *, as_json: bool, seen: int) -> int:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 
 from codexd.child.command import speaks_protocol
+from codexd.child.outcome import Outcome
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
 from codexd.cli.streams import discard_stdout
@@ -19,7 +20,7 @@ from codexd.config import Config, setting_texts
 from codexd.platform.users import owner_of_place, user_name
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import read_daemon
-from codexd.supervisor.readiness import Outcome, wait_for_process
+from codexd.supervisor.readiness import wait_for_process
 
 
 @click.command("start")

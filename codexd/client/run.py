@@ -16,11 +16,11 @@ from codexd.shapes import FINISHED, RUNS, FinishedTurn, Turn
 LOOK_S: Final = 0.5
 
 
-class _Ref(msgspec.Struct, rename="camel"):
+class _Ref(msgspec.Struct, frozen=True):
     id: str | None = None
 
 
-class _Params(msgspec.Struct, rename="camel"):
+class _Params(msgspec.Struct, rename="camel", frozen=True):
     turn_id: str | None = None
     turn: _Ref = _Ref()
 

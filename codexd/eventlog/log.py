@@ -62,6 +62,16 @@ class EventLog:
             self._append(event)
             self._seq = event.seq
 
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._log.path
+
+    @property
+    def newest(self) -> int:
+        """The number of the last event in the file."""
+        return self._seq
+
     def must_be_written(self) -> None:
         """Write what waits.
 

@@ -8,11 +8,13 @@ import os
 
 from codexd import runtime
 from codexd.api.service import Service
+from codexd.child.outcome import judge
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
 from codexd.keeper.approval_hook import ApprovalHook
-from codexd.keeper.circusd import Circusd
+from codexd.keeper.changes import ChildChanges
+from codexd.keeper.circusd import Orders
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
@@ -32,7 +34,7 @@ logger = logging.getLogger("codexd")
 _REPLACE_GRACE_MAX_S = 5.0
 
 
-def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
+def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     """The keeper of this plugin. Call it in the plugin's loop."""
     server, policy, runtime_dir = config.server, config.policy, config.runtime.runtime_dir
     event = records.recorder.event
@@ -86,7 +88,17 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         replaces=spawns,
     )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
-    service = Service(route_table(records, driver, status))
+    changes = ChildChanges(
+        circus,
+        lambda waited_s: judge(
+            records.state.daemon, config, records.state.daemon.pid or 0, waited_s
+        ),
+        lambda: records.recorder.child.pid,
+        lambda: keeper.reconcile(),
+        lambda coroutine: keeper.spawn(coroutine),
+        is_external=not spawns,
+    )
+    service = Service(route_table(config.paths, records, driver, status, changes))
     sockets = Sockets(driver, service, socket_paths(config), policy, event)
     keeper = Keeper(
         server,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from codexd import runtime
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
+from codexd.child.outcome import Outcome
 from codexd.circus_ext import hooks
 from codexd.circus_ext.run import RunningCircus, run_circus
 from codexd.config import Config
@@ -20,7 +21,7 @@ from codexd.records.records import Records, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
-from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
+from codexd.supervisor.readiness import ignore, wait_until_up
 from codexd.supervisor.session import NewSession, register
 from codexd.supervisor.status_text import status_text
 

@@ -85,6 +85,7 @@ def test_a_turn_is_steered_and_interrupted(room: HubRoom, client: Client) -> Non
     held = room.hold_turn("half")
     running = Running(client, thread_id)
     event = room.event("turn.started", threadId=thread_id)
+    eventually(lambda: held not in room.model.queue)
     turn_id = event["detail"]["turnId"]
     client.steer(thread_id, turn_id, "faster")
     client.interrupt(thread_id, turn_id)

@@ -12,8 +12,10 @@ import pytest
 from codexd import contracts
 from codexd.config import resolve
 from codexd.eventlog.types import TYPES
+from tests.support import problem_kinds as problems
 from tests.support.event_types import Unclear, recorded_types
 from tests.support.make_reference import PAGES, REFERENCE, updated
+from tests.support.problem_kinds import problem_kinds
 
 PACKAGE = REFERENCE.parents[1] / "codexd"
 
@@ -125,3 +127,27 @@ def test_every_dependency_has_its_reason() -> None:
         for name in cell.split(",")
     }
     assert names <= cells
+
+
+def test_the_table_of_problems_holds_just_those_that_are_answered() -> None:
+    answered = {kind for path in PACKAGE.rglob("*.py") for kind in problem_kinds(path.read_text())}
+    page = (REFERENCE / "http.md").read_text()
+    documented = re.findall(r"^\| `urn:codexd:([\w-]+)` \|", page, re.MULTILINE)
+    assert documented == sorted(answered)
+
+
+PROBLEMS = """
+def a(self):
+    raise Problem(HTTPStatus.CONFLICT, "one", text)
+async def b(self):
+    kind = "two" if self.x else "three"
+    return Problem(status, kind, text)
+def c():
+    return Problem(status, kind="four", detail="")
+"""
+
+
+def test_kinds_of_problems_are_found_however_they_are_written() -> None:
+    assert sorted(problem_kinds(PROBLEMS)) == ["four", "one", "three", "two"]
+    with pytest.raises(problems.Unclear, match=r"line 2: self\.kind"):
+        list(problem_kinds("def a(self):\n  Problem(status, self.kind, text)"))
