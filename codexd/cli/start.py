@@ -182,7 +182,7 @@ def _open_log(config: Config, path: str) -> BinaryIO:
     from codexd.runtime import UnusableDirectory, make_directories
 
     try:
-        make_directories(config)
+        make_directories(config.paths, config.runtime)
         set_aside_odd(path)
         descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except UnusableDirectory as error:

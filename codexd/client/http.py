@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from codexd.config import Config
 from codexd.encoding import UNDECODABLE
 from codexd.platform.peer import require_own_peer
 
@@ -27,9 +26,9 @@ class _UnixConnection(http.client.HTTPConnection):
         require_own_peer(self.sock)
 
 
-def ask_hub(config: Config) -> dict[str, Any] | None:
+def ask_hub(socket_path: str) -> dict[str, Any] | None:
     """What the hub tells in `GET /v1/status` on codexd.sock; None where nobody answers."""
-    connection = _UnixConnection(config.runtime.hub_socket_path)
+    connection = _UnixConnection(socket_path)
     try:
         connection.request("GET", "/v1/status")
         response = connection.getresponse()

@@ -103,6 +103,8 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         appetite=appetite,
         reporter=reporter,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
-        end_leftover=functools.partial(runtime.end_leftover, config, logger.warning, grace_s=0),
+        end_leftover=functools.partial(
+            runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0
+        ),
     )
     return keeper

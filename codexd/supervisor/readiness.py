@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from codexd.child.command import speaks_protocol
-from codexd.config import Config
+from codexd.config import Config, Paths, Server
 from codexd.contracts import DaemonState
+from codexd.settings import Policy
 from codexd.store.snapshot import read_daemon
 
 _POLL_S = 0.02
@@ -35,23 +36,25 @@ def ignore(_outcome: Outcome) -> None:
     """For those who want to know only what came of it."""
 
 
-def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float) -> Outcome | None:
+def judge(
+    daemon: DaemonState | None, server: Server, policy: Policy, pid: int, waited_s: float
+) -> Outcome | None:
     """What the files say of the daemon ``pid``; None while it is too early to tell."""
     if daemon is None or daemon.pid != pid or not daemon.started:
         return None
     child = daemon.child
     if child.ready or child.status == "external":
         return Outcome("up")
-    if config.server.mode == "exec" and child.status in ("running", "stopped"):
+    if server.mode == "exec" and child.status in ("running", "stopped"):
         return Outcome("up")
-    is_final = config.policy.restart == "never" or child.next_restart_at is not None
+    is_final = policy.restart == "never" or child.next_restart_at is not None
     if child.status == "failed" and is_final:
         return Outcome("failed", child.last_error)
-    if child.status == "stopped" and config.policy.restart != "always":
+    if child.status == "stopped" and policy.restart != "always":
         return Outcome("up")
-    if child.status == "running" and not speaks_protocol(config.server):
+    if child.status == "running" and not speaks_protocol(server):
         return Outcome("up") if waited_s >= _PATIENCE_S else None
-    if waited_s < config.policy.ready_timeout_ms / 1000:
+    if waited_s < policy.ready_timeout_ms / 1000:
         return None
     return Outcome("failed", child.last_error or f"The child is {child.status}, not ready.")
 
@@ -60,7 +63,7 @@ async def wait_until_up(
     config: Config, pid: int, tell: Callable[[Outcome], None] = ignore
 ) -> Outcome:
     """Wait for the daemon ``pid``, from a loop; ``tell`` hears of each step on the way."""
-    wait = _Wait(config, pid, tell)
+    wait = _Wait(config.paths, config.server, config.policy, pid, tell)
     while True:
         outcome = wait.look()
         if outcome is not None:
@@ -75,7 +78,7 @@ def wait_for_process(
     tell: Callable[[Outcome], None] = ignore,
 ) -> Outcome | None:
     """Wait for the daemon ``pid``, blocking; None if it ended first."""
-    wait = _Wait(config, pid, tell)
+    wait = _Wait(config.paths, config.server, config.policy, pid, tell)
     while not ended():
         outcome = wait.look()
         if outcome is not None:
@@ -85,8 +88,17 @@ def wait_for_process(
 
 
 class _Wait:
-    def __init__(self, config: Config, pid: int, tell: Callable[[Outcome], None]) -> None:
-        self._config = config
+    def __init__(
+        self,
+        paths: Paths,
+        server: Server,
+        policy: Policy,
+        pid: int,
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        self._paths = paths
+        self._server = server
+        self._policy = policy
         self._pid = pid
         self._tell = tell
         self._begun = time.monotonic()
@@ -95,8 +107,8 @@ class _Wait:
 
     def look(self) -> Outcome | None:
         now = time.monotonic()
-        daemon = read_daemon(self._config.paths)
-        outcome = judge(daemon, self._config, self._pid, now - self._begun)
+        daemon = read_daemon(self._paths)
+        outcome = judge(daemon, self._server, self._policy, self._pid, now - self._begun)
         if outcome is None and daemon is not None and daemon.pid == self._pid:
             self._tell_step(daemon.child.status == "running", now)
         return outcome

@@ -62,7 +62,7 @@ def _completed(records: Records) -> bool:
 
 def test_the_end_of_a_turn_enters_the_keepers_room_twice(tmp_path: Path) -> None:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
 
     async def main() -> None:
         with open_records(config, timeout_s=0) as records:
