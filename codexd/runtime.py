@@ -25,10 +25,11 @@ from codexd.encoding import UNDECODABLE
 from codexd.eventlog.own_output import bound_own_output
 from codexd.platform import lock
 from codexd.platform.files import (
+    create_once,
     explain,
+    is_aside,
     is_of_the_disk,
     make_ours,
-    open_private,
     read_whole,
     remove_leftovers,
     require_private_directory,
@@ -158,11 +159,7 @@ def _hide_from_git(root: str, own: str) -> None:
             places.append(root)
     for place in places:
         with contextlib.suppress(OSError):
-            descriptor = open_private(
-                os.path.join(place, ".gitignore"), os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            )
-            with open(descriptor, "wb") as file:
-                file.write(b"*\n")
+            create_once(os.path.join(place, ".gitignore"), b"*\n")
 
 
 def set_right(paths: Paths, place: Runtime) -> list[str]:
@@ -290,7 +287,7 @@ def _clear(directory: str) -> None:
         if not stat.S_ISDIR(os.lstat(directory).st_mode):
             return
         for entry in list(os.scandir(directory)):
-            if ".bad-" in entry.name:
+            if is_aside(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -11,12 +11,12 @@ from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.child.command import binary_changed
 from codexd.client.http import ask_hub
+from codexd.client.ini import read_ini
 from codexd.client.owner import belongs_to, foreign_owner
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
 from codexd.platform import lock
 from codexd.platform.process import ProcessId, identify, is_alive
-from codexd.settings_ini import read_ini
 from codexd.store.scaffold import NOBODY, describe_scaffold, find_scaffold
 
 _POLL_S = 0.02
