@@ -50,7 +50,8 @@ def running_turns(place: Runtime) -> int | None:
         turns: int | None = call_circus(place, "codexd-turns", timeout_s=_ANSWER_S)["turns"]
     except UnknownCommand:
         hub = ask_hub(place.hub_socket_path)
-        return None if hub is None else int(hub.get("runningTurns", 0))
+        found = None if hub is None else hub.get("runningTurns")
+        return found if isinstance(found, int) else None
     return turns
 
 

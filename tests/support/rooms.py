@@ -59,9 +59,15 @@ ONLY: dict[str, tuple[str, ...]] = {
 # What it does not call either.
 BUILTIN_IO = ("__import__", "eval", "exec", "input", "open", "print")
 
-# What a room never imports, besides the rooms it may not: each can be used from any thread.
+# What a room never imports, besides the rooms it may not.
+# Each can be used from any thread.
 _NO_LOOP = ("asyncio", "concurrent", "selectors", "tornado", "websockets")
+# What the plugin knows, it tells circusd; who runs the daemon asks nobody over HTTP.
+_NO_HTTP = ("codexd.client.http", "http.client", "urllib.request", "tornado.httpclient")
 BANNED: dict[str, tuple[str, ...]] = {
+    "supervisor": _NO_HTTP,
+    "circus_ext": _NO_HTTP,
+    "keeper": _NO_HTTP,
     "records": _NO_LOOP,
     "store": _NO_LOOP,
     "eventlog": _NO_LOOP,

@@ -90,13 +90,23 @@ def test_an_older_circusd_restarts_as_it_can_and_tells_no_settings(play: Any) ->
     assert settings_of(CONFIG) is CONFIG
 
 
-@pytest.mark.parametrize("hub", [None, {"runningTurns": 2}, {"runningTurns": 0}])
+@pytest.mark.parametrize(
+    ("hub", "turns"),
+    [
+        (None, None),
+        ({"runningTurns": 2}, 2),
+        ({"runningTurns": 0}, 0),
+        # What is not told is not none.
+        ({"ready": True}, None),
+        ({"runningTurns": None}, None),
+    ],
+)
 def test_of_an_older_circusd_the_hub_tells_the_turns_or_nobody(
-    play: Any, monkeypatch: pytest.MonkeyPatch, hub: dict[str, int] | None
+    play: Any, monkeypatch: pytest.MonkeyPatch, hub: dict[str, Any] | None, turns: int | None
 ) -> None:
     play()
     monkeypatch.setattr(circus, "ask_hub", lambda _path: hub)
-    assert running_turns(CONFIG.runtime) == (None if hub is None else hub["runningTurns"])
+    assert running_turns(CONFIG.runtime) == turns
 
 
 @pytest.mark.parametrize("turns", [None, 0, 3])
