@@ -105,7 +105,7 @@ async def plugin_at(root: Path) -> AsyncIterator[tuple[Plugin, ClientConnection]
         records.recorder.daemon_started(os.getpid(), config.server)
         plugin = Plugin(config, records)
         try:
-            await plugin.keeper._driver.start()
+            await plugin.keeper._sockets.start()
             path = config.runtime.hub_socket_path
             async with unix_connect(path, "ws://localhost/", compression=None) as client:
                 await ask(client, 1, "initialize", clientInfo={"name": "a", "version": "1"})

@@ -28,6 +28,9 @@ TAKERS = {
     # So is the plugin.
     "circus_ext/plugin.py": {"CodexdPlugin._settings"},
     "keeper/assembly.py": {"assemble"},
+    "keeper/sockets.py": {"socket_paths"},
+    # It is told to whoever asks.
+    "keeper/status.py": {"Status.__init__"},
     # The files are opened, or read: their first records hold what is configured.
     "records/records.py": {"open_records", "open_as_daemon", "record_end", "_open"},
     "store/state.py": {"StateStore.open"},
@@ -44,6 +47,7 @@ LEAST = 3
 # Those that could, and do not yet. None comes here anew.
 COULD = {
     "client/owner.py: check_owner",
+    "keeper/sockets.py: socket_paths",
     "daemons.py: served_home",
     "daemons.py: _path",
     "daemons.py: _take",
