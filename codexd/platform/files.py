@@ -186,6 +186,22 @@ def _read(descriptor: int, path: str) -> bytes:
     return data
 
 
+def read_users(path: str, limit: int) -> bytes:
+    """Up to ``limit`` bytes of a file that is not codexd's own: a link is followed, for it may be.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe, say, which might never have a word.
+    """
+    descriptor = os.open(path, _OPEN & ~os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAFile(errno.EINVAL, "Not a regular file", path)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
+
+
 def write_aside(path: str, data: bytes, *, flush: bool = True) -> None:
     """Replace the file at ``path`` by one that holds ``data``: written beside it and renamed.
 

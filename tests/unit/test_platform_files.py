@@ -23,6 +23,7 @@ from codexd.platform.files import (
     open_private,
     open_to_read,
     read_own,
+    read_users,
     read_whole,
     require_private_directory,
     set_aside_odd,
@@ -347,3 +348,27 @@ def test_who_may_not_open_a_file_sets_it_aside_only_where_told_so(
     assert not path.exists()
     with pytest.raises(PermissionError):
         open_clearing(str(path))
+
+
+# -- files of the user's ------------------------------------------------------------------------
+
+
+def test_of_a_file_of_the_users_a_link_is_followed(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"secret")
+    path.symlink_to(tmp_path / "token")
+    assert read_users(str(path), 4) == b"secr"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link to a pipe", "device", "nothing"])
+def test_what_is_no_file_of_the_users_is_not_waited_for(path: Path, kind: str) -> None:
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind != "nothing":
+        fifo = path if kind == "pipe" else path.with_name("fifo")
+        os.mkfifo(fifo)
+        if fifo != path:
+            path.symlink_to(fifo)
+    with pytest.raises(FileNotFoundError if kind == "nothing" else NotAFile):
+        read_users(str(path), 4)
