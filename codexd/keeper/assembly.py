@@ -87,7 +87,8 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
     )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
     service = Service(route_table(records, driver, status))
-    sockets = Sockets(driver, service, socket_paths(config), policy, event)
+    paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
+    sockets = Sockets(driver, service, paths, policy, event)
     keeper = Keeper(
         server,
         config.paths,

@@ -28,7 +28,6 @@ TAKERS = {
     # So is the plugin.
     "circus_ext/plugin.py": {"CodexdPlugin._settings"},
     "keeper/assembly.py": {"assemble"},
-    "keeper/sockets.py": {"socket_paths"},
     # It is told to whoever asks.
     "keeper/status.py": {"Status.__init__"},
     # The files are opened, or read: their first records hold what is configured.
@@ -47,7 +46,6 @@ LEAST = 3
 # Those that could, and do not yet. None comes here anew.
 COULD = {
     "client/owner.py: check_owner",
-    "keeper/sockets.py: socket_paths",
     "daemons.py: served_home",
     "daemons.py: _path",
     "daemons.py: _take",
