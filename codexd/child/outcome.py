@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from codexd.child.command import speaks_protocol
-from codexd.config import Config
+from codexd.config import Server
 from codexd.contracts import DaemonState
+from codexd.settings import Policy
 
 # How long a child that may not speak the protocol gets before it is called running, not ready.
 _PATIENCE_S = 3.0
@@ -25,22 +26,24 @@ class Outcome:
     reason: str | None = None
 
 
-def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float) -> Outcome | None:
+def judge(
+    daemon: DaemonState | None, server: Server, policy: Policy, pid: int, waited_s: float
+) -> Outcome | None:
     """What the record says of the daemon ``pid``; None while it is too early to tell."""
     if daemon is None or daemon.pid != pid or not daemon.started:
         return None
     child = daemon.child
     if child.ready or child.status == "external":
         return Outcome("up")
-    if config.server.mode == "exec" and child.status in ("running", "stopped"):
+    if server.mode == "exec" and child.status in ("running", "stopped"):
         return Outcome("up")
-    is_final = config.policy.restart == "never" or child.next_restart_at is not None
+    is_final = policy.restart == "never" or child.next_restart_at is not None
     if child.status == "failed" and is_final:
         return Outcome("failed", child.last_error)
-    if child.status == "stopped" and config.policy.restart != "always":
+    if child.status == "stopped" and policy.restart != "always":
         return Outcome("up")
-    if child.status == "running" and not speaks_protocol(config.server):
+    if child.status == "running" and not speaks_protocol(server):
         return Outcome("up") if waited_s >= _PATIENCE_S else None
-    if waited_s < config.policy.ready_timeout_ms / 1000:
+    if waited_s < policy.ready_timeout_ms / 1000:
         return None
     return Outcome("failed", child.last_error or f"The child is {child.status}, not ready.")

@@ -18,12 +18,13 @@ from circus.config import get_config
 from circus.exc import ConflictError
 
 from codexd import runtime
+from codexd.child.told import Patience
 from codexd.circus_ext.channel import Channel
 from codexd.config import Config
 from codexd.platform import lock, signals
 from codexd.platform.limits import raise_own_limit
 from codexd.records.records import record_end
-from codexd.settings_ini import read_plugin_settings
+from codexd.settings_ini import encode_settings, read_plugin_settings
 
 _PLUGIN = "plugin:codexd"
 
@@ -37,7 +38,7 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
         if config is not None:
             if not prepare(config):
                 raise SystemExit(1)
-            arbiter.codexd = Channel(arbiter, config)
+            arbiter.codexd = _channel(arbiter, config)
             arbiter.manage_watchers = functools.partial(manage_or_leave_it, arbiter)
         raise_own_limit()
         signals.settle()
@@ -46,6 +47,16 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
             arbiter.loop.add_callback(attend, arbiter, config, lambda: None)
 
     Arbiter.initialize = initialize
+
+
+def _channel(arbiter: Any, config: Config) -> Channel:
+    policy = config.policy
+    patience = Patience.of(
+        timeout_ms=policy.health_timeout_ms,
+        misses=policy.health_misses,
+        ready_timeout_ms=policy.ready_timeout_ms,
+    )
+    return Channel(arbiter, patience, encode_settings(config))
 
 
 def manage(arbiter: Any) -> Any:
@@ -77,7 +88,7 @@ def prepare(config: Config) -> bool:
     if lock.is_held(config.runtime.lock_path):
         return True
     try:
-        repairs = runtime.make_directories(config)
+        repairs = runtime.make_directories(config.paths, config.runtime)
         for repair in repairs + runtime.take_over(config, logger.warning):
             logger.warning("%s", repair)
     except lock.LockedElsewhere as locked:

@@ -15,7 +15,6 @@ from circus.exc import MessageError
 from codexd.child.told import Report
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.watcher import AppServerWatcher
-from codexd.settings_ini import encode_settings
 
 
 def _watcher(command: Any, arbiter: Any, props: dict[str, Any]) -> AppServerWatcher:
@@ -108,7 +107,7 @@ class Settings(Command):  # type: ignore[misc]
     def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
         """All that are not empty."""
         del props
-        return {"settings": encode_settings(_channel(arbiter).config)}
+        return {"settings": _channel(arbiter).settings}
 
 
 class Stop(Command):  # type: ignore[misc]

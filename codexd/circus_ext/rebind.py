@@ -34,7 +34,9 @@ def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -
         try:
             runtime.keep(config)
             for socket, endpoint in sockets:
-                _bind_again(socket, endpoint, config)
+                if not os.path.lexists(endpoint.removeprefix("ipc://")):
+                    runtime.make_directories(config.paths, config.runtime)
+                    _bind_again(socket, endpoint)
             look_after()
             trouble = ""
         except (OSError, LockedElsewhere, zmq.ZMQError) as error:
@@ -49,10 +51,7 @@ def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -
     arbiter.loop.call_later(_PERIOD_S, look)
 
 
-def _bind_again(socket: Any, endpoint: str, config: Config) -> None:
-    if os.path.lexists(endpoint.removeprefix("ipc://")):
-        return
-    runtime.make_directories(config)
+def _bind_again(socket: Any, endpoint: str) -> None:
     # The old name is not given up first: ZeroMQ would take it away later, from another thread,
     # and with it the new socket.
     socket.bind(endpoint)

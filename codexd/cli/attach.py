@@ -93,7 +93,7 @@ def _refuse_to_be_the_server(config: Config) -> None:
     """Where the daemon has started this very process, by way of a shim not known for one."""
     from codexd.child import steps
 
-    child = steps.load(steps.path_of(config)).child
+    child = steps.load(steps.path_of(config.paths.state_dir)).child
     if child is not None and child.pid == os.getpid():
         raise CliError(
             "The daemon has started codexd as its own server, which would wait for itself: name "

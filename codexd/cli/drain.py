@@ -56,7 +56,7 @@ def wait_until_idle(config: Config, timeout_s: float | None) -> None:
 
     def is_idle() -> bool:
         nonlocal turns
-        turns = running_turns(config)
+        turns = running_turns(config.runtime)
         return turns == 0
 
     def late() -> str:

@@ -29,7 +29,8 @@ def restart(
         raise CliError("The server is external: restart it where it was started.")
     if when_idle:
         wait_until_idle(config, timeout_s)
-    order_restart(config, grace_of(timeout_s, when_idle=when_idle, now=now))
+    grace_s = grace_of(timeout_s, when_idle=when_idle, now=now)
+    order_restart(config.runtime, grace_s, else_s=config.policy.stop_timeout_ms / 1000)
     outcome = wait_for_process(config, daemon.pid, lambda: not is_alive(daemon))
     if outcome is None or outcome.kind == "failed":
         raise CliError(f"The server is not ready: {outcome.reason if outcome else 'it ended'}")

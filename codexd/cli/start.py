@@ -179,13 +179,12 @@ def _environment(config: Config) -> dict[str, str]:
 
 
 def _open_log(config: Config, path: str) -> BinaryIO:
-    from codexd.platform.files import explain, open_private, set_aside_odd
+    from codexd.platform.files import explain, open_clearing
     from codexd.runtime import UnusableDirectory, make_directories
 
     try:
-        make_directories(config)
-        set_aside_odd(path)
-        descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        make_directories(config.paths, config.runtime)
+        descriptor = open_clearing(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except UnusableDirectory as error:
         raise CliError(str(error)) from error
     except OSError as error:

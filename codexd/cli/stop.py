@@ -39,12 +39,13 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
         wait_until_idle(config, timeout_s)
     grace_s = grace_of(timeout_s, when_idle=when_idle, now=now)
     try:
-        allowed_s = order_stop(config, grace_s)
+        allowed_s = order_stop(config.runtime, grace_s)
     except DaemonError:
         # Whatever its endpoint does, a signal is heard.
         allowed_s = None
     if allowed_s is None:
-        allowed_s = stop_timeout_s(config) if grace_s is None else grace_s
+        else_s = config.policy.stop_timeout_ms / 1000
+        allowed_s = stop_timeout_s(config.runtime, else_s=else_s) if grace_s is None else grace_s
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, signal.SIGTERM)
     deadline = time.monotonic() + allowed_s + MARGIN_S

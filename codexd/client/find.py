@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from codexd.client.errors import DaemonError
+from codexd.client.ini import read_ini
 from codexd.config import Config, absolute, build, path_text, read_values, resolve
 from codexd.daemons.homes import repo_of
 from codexd.daemons.listing import ListedDaemon, Listing, read_list
@@ -23,7 +24,6 @@ from codexd.platform import lock
 from codexd.platform.process import ProcessId
 from codexd.settings import BY_NAME, DEFAULT, Environment, Flags, Layer, read_setting
 from codexd.settings_file import SettingsFile, read_settings_file
-from codexd.settings_ini import read_ini
 
 _IDENTITY: Final = "identity.json"
 _GONE: Final = "The working directory is gone: cd to one that exists."

@@ -6,14 +6,13 @@ from typing import Any
 
 from codexd.client.errors import DaemonError
 from codexd.client.sync import Client
-from codexd.config import Config
 
 _ASK_TIMEOUT_S = 1.0
 
 
-def ask_hub(config: Config) -> dict[str, Any] | None:
+def ask_hub(socket_path: str) -> dict[str, Any] | None:
     """What the hub tells in `GET /v1/status` on codexd.sock; None where nobody answers."""
-    client = Client(socket_path=config.runtime.hub_socket_path, timeout_s=_ASK_TIMEOUT_S)
+    client = Client(socket_path=socket_path, timeout_s=_ASK_TIMEOUT_S)
     try:
         document = client.status()
     except DaemonError:

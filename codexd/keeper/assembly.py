@@ -91,7 +91,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     changes = ChildChanges(
         circus,
         lambda waited_s: judge(
-            records.state.daemon, config, records.state.daemon.pid or 0, waited_s
+            records.state.daemon, server, policy, records.state.daemon.pid or 0, waited_s
         ),
         lambda: records.recorder.child.pid,
         lambda: keeper.reconcile(),
@@ -99,7 +99,8 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         is_external=not spawns,
     )
     service = Service(route_table(config.paths, records, driver, status, changes))
-    sockets = Sockets(driver, service, socket_paths(config), policy, event)
+    paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
+    sockets = Sockets(driver, service, paths, policy, event)
     keeper = Keeper(
         server,
         config.paths,
@@ -115,6 +116,8 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         appetite=appetite,
         reporter=reporter,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
-        end_leftover=functools.partial(runtime.end_leftover, config, logger.warning, grace_s=0),
+        end_leftover=functools.partial(
+            runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0
+        ),
     )
     return keeper

@@ -49,11 +49,15 @@ class Daemon:
             CannotStart: with the reason.
         """
         try:
-            check_endpoint(self.config, os.environ)
+            check_endpoint(
+                self.config.server,
+                os.environ,
+                hub_on_the_default=self.config.policy.hub_default_socket,
+            )
         except BadEndpoint as error:
             raise CannotStart(str(error), is_configuration=True) from error
         try:
-            self._repairs = runtime.make_directories(self.config)
+            self._repairs = runtime.make_directories(self.config.paths, self.config.runtime)
             self._repairs += runtime.take_over(self.config, _say)
         except LockedElsewhere as error:
             holder = f"as pid {error.holder}" if error.holder else "in another process"
@@ -130,7 +134,7 @@ class Daemon:
             circus.spawn(self._watch, circus, lifetime_s)
             circus.spawn(self._beat)
             if self._session is not None:
-                circus.spawn(register, self.config, self._session, circus.publish)
+                circus.spawn(register, self.config.paths, self._session, circus.publish)
 
         return run_circus(self.config.runtime.circus_ini_path, begin)
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from codexd.child.outcome import Outcome, judge
-from codexd.config import Config
+from codexd.config import Config, Paths, Server
+from codexd.settings import Policy
 from codexd.store.snapshot import read_daemon
 
 _POLL_S = 0.02
@@ -22,7 +23,7 @@ async def wait_until_up(
     config: Config, pid: int, tell: Callable[[Outcome], None] = ignore
 ) -> Outcome:
     """Wait for the daemon ``pid``, from a loop; ``tell`` hears of each step on the way."""
-    wait = _Wait(config, pid, tell)
+    wait = _Wait(config.paths, config.server, config.policy, pid, tell)
     while True:
         outcome = wait.look()
         if outcome is not None:
@@ -37,7 +38,7 @@ def wait_for_process(
     tell: Callable[[Outcome], None] = ignore,
 ) -> Outcome | None:
     """Wait for the daemon ``pid``, blocking; None if it ended first."""
-    wait = _Wait(config, pid, tell)
+    wait = _Wait(config.paths, config.server, config.policy, pid, tell)
     while not ended():
         outcome = wait.look()
         if outcome is not None:
@@ -47,8 +48,17 @@ def wait_for_process(
 
 
 class _Wait:
-    def __init__(self, config: Config, pid: int, tell: Callable[[Outcome], None]) -> None:
-        self._config = config
+    def __init__(
+        self,
+        paths: Paths,
+        server: Server,
+        policy: Policy,
+        pid: int,
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        self._paths = paths
+        self._server = server
+        self._policy = policy
         self._pid = pid
         self._tell = tell
         self._begun = time.monotonic()
@@ -57,8 +67,8 @@ class _Wait:
 
     def look(self) -> Outcome | None:
         now = time.monotonic()
-        daemon = read_daemon(self._config.paths)
-        outcome = judge(daemon, self._config, self._pid, now - self._begun)
+        daemon = read_daemon(self._paths)
+        outcome = judge(daemon, self._server, self._policy, self._pid, now - self._begun)
         if outcome is None and daemon is not None and daemon.pid == self._pid:
             self._tell_step(daemon.child.status == "running", now)
         return outcome

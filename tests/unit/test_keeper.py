@@ -181,7 +181,7 @@ def ended(number: int, generation: int, pid: int, code: int = -9) -> Step:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     return config
 
 

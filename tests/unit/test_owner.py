@@ -61,7 +61,7 @@ def test_root_may_look_and_is_told(
     lock.acquire(config.runtime.lock_path)
     try:
         be(monkeypatch, 0)
-        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
         monkeypatch.setattr("codexd.client.owner._user_of", lambda _pid: STRANGER)
         check_owner(config, root_may=True)
         print_status(config, as_json=False)
@@ -79,9 +79,9 @@ def test_a_daemon_of_ours_on_files_of_others_is_ours(
 ) -> None:
     # A volume of a container, say: the files bear the number of a user outside.
     lock.acquire(config.runtime.lock_path)
-    monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+    monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
     assert psutil.Process().uids().effective == os.geteuid()
-    assert foreign_owner(config) is None
+    assert foreign_owner(config.paths, config.runtime) is None
     lock.release(config.runtime.lock_path)
 
 
@@ -90,7 +90,7 @@ def test_nobody_starts_on_another_users_daemon(
 ) -> None:
     lock.acquire(config.runtime.lock_path)
     try:
-        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
         monkeypatch.setattr("codexd.client.owner._user_of", lambda _pid: STRANGER)
         monkeypatch.setattr("codexd.client.owner.os.geteuid", lambda: STRANGER + 1)
         result = CliRunner().invoke(start, ["--repo-root", config.paths.repo_root])

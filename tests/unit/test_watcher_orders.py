@@ -13,7 +13,7 @@ from tornado import gen
 from codexd.circus_ext import channel
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.watcher import AppServerWatcher
-from tests.unit.test_channel import CONFIG, Arbiter
+from tests.unit.test_channel import PATIENCE, Arbiter
 
 
 class Watcher(AppServerWatcher):
@@ -22,7 +22,7 @@ class Watcher(AppServerWatcher):
     def __init__(self) -> None:
         self.processes = {1: None}
         self.drains = False
-        self.channel = Channel(Arbiter(), CONFIG)
+        self.channel = Channel(Arbiter(), PATIENCE, {})
         self.done: list[str] = []
         self._runs = False
 
