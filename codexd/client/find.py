@@ -250,10 +250,14 @@ class _Search:
 
     def _at(self, place: str) -> DaemonPlace | None:
         """The daemon of one directory: of its state directory, running or not, or on the list."""
-        if not _is_state_dir(self._default_state_dir(place), place, is_own=place == self._cwd):
+        is_own = place == self._cwd
+        is_there = _is_state_dir(self._default_state_dir(place), place, is_own=is_own)
+        if not is_there and not is_own:
             return self._listed_for(place)
+        # Here it may run though its state directory was taken away.
         told = self._told(place)
-        return self._serving(place, told) or DaemonPlace(told, None)
+        found = self._serving(place, told)
+        return found if found is not None or not is_there else DaemonPlace(told, None)
 
     def _serving(self, repo: str, told: Config) -> DaemonPlace | None:
         """The daemon that runs for a repository: where it would by default, or elsewhere."""
@@ -279,7 +283,8 @@ class _Search:
             return DaemonPlace(own, holder)
         # Under a stock circusd the ini may lie anywhere.
         for entry in self._list().daemons:
-            if entry.daemon == holder:
+            is_there = entry.hub_socket_path == told.runtime.hub_socket_path
+            if is_there and entry.daemon == holder:
                 return self._listed(entry)
         return DaemonPlace(told, holder)
 
@@ -337,5 +342,7 @@ def _is_state_dir(path: str, place: str, *, is_own: bool) -> bool:
         if status.st_uid != os.geteuid():
             return is_own
         return stat.S_ISREG(os.lstat(os.path.join(path, _IDENTITY)).st_mode)
+    except PermissionError:
+        return is_own
     except OSError:
         return False

@@ -159,9 +159,9 @@ def _open(home: str, environ: Mapping[str, str]) -> int | None:
 def _describe(pid: int, state_dir: str, home: str, repo_root: str | None) -> str:
     # `codexd/` is added to what --state-dir names.
     root = shlex.quote(os.path.dirname(state_dir))
-    whose = f" of {repo_root}" if repo_root else ""
+    whose = f", for {repo_root}" if repo_root else ""
     return (
-        f'codexd{whose} (pid {pid}, on {state_dir}) serves CODEX_HOME "{home}" already: use it '
+        f'codexd (pid {pid}, on {state_dir}) serves CODEX_HOME "{home}" already{whose}: use it '
         f"with `codexd attach --state-dir {root}`, stop it with `codexd stop --state-dir {root}`, "
         "or give this one a CODEX_HOME of its own."
     )

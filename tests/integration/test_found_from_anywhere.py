@@ -113,7 +113,8 @@ def test_a_second_one_is_refused_by_name_also_from_another_list_and_not_after_si
     refused = second.run("start", "--detach")
     assert refused.returncode == 1
     (line,) = refused.stderr.splitlines()
-    assert f"codexd of {first.root} (pid {process.pid}, " in line
+    assert f"codexd (pid {process.pid}, on {first.state_dir}) serves" in line
+    assert f" already, for {first.root}: " in line
     assert f"codexd stop --state-dir {first.root}/state" in line
     external = make_box("--server-strategy", "external", name="third", env=second.env)
     external.flags += ["--server-endpoint", f"unix://{external.root}/none.sock"]

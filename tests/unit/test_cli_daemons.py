@@ -63,6 +63,17 @@ def test_nothing_is_wider_than_the_terminal_and_nothing_is_lost(width: int) -> N
     assert "".join(line.strip() for line in lines).count("n" * 90) == 1
 
 
+def test_only_what_is_below_a_home_is_shortened() -> None:
+    at_home = msgspec.structs.replace(SEEN, repo_root="/home/me", codex_home="/home/me2")
+    lines = table(at_home)
+    assert lines[1].endswith("  ~")
+    assert lines[3].endswith(" /home/me2")
+    for home in ("", "/"):
+        assert "/home/me" in next(
+            line for line in format_table([SEEN], 80, NOW, {"HOME": home}) if "4711" in line
+        )
+
+
 def test_a_line_for_programs() -> None:
     odd = msgspec.structs.replace(SEEN, repo_root="/a\tb\n\x1b[31m", codex_home="/h")
     assert format_line(SEEN).split("\t") == [
@@ -84,6 +95,10 @@ def test_a_line_for_programs() -> None:
     [
         ("2026-01-02T11:59:18.000Z", "42s"),
         ("2026-01-02T11:57:18.000Z", "2m"),
+        ("2026-01-02T11:59:01.000Z", "59s"),
+        ("2026-01-02T11:59:00.000Z", "1m"),
+        ("2026-01-02T11:00:00.000Z", "1h 0m"),
+        ("2026-01-01T12:00:00.000Z", "1d 0h"),
         ("2026-01-02T09:57:00.000Z", "2h 3m"),
         ("2026-01-02T13:00:00.000Z", "0s"),
         ("2026-01-02", "?"),
@@ -124,15 +139,19 @@ def invoke(*words: str) -> tuple[int, str]:
 
 
 def test_who_says_nothing_is_listed_all_the_same(
-    mute: listing.ListedDaemon, monkeypatch: pytest.MonkeyPatch
+    mute: listing.ListedDaemon, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codexd.client.http._ASK_TIMEOUT_S", 0.05)
-    code, out = invoke()
+    (Path(listing.directory(environ)) / "odd.json").write_text("{")
+    result = CliRunner().invoke(cli, ["daemons"])
+    code, out = result.exit_code, result.stdout
     assert code == 0
+    assert "odd.json, of the list of daemons, tells of no daemon" in result.stderr
     fields = out.rstrip("\n").split("\t")
     assert fields[:2] == [str(os.getpid()), "mute"]
     assert fields[3:] == ["no answer", mute.repo_root, mute.state_root, "-"]
-    code, out = invoke("--json")
+    result = CliRunner().invoke(cli, ["daemons", "--json"])
+    code, out = result.exit_code, result.stdout
     (told,) = json.loads(out)["daemons"]
     assert (code, told["state"], told["stateDir"]) == (0, "no answer", mute.state_dir)
     assert told["stateRootDir"] == mute.state_root

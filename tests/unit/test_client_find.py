@@ -275,6 +275,33 @@ def test_another_users_above_is_passed_over_and_here_is_told(
     assert world.find("a").state_dir == str(theirs)
 
 
+def test_what_may_not_be_looked_at_is_another_users(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = world.run("a")
+    theirs = make_state_dir(world.root / "b")
+    real = os.lstat
+
+    def closed(path: str, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(theirs)):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "lstat", closed)
+    assert world.find("b").state_dir == str(theirs)
+    assert world.find("b/x").config == own
+
+
+def test_one_whose_state_directory_was_taken_away_is_still_that_of_its_directory(
+    world: World,
+) -> None:
+    own = world.run("a", is_listed=False)
+    world.run("b")
+    shutil.rmtree(own.paths.state_root_dir)
+    place = world.find("a")
+    assert (place.state_dir, place.process) == (own.paths.state_dir, identify(os.getpid()))
+
+
 def test_another_users_file_on_the_list_is_not_believed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,7 +131,8 @@ def test_one_that_is_on_no_list_of_ours_is_refused_too(
     with lock.open("w"):
         line = refusal(tmp_path / "b", environ)
         if sys.platform == "linux":
-            assert f"codexd of /its/repo (pid {os.getpid()}, on {lock.parent})" in line
+            assert f"codexd (pid {os.getpid()}, on {lock.parent})" in line
+            assert "already, for /its/repo: " in line
     os.close(held)
 
 

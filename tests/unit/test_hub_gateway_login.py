@@ -87,6 +87,7 @@ def test_a_server_that_dies_over_it_is_told_as_its_failure_once(
     rig: HubRig, schemas: Schemas
 ) -> None:
     request = begin(rig)
+    rig.tell("account/updated", authMode=None, planType=None)
     rig.lose()
     rig.ready()
     assert "error" in rig.answers(1, request)[0]
