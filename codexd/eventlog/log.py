@@ -44,6 +44,8 @@ class EventLog:
         self._cache_size = cache_size
         self._waiting: deque[Event] = deque()
         self._dropped = 0
+        # How many there were in all that could not be kept.
+        self.dropped_total = 0
         self._subscribers: list[Callable[[Event], None]] = []
         repaired = repair_tail(path)
         if repaired:
@@ -91,6 +93,7 @@ class EventLog:
             self._waiting.append(event)
         else:
             self._dropped += 1
+            self.dropped_total += 1
         return None
 
     def tick(self) -> None:

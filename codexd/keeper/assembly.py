@@ -8,6 +8,7 @@ import os
 
 from codexd import runtime
 from codexd.api.service import Service
+from codexd.child import family
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
@@ -19,8 +20,10 @@ from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.introduction import Introduction
 from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
+from codexd.keeper.metrics import Metrics
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
 from codexd.keeper.sockets import Sockets, socket_paths
 from codexd.keeper.status import Status
@@ -85,8 +88,19 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         lambda: keeper.healthy(),
         replaces=spawns,
     )
+    restarts = Restarts()
+    metrics = Metrics(
+        server,
+        records,
+        family.path_of(config),
+        driver=driver,
+        health=health,
+        outputs=outputs,
+        restarts=restarts,
+        clients_cut=lambda: sockets.cut,
+    )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
-    service = Service(route_table(records, driver, status))
+    service = Service(route_table(records, driver, status, metrics))
     sockets = Sockets(driver, service, socket_paths(config), policy, event)
     keeper = Keeper(
         server,
@@ -102,6 +116,7 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         account=account,
         appetite=appetite,
         reporter=reporter,
+        restarts=restarts,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
         end_leftover=functools.partial(runtime.end_leftover, config, logger.warning, grace_s=0),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from codexd.api.approvals import ApprovalRoutes
 from codexd.api.asker import Asker
 from codexd.api.health import HealthRoutes
+from codexd.api.metrics import MetricsRoutes
 from codexd.api.openings import Openings
 from codexd.api.sessions import SessionRoutes
 from codexd.api.status import StatusRoutes
@@ -13,12 +14,13 @@ from codexd.api.threads import ThreadRoutes
 from codexd.api.turn_book import TurnBook
 from codexd.api.turns import TurnRoutes
 from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.metrics import Metrics
 from codexd.keeper.sessions import Sessions
 from codexd.keeper.status import Status
 from codexd.records.records import Records
 
 
-def route_table(records: Records, driver: HubDriver, status: Status) -> Table:
+def route_table(records: Records, driver: HubDriver, status: Status, metrics: Metrics) -> Table:
     """All of them."""
     sessions = Sessions(records, driver)
     asker, openings = Asker(driver), Openings(driver)
@@ -26,6 +28,7 @@ def route_table(records: Records, driver: HubDriver, status: Status) -> Table:
         [
             HealthRoutes(lambda: driver.is_usable),
             StatusRoutes(status.document),
+            MetricsRoutes(metrics.page),
             SessionRoutes(sessions, asker),
             ThreadRoutes(openings, asker, sessions),
             ApprovalRoutes(driver),
