@@ -15,6 +15,7 @@ import click
 
 from codexd.child.machine import MEANING, TABLE, WORDS, Action, Event, State
 from codexd.cli.main import COMMANDS, cli
+from codexd.keeper.metric_table import METRICS, PREFIX
 from codexd.settings import BY_NAME, SETTINGS
 from tests.support.rooms import ROOMS
 
@@ -104,6 +105,15 @@ def transition_drawing() -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> off", *lines, "```"])
 
 
+def metric_table() -> str:
+    """Every metric: type, labels, meaning."""
+    lines = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(_row(f"`{PREFIX}{metric.name}`", metric.kind, labels, metric.help))
+    return "\n".join(lines)
+
+
 def room_table() -> str:
     """Each room and its sentence, the highest first."""
     names = [room for rank in ROOMS for room in rank]
@@ -122,6 +132,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "drawing": transition_drawing,
     "states": state_table,
     "rooms": room_table,
+    "metrics": metric_table,
 }
 
 

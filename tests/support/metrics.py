@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -58,6 +61,16 @@ def page(of: Scrape) -> str:
 def samples(text: str) -> list[Sample]:
     """Every sample of a page, as prometheus_client's own parser reads it."""
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def promtool(text: str) -> str:
+    """What `promtool check metrics` says of a page, behind its exit code."""
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("promtool is not installed (Debian's package prometheus has it)")
+    command = [tool, "check", "metrics"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30)
+    return f"{done.returncode} {done.stdout}{done.stderr}".strip()
 
 
 def value(text: str, name: str, **labels: str) -> float | None:

@@ -12,6 +12,7 @@ import pytest
 from codexd import contracts
 from codexd.config import resolve
 from codexd.eventlog.types import TYPES
+from codexd.keeper.metric_table import METRICS, PREFIX
 from tests.support.event_types import Unclear, recorded_types
 from tests.support.make_reference import PAGES, REFERENCE, updated
 
@@ -125,3 +126,12 @@ def test_every_dependency_has_its_reason() -> None:
         for name in cell.split(",")
     }
     assert names <= cells
+
+
+def test_the_guide_to_prometheus_asks_for_metrics_that_are_there() -> None:
+    guide = (REFERENCE.parent / "how-to/watch-with-prometheus.md").read_text()
+    told = {PREFIX + row.name for row in METRICS}
+    spread = {f"{PREFIX}{row.name}_bucket" for row in METRICS if row.kind == "histogram"}
+    asked = set(re.findall(r"\bcodexd_\w+", guide))
+    assert len(asked) > 5
+    assert asked <= told | spread

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -28,7 +27,7 @@ from codexd.keeper.restarts import Restarts
 from codexd.keeper.server_process import Reading, read_server
 from codexd.platform.process import ProcessId, identify
 from tests.support.metric_lint import faults
-from tests.support.metrics import page, samples, scrape, value
+from tests.support.metrics import page, promtool, samples, scrape, value
 
 # Others build on these: a name or a label that goes breaks their dashboards.
 CONTRACT: dict[str, tuple[str, set[str]]] = {
@@ -227,16 +226,6 @@ def row(name: str, kind: Any = "gauge", labels: tuple[str, ...] = (), help_: str
 )
 def test_a_metric_that_promtool_would_not_like_is_found(bad: Row) -> None:
     assert len(list(faults(bad))) == 1
-
-
-def promtool(text: str) -> str:
-    """What promtool says of a page."""
-    tool = shutil.which("promtool")
-    if tool is None:
-        pytest.skip("promtool is not installed (Debian's package prometheus has it)")
-    command = [tool, "check", "metrics"]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=30)
-    return f"{done.returncode} {done.stdout}{done.stderr}".strip()
 
 
 def test_promtool_has_nothing_to_say() -> None:
