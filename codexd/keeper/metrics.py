@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from codexd.config import Server
-from codexd.contracts import Event
-from codexd.eventlog.types import TYPES
-from codexd.hub.counts import OTHER, HubCounts
+from codexd.hub.counts import HubCounts
 from codexd.keeper.exposition import load, render
 from codexd.keeper.health import Health
 from codexd.keeper.metric_table import METRICS, Scrape
@@ -21,8 +19,6 @@ from codexd.keeper.outputs import Outputs
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.server_process import Reading, read_server
 from codexd.records.records import Records
-
-_TYPES = frozenset(TYPES)
 
 
 class Driver(Protocol):
@@ -61,8 +57,6 @@ class Metrics:
         self._restarts = restarts
         self._clients_cut = clients_cut
         self._is_loaded = False
-        self._events: Counter[str] = Counter()
-        records.events.subscribe(self._recorded)
 
     async def page(self) -> bytes:
         """All of them, in the text format 0.0.4."""
@@ -71,9 +65,6 @@ class Metrics:
             await asyncio.to_thread(load)
             self._is_loaded = True
         return render(METRICS, self._scrape())
-
-    def _recorded(self, event: Event) -> None:
-        self._events[event.type if event.type in _TYPES else OTHER] += 1
 
     def _scrape(self) -> Scrape:
         records, driver = self._records, self._driver
@@ -90,7 +81,7 @@ class Metrics:
             counts=driver.counts,
             clients_cut=self._clients_cut(),
             sessions=Counter((entry.purpose, entry.status) for entry in sessions),
-            events=self._events,
+            events=records.events.counts,
             events_dropped=records.events.dropped_total,
             output=self._outputs.moved,
         )
