@@ -25,15 +25,22 @@ class Reading(NamedTuple):
     processes: int = 0
 
 
-def read_server(pid: int, family_path: str) -> Reading:
-    """Look at the server ``pid``, which may be dead, and at those in family.json."""
-    resident = resident_bytes(pid)
-    if resident is None:
-        return Reading()
-    # circusd looks every second who descends from the server; doing it here again would mean to
-    # look at every process of the machine.
-    others = {member.pid for member in survivors(family_path)} - {pid}
-    family = [resident, *(resident_bytes(member) or 0 for member in others)]
+def read_server(pid: int, family_path: str) -> Reading | None:
+    """Look at the server ``pid``, which may be dead, and at those in family.json.
+
+    Returns:
+        None where nobody can tell, for no file can be opened.
+    """
+    try:
+        resident = resident_bytes(pid)
+        if resident is None:
+            return Reading()
+        # circusd looks every second who descends from the server; doing it here again would mean
+        # to look at every process of the machine.
+        others = {member.pid for member in survivors(family_path)} - {pid}
+        family = [resident, *(resident_bytes(member) or 0 for member in others)]
+    except OSError:
+        return None
     return Reading(resident, sum(family), _processor_s(pid), _open_files(pid), len(family))
 
 

@@ -92,17 +92,21 @@ def _linux_glimpse(pid: int) -> Glimpse | None:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """How much memory of a process is resident; None where that cannot be told."""
+    """How much memory of a process is resident; None where there is no such process.
+
+    Raises:
+        OSError: nobody can tell, for no file can be opened.
+    """
     if sys.platform == "linux":
         # A third of what psutil takes, which counts for a family of a hundred.
         try:
             with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
                 return int(file.read().split()[1]) * _page_size()
-        except (OSError, IndexError, ValueError):
+        except (FileNotFoundError, ProcessLookupError):
             return None
     try:
         resident: int = psutil.Process(pid).memory_info().rss
-    except (psutil.Error, OSError):
+    except psutil.Error:
         return None
     return resident
 

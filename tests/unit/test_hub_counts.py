@@ -196,7 +196,13 @@ def test_the_server_knows_best_how_long_a_turn_took() -> None:
     assert rig.hub.counts.turn_durations.sum == 18.5
 
 
-@pytest.mark.parametrize("told", [-1, 2**80, "12", None, 1.5, []])
+def test_a_duration_of_nothing_is_one() -> None:
+    counts = HubCounts()
+    counts.turn_ended(turn("completed", durationMs=0), 4.0)
+    assert (counts.turn_durations.sum, sum(counts.turn_durations.counts)) == (0.0, 1)
+
+
+@pytest.mark.parametrize("told", [-1, 2**53, 2**80, "12", None, 1.5, []])
 def test_a_duration_that_is_none_is_not_believed(told: Any) -> None:
     counts = HubCounts()
     counts.turn_ended(turn("completed", durationMs=told), 4.0)
@@ -243,4 +249,5 @@ def test_there_are_never_more_numbers_than_words() -> None:
         rig.answer(method, error={"code": number, "message": json.dumps(number)})
     assert set(rig.hub.counts.requests) == {("initialize", "ok"), (OTHER, OTHER)}
     assert {code_of(code) for code in range(-40_000, 10)} == {*CODES.values(), OTHER}
+    assert all(str(code) == word for code, word in CODES.items())
     assert OTHER not in REQUESTS

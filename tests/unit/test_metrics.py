@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import subprocess
@@ -21,6 +22,7 @@ from codexd.eventlog.types import TYPES
 from codexd.histogram import Histogram
 from codexd.hub.counts import CODES, LEFT, OK, OTHER, HubCounts
 from codexd.hub.request_methods import REQUESTS
+from codexd.keeper import server_process
 from codexd.keeper.exposition import render
 from codexd.keeper.metric_table import METRICS, PREFIX, Row, Scrape
 from codexd.keeper.restarts import Restarts
@@ -286,6 +288,7 @@ def test_a_process_and_its_family_are_looked_at(tmp_path: Path) -> None:
             found = read_server(own, path)
         finally:
             child.kill()
+    assert found is not None
     assert found.processes == 2
     assert found.resident is not None
     assert found.family_resident is not None
@@ -304,6 +307,7 @@ def test_a_dead_process_is_nobody(tmp_path: Path) -> None:
         child.stdout.read()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         found = read_server(child.pid, str(tmp_path / "family.json"))
+        assert found is not None
         assert not found.resident
 
 
@@ -315,8 +319,19 @@ def test_a_process_that_hides_its_files_is_told_without_them(
 
     monkeypatch.setattr(psutil.Process, "num_fds", denied)
     found = read_server(os.getpid(), str(tmp_path / "family.json"))
+    assert found is not None
     assert found.open_files is None
     assert found.processor_s is not None
+
+
+def test_where_no_file_can_be_opened_nothing_is_said_to_be_dead(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(pid: int) -> int:
+        raise OSError(errno.EMFILE, f"no file for {pid}")
+
+    monkeypatch.setattr(server_process, "resident_bytes", full)
+    assert read_server(os.getpid(), str(tmp_path / "family.json")) is None
 
 
 def test_scrapes_are_told_apart_by_nothing_but_what_changed() -> None:

@@ -121,6 +121,14 @@ def test_a_cause_that_came_to_nothing_is_not_blamed() -> None:
     assert life.restarts.by_reason == {"died": 2, "asked": 1}
 
 
+def test_one_whose_end_nobody_saw_has_died() -> None:
+    life = begun()
+    life.step("ended", asked=True)
+    life.step("spawned")
+    life.step("spawned")
+    assert life.restarts.by_reason == {"asked": 1, "died": 1}
+
+
 def test_a_clock_that_was_set_back_gives_no_negative_time() -> None:
     life = begun()
     life.step("ended")
