@@ -16,8 +16,6 @@ from codexd.keeper.metric_table import PREFIX, Row, Samples, Scrape
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-_UNITS = ("seconds", "bytes")
-
 
 def load() -> None:
     """Load what :func:`render` needs."""
@@ -48,9 +46,7 @@ def _family(row: Row, samples: Samples) -> Metric:
 
     # A counter or an info is named without its ending there.
     name = PREFIX.removesuffix("_") if row.kind == "info" else PREFIX + row.name
-    name = name.removesuffix("_total")
-    unit = name.rpartition("_")[2]
-    family = Metric(name, row.help, row.kind, unit if unit in _UNITS else "")
+    family = Metric(name.removesuffix("_total"), row.help, row.kind)
     for values, value in samples:
         labels = {label: _text(text) for label, text in zip(row.labels, values, strict=True)}
         if isinstance(value, Histogram):

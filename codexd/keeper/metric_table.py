@@ -206,14 +206,14 @@ METRICS: Final[tuple[Row, ...]] = (
         "hub_clients",
         "gauge",
         (),
-        "Clients that are connected.",
+        "Clients that are connected, those that codexd itself has for HTTP among them.",
         lambda scrape: _one(scrape.hub["clients"]),
     ),
     Row(
         "hub_clients_cut_total",
         "counter",
         (),
-        "Clients that were cut off because they did not read.",
+        "Clients that were cut off because they did not read, followers over HTTP among them.",
         lambda scrape: _one(scrape.clients_cut),
     ),
     Row(
