@@ -227,7 +227,7 @@ def take_over(config: Config, report: Callable[[str], None]) -> list[str]:
     return repairs
 
 
-def keep(config: Config) -> None:
+def keep(paths: Paths, place: Runtime) -> None:
     """See that directories and lock of the running daemon are there, and its output is bounded.
 
     To be called every second.
@@ -236,12 +236,12 @@ def keep(config: Config) -> None:
         codexd.platform.lock.LockedElsewhere: an older codexd took the lock's name meanwhile.
         OSError: they cannot be made again.
     """
-    bound_own_output(_own_output(config.paths))
-    if not os.path.lexists(config.runtime.lock_path):
-        for repair in make_directories(config.paths, config.runtime):
+    bound_own_output(_own_output(paths))
+    if not os.path.lexists(place.lock_path):
+        for repair in make_directories(paths, place):
             logger.warning("%s", repair)
-    lock.keep(config.runtime.lock_path)
-    membership.keep(config, os.environ)
+    lock.keep(place.lock_path)
+    membership.keep(paths.state_dir, os.environ)
 
 
 def _own_output(paths: Paths) -> list[str]:
@@ -275,11 +275,11 @@ def _daemon_id(path: str) -> str | None:
         return None
 
 
-def leave(config: Config) -> None:
+def leave(paths: Paths, place: Runtime) -> None:
     """Give the locks back and take away what only a running daemon needs."""
-    membership.leave(config, os.environ)
-    _clear(config.runtime.runtime_dir)
-    lock.release(config.runtime.lock_path)
+    membership.leave(paths.state_dir, os.environ)
+    _clear(place.runtime_dir)
+    lock.release(place.lock_path)
 
 
 def _clear(directory: str) -> None:

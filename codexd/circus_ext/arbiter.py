@@ -20,7 +20,7 @@ from circus.exc import ConflictError
 from codexd import runtime
 from codexd.child.told import Patience
 from codexd.circus_ext.channel import Channel
-from codexd.config import Config
+from codexd.config import Config, Paths, Runtime
 from codexd.platform import lock, signals
 from codexd.platform.limits import raise_own_limit
 from codexd.records.records import record_end
@@ -29,7 +29,7 @@ from codexd.settings_ini import encode_settings, read_plugin_settings
 _PLUGIN = "plugin:codexd"
 
 
-def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
+def wrap(attend: Callable[[Any, Paths, Runtime, Callable[[], None]], None]) -> None:
     """Have every arbiter of this process prepare, and ``attend`` where no watcher's hook does."""
     bind = Arbiter.initialize
 
@@ -44,7 +44,8 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
         signals.settle()
         bind(arbiter)
         if config is not None and config.server.child_strategy == "external":
-            arbiter.loop.add_callback(attend, arbiter, config, lambda: None)
+            place = (config.paths, config.runtime)
+            arbiter.loop.add_callback(attend, arbiter, *place, lambda: None)
 
     Arbiter.initialize = initialize
 
@@ -106,4 +107,4 @@ def _finish(config: Config) -> None:
         record_end(config)
     except OSError as error:
         logger.error("the end of codexd could not be recorded: %s", error)
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)

@@ -27,7 +27,7 @@ from codexd.circus_ext.channel import Channel, say
 from codexd.circus_ext.plugin_watcher import watch_plugins
 from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
-from codexd.config import Config, Server
+from codexd.config import Config, Paths, Runtime, Server
 from codexd.link.endpoint import child_arguments
 from codexd.platform import signals
 from codexd.platform.parent import adopt_orphans
@@ -51,17 +51,17 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     except OSError as error:
         logger.error("%s", error)
         return False
-    attend(arbiter, config, watcher.look_after)
+    attend(arbiter, config.paths, config.runtime, watcher.look_after)
     # Circus is in its own start by now, which does not say so.
     watcher.control.start()
     return True
 
 
-def attend(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
+def attend(arbiter: Any, paths: Paths, place: Runtime, look_after: Callable[[], None]) -> None:
     """What circus itself lacks as long as it runs, whatever it watches."""
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
-    keep_runtime(arbiter, config, look_after)
+    keep_runtime(arbiter, paths, place, look_after)
     arbiter.codexd.begin()
 
 

@@ -73,7 +73,7 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
 def _attach(config: Config, overrides: Overrides) -> None:
     from codexd.hub.profile import ClientProfile
 
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     if _DAEMON_ID_VARIABLE in os.environ:
         _refuse_to_be_the_server(config)
     if os.environ.get("CODEX_HOME", "").strip():

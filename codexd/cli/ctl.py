@@ -58,7 +58,7 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
 def _endpoint(arguments: tuple[str, ...]) -> str:
     """Where the daemon's circusd is asked, or heard."""
     config = found_config()
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     running_daemon(config)
     runtime = config.runtime
     _check_place(runtime.runtime_dir)

@@ -53,7 +53,7 @@ def events(
     Events that only tell that server and clients have talked (child.stdout on a stdio endpoint)
     are left out unless --all, --type or --json asks for them.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     path = config.paths.structured_event_log_path
     _check_types(path, types)
     without = None if everything or as_json or types else is_protocol

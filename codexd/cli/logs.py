@@ -20,7 +20,7 @@ from codexd.eventlog.bytes_reader import read_bytes
 @daemon_options
 def logs(config: Config, stream: str, lines: int | None, follow: bool) -> None:
     """Print what the server wrote, byte for byte, over rotated logs."""
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     paths = config.paths
     path = paths.stdout_log_path if stream == "stdout" else paths.stderr_log_path
     if follow:

@@ -26,6 +26,7 @@ COMMANDS = {
     "config": "codexd.cli.config:config",
     "events": "codexd.cli.events:events",
     "logs": "codexd.cli.logs:logs",
+    "metrics": "codexd.cli.metrics:metrics",
     "smoke": "codexd.cli.smoke:smoke",
     "attach": "codexd.cli.attach:attach",
     "app-server": "codexd.cli.attach:app_server",

@@ -33,7 +33,7 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
 
     Runs in the foreground until SIGINT or SIGTERM, or `codexd stop`.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     tell_whose_place_it_is(config)
     if detach:
         start_detached(config, as_json=as_json)
@@ -111,7 +111,7 @@ def _tell_of_the_vendors_daemon(config: Config) -> None:
 
     # That the child cannot listen there, it says itself.
     is_the_childs = config.server.endpoint == "unix://"
-    if is_the_childs or served_home(config, os.environ) is None:
+    if is_the_childs or served_home(config.server, os.environ) is None:
         return
     path = default_control_socket(os.environ)
     server = find_server(path)

@@ -35,7 +35,7 @@ def print_status(
     config: Config, *, as_json: bool, patience_s: float = 0.0, is_starting: bool = False
 ) -> Live:
     """Print the status; returns what was found. The options are those of :func:`look`."""
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     snapshot = read_snapshot(config)
     live = look(config, snapshot.daemon, patience_s=patience_s, is_starting=is_starting)
     if as_json:

@@ -27,7 +27,7 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
 
     New turns wait, running ones may end first; then the server gets SIGTERM.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         click.echo("codexd is not running")

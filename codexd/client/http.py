@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from codexd.client.errors import DaemonError
+from codexd.client.errors import DaemonError, Refused
 from codexd.client.sync import Client
 
 _ASK_TIMEOUT_S = 1.0
+# The first page loads what makes it.
+_PAGE_TIMEOUT_S = 10.0
 
 
 def ask_hub(socket_path: str) -> dict[str, Any] | None:
@@ -20,3 +22,16 @@ def ask_hub(socket_path: str) -> dict[str, Any] | None:
     # A daemon of an older version tells nothing else.
     hub = document.get("hub", document)
     return hub if isinstance(hub, dict) else None
+
+
+def fetch_metrics(socket_path: str) -> bytes:
+    """The page of `GET /metrics` on the codexd.sock at ``socket_path``.
+
+    Raises:
+        DaemonError: nobody gives it; the text says why.
+    """
+    try:
+        return Client(socket_path=socket_path, timeout_s=_PAGE_TIMEOUT_S).metrics().encode()
+    except Refused as error:
+        text = f"{socket_path} answers {error.status} to GET /metrics"
+        raise DaemonError(f"{text}: is that daemon of an older version?") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from codexd.client.errors import DaemonError
-from codexd.config import Config, Paths, Runtime
+from codexd.config import Paths, Runtime
 from codexd.platform.users import user_name
 
 
@@ -27,15 +27,15 @@ def foreign_owner(paths: Paths, place: Runtime) -> str | None:
     return None if uid is None or uid == os.geteuid() else user_name(uid)
 
 
-def check_owner(config: Config, *, root_may: bool = False) -> None:
+def check_owner(paths: Paths, place: Runtime, *, root_may: bool = False) -> None:
     """See that the daemon, or what it left, is ours.
 
     Raises:
         DaemonError: naming whose it is. With ``root_may``, root may do it all the same.
     """
-    owner = foreign_owner(config.paths, config.runtime)
+    owner = foreign_owner(paths, place)
     if owner is not None and not (root_may and os.geteuid() == 0):
-        raise DaemonError(belongs_to(config.paths.state_dir, owner))
+        raise DaemonError(belongs_to(paths.state_dir, owner))
 
 
 def belongs_to(state_dir: str, owner: str) -> str:

@@ -54,7 +54,7 @@ def _find_other(config: Config, environ: Mapping[str, str], own_pid: int | None)
     scaffold = find_scaffold(paths, ours=child.pid if child else None).daemon
     if scaffold is not None and scaffold.pid != own_pid:
         return describe_scaffold(paths, scaffold)
-    home = served_home(config, environ)
+    home = served_home(config.server, environ)
     return None if home is None else describe_other(home, environ, but=own_pid)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from codexd.codex_home import codex_home
-from codexd.config import Config
+from codexd.config import Server
 from codexd.contracts import Identity
 from codexd.daemons.listing import running
 from codexd.encoding import UNDECODABLE
@@ -38,9 +38,8 @@ class HomeServed(OSError):
     """Another daemon serves the CODEX_HOME. The text is one line for the user."""
 
 
-def served_home(config: Config, environ: Mapping[str, str]) -> str | None:
-    """The CODEX_HOME that the child of ``config`` uses, with its links resolved; None for none."""
-    server = config.server
+def served_home(server: Server, environ: Mapping[str, str]) -> str | None:
+    """The CODEX_HOME that the child uses, with its links resolved; None for none."""
     if server.child_strategy != "spawn" or "app-server" not in server.child_args:
         return None
     is_codex = os.path.basename(server.child_command).startswith("codex")
@@ -49,13 +48,13 @@ def served_home(config: Config, environ: Mapping[str, str]) -> str | None:
     return os.path.realpath(codex_home(environ, cwd=server.child_cwd))
 
 
-def take(home: str, config: Config, environ: Mapping[str, str]) -> None:
+def take(home: str, state_dir: str, environ: Mapping[str, str]) -> None:
     """Have the CODEX_HOME for the daemon of this state directory alone.
 
     Raises:
         HomeServed: another daemon has it.
     """
-    if config.paths.state_dir in _held:
+    if state_dir in _held:
         return
     _refuse_if_listed(home, environ)
     descriptor = _open(home, environ)
@@ -73,15 +72,14 @@ def take(home: str, config: Config, environ: Mapping[str, str]) -> None:
         # Who has just taken it may not be on the list yet.
         _await_listed(home, environ)
         raise HomeServed(_describe_unlisted(home, flock_holder(home)))
-    _held[config.paths.state_dir] = descriptor
+    _held[state_dir] = descriptor
 
 
-def keep(home: str, config: Config) -> None:
+def keep(home: str, state_dir: str) -> None:
     """See that what is held is the directory of that name, where one was made (anew) since.
 
     That somebody else has it by now cannot be changed any more.
     """
-    state_dir = config.paths.state_dir
     held = _held.get(state_dir)
     with contextlib.suppress(OSError):
         if held is not None and os.path.samestat(os.stat(home), os.fstat(held)):
@@ -94,13 +92,13 @@ def keep(home: str, config: Config) -> None:
         if not is_ours:
             os.close(descriptor)
             return
-        release(config)
+        release(state_dir)
         _held[state_dir] = descriptor
 
 
-def release(config: Config) -> None:
+def release(state_dir: str) -> None:
     """Give the CODEX_HOME back."""
-    descriptor = _held.pop(config.paths.state_dir, None)
+    descriptor = _held.pop(state_dir, None)
     if descriptor is not None:
         os.close(descriptor)
 

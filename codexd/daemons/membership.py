@@ -20,9 +20,9 @@ def enter(config: Config, environ: Mapping[str, str]) -> None:
     Raises:
         codexd.daemons.homes.HomeServed: another daemon serves it.
     """
-    home = homes.served_home(config, environ)
+    home = homes.served_home(config.server, environ)
     if home is not None:
-        homes.take(home, config, environ)
+        homes.take(home, config.paths.state_dir, environ)
     entry = listing.make_entry(config, home)
     if entry is not None:
         _entries[config.paths.state_dir] = entry
@@ -30,24 +30,24 @@ def enter(config: Config, environ: Mapping[str, str]) -> None:
             listing.enter(entry, environ)
 
 
-def keep(config: Config, environ: Mapping[str, str]) -> None:
+def keep(state_dir: str, environ: Mapping[str, str]) -> None:
     """See that this daemon is still listed, and its CODEX_HOME still held; call it every second.
 
     Somebody may have cleared the list; two machines with one home directory clear each other's.
     """
-    entry = _entries.get(config.paths.state_dir)
+    entry = _entries.get(state_dir)
     if entry is None:
         return
     if entry.codex_home is not None:
-        homes.keep(entry.codex_home, config)
+        homes.keep(entry.codex_home, entry.state_dir)
     if not listing.is_listed(entry, environ):
         with contextlib.suppress(OSError):
             listing.enter(entry, environ)
 
 
-def leave(config: Config, environ: Mapping[str, str]) -> None:
+def leave(state_dir: str, environ: Mapping[str, str]) -> None:
     """Give the CODEX_HOME back and take this daemon off the list."""
-    homes.release(config)
-    entry = _entries.pop(config.paths.state_dir, None)
+    homes.release(state_dir)
+    entry = _entries.pop(state_dir, None)
     if entry is not None:
         listing.leave(entry, environ)

@@ -26,6 +26,7 @@ from codexd.hub.actions import (
 from codexd.hub.approvals import WaitingApproval, decisions_of, kind_of, summary_of
 from codexd.hub.clients import Client, Handles
 from codexd.hub.core import Core, HubLimits, ServerState
+from codexd.hub.counts import OK, HubCounts, code_of
 from codexd.hub.initialize import Greeting
 from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
@@ -80,6 +81,7 @@ class _ErrorData(msgspec.Struct, frozen=True):
 
 
 class _Error(msgspec.Struct, frozen=True):
+    code: int = 0
     data: _ErrorData | None = None
 
 
@@ -190,15 +192,13 @@ class Hub:
         if message.method == "initialize":
             self._greeting.initialize(client, message, now)
         elif not client.is_initialized:
-            text = "Not initialized"
-            self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
+            self._refuse(client, message, client_id, "Not initialized")
         elif (refusal := self._refusal(client, message)) is not None:
-            self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, refusal)
+            self._refuse(client, message, client_id, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
             unheard = jsonrpc.why_unheard(message)
             if unheard is not None:
-                text = f"Invalid request: {unheard}"
-                self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
+                self._refuse(client, message, client_id, f"Invalid request: {unheard}")
                 return
             fill_in(client.profile, message)
             self._core.handles.outgoing(client, message)
@@ -208,6 +208,10 @@ class Hub:
         """What the server would refuse this client, and not the one that speaks for all."""
         refusal = None if client.is_experimental else experimental.refusal(message)
         return refusal or self._process.gateway.refusal(client, message.method)
+
+    def _refuse(self, client: Client, message: Message, client_id: bytes, text: str) -> None:
+        code, method, now = jsonrpc.INVALID_REQUEST, message.method, self._core.now
+        self._core.error(client.number, client_id, code, text, method=method, since=now)
 
     def _stays_subscribed(self, client: Client, message: Message) -> bool:
         """Whether the hub still listens, so that the server must not hear of an unsubscribe.
@@ -223,6 +227,7 @@ class Hub:
         was_subscribed = client.number in thread.subscribers
         thread.subscribers.discard(client.number)
         result = {"status": "unsubscribed" if was_subscribed else "notSubscribed"}
+        self._core.counts.request_ended(message.method, OK, 0.0)
         self._core.act(ToClient(client.number, jsonrpc.response(message.id, result)))
         return True
 
@@ -353,10 +358,14 @@ class Hub:
         entry = self._requests.answered(message)
         if entry is None:
             return
-        if _is_draining(message):
+        error = _error_of(message)
+        if error is not None and _is_draining(error):
             self._requests.put_back(entry)
             return
         if entry.client is not None:
+            code = OK if error is None else code_of(error.code)
+            waited_s = self._core.now - entry.came_at
+            self._core.counts.request_ended(entry.message.method, code, waited_s)
             self._answer_client(entry, entry.client, message)
         elif entry.on_answer is not None:
             entry.on_answer(message)
@@ -541,6 +550,11 @@ class Hub:
             self._recovery.end_what_the_old_child_began()
         return self._core.take_actions()
 
+    @property
+    def counts(self) -> HubCounts:
+        """What has gone through since the hub was made. Messages its driver counts."""
+        return self._core.counts
+
     def snapshot(self) -> dict[str, Any]:
         """Counts, for `status`."""
         core = self._core
@@ -565,12 +579,16 @@ def _ids(messages: Iterable[bytes]) -> Iterator[str]:
             yield text_id(message)
 
 
-def _is_draining(answer: Message) -> bool:
-    """Whether the child refuses all that is new, because it is about to end (codex 0.163)."""
+def _error_of(answer: Message) -> _Error | None:
+    """What an answer says went wrong; None where nothing did."""
     if "result" in answer.fields:
-        return False
+        return None
     try:
-        error = msgspec.json.decode(answer.data, type=_Refusal).error
+        return msgspec.json.decode(answer.data, type=_Refusal).error
     except UNDECODABLE:
-        return False
+        return _Error()
+
+
+def _is_draining(error: _Error) -> bool:
+    """Whether the child refuses all that is new, because it is about to end (codex 0.163)."""
     return error.data is not None and error.data.reason == "serverShuttingDown"

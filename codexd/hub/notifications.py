@@ -218,7 +218,7 @@ class Notifications:
             # A turn that was running before this hub was there: its id is all that is known.
             turn_id = message.params(_TurnRef).turn_id
             if turn_id is not None:
-                self._core.turn_began(thread, {"id": turn_id})
+                self._core.turn_began(thread, {"id": turn_id}, is_late=True)
         self._core.tell(self.listeners(thread_id), message)
 
     def _tell_owner(self, message: Message) -> None:

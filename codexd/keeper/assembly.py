@@ -8,6 +8,7 @@ import os
 
 from codexd import runtime
 from codexd.api.service import Service
+from codexd.child import family
 from codexd.child.outcome import judge
 from codexd.config import Config
 from codexd.keeper.account import Account
@@ -21,8 +22,10 @@ from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.introduction import Introduction
 from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
+from codexd.keeper.metrics import Metrics
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
 from codexd.keeper.sockets import Sockets, socket_paths
 from codexd.keeper.status import Status
@@ -87,6 +90,17 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         lambda: keeper.healthy(),
         replaces=spawns,
     )
+    restarts = Restarts()
+    metrics = Metrics(
+        server,
+        records,
+        family.path_of(runtime_dir),
+        driver=driver,
+        health=health,
+        outputs=outputs,
+        restarts=restarts,
+        clients_cut=lambda: sockets.cut,
+    )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
     changes = ChildChanges(
         circus,
@@ -98,7 +112,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         lambda coroutine: keeper.spawn(coroutine),
         is_external=not spawns,
     )
-    service = Service(route_table(config.paths, records, driver, status, changes))
+    service = Service(route_table(config.paths, records, driver, status, changes, metrics))
     paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
     sockets = Sockets(driver, service, paths, policy, event)
     keeper = Keeper(
@@ -115,6 +129,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         account=account,
         appetite=appetite,
         reporter=reporter,
+        restarts=restarts,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
         end_leftover=functools.partial(
             runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0

@@ -9,6 +9,7 @@ from codexd.api.event_feed import EventFeed
 from codexd.api.events import EventRoutes
 from codexd.api.health import HealthRoutes
 from codexd.api.logs import LogRoutes
+from codexd.api.metrics import MetricsRoutes
 from codexd.api.openapi import OpenApiRoutes
 from codexd.api.openings import Openings
 from codexd.api.sessions import SessionRoutes
@@ -20,13 +21,19 @@ from codexd.api.turns import TurnRoutes
 from codexd.config import Paths
 from codexd.keeper.changes import ChildChanges
 from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.metrics import Metrics
 from codexd.keeper.sessions import Sessions
 from codexd.keeper.status import Status
 from codexd.records.records import Records
 
 
 def route_table(
-    paths: Paths, records: Records, driver: HubDriver, status: Status, changes: ChildChanges
+    paths: Paths,
+    records: Records,
+    driver: HubDriver,
+    status: Status,
+    changes: ChildChanges,
+    metrics: Metrics,
 ) -> Table:
     """All of them."""
     sessions = Sessions(records, driver)
@@ -35,6 +42,7 @@ def route_table(
         [
             HealthRoutes(lambda: driver.is_usable),
             StatusRoutes(status.document),
+            MetricsRoutes(metrics.page),
             SessionRoutes(sessions, asker),
             ThreadRoutes(openings, asker, sessions),
             ApprovalRoutes(driver),

@@ -53,6 +53,8 @@ class Sockets:
         self._refusals: dict[str, str] = {}
         self._healing: asyncio.Task[None] | None = None
         self._heal_at = 0.0
+        # How many clients were cut off because they did not read.
+        self.cut = 0
 
     @property
     def unserved(self) -> list[dict[str, str]]:
@@ -106,6 +108,7 @@ class Sockets:
             self._record("error", "hub.socket.failed", message, {"path": path})
 
     def _on_cut(self, client: int | None, unread: int) -> None:
+        self.cut += 1
         message = f"A client was cut off: it left {unread} bytes unread."
         self._record("warn", "client.cut", message, {"client": client, "unreadBytes": unread})
 

@@ -90,6 +90,33 @@ def _linux_glimpse(pid: int) -> Glimpse | None:
     return Glimpse(id_, parent=int(fields[1]), session=int(fields[3]))
 
 
+def resident_bytes(pid: int) -> int | None:
+    """How much memory of a process is resident; None where there is no such process.
+
+    Raises:
+        OSError: nobody can tell, for no file can be opened.
+    """
+    if sys.platform == "linux":
+        # A third of what psutil takes, which counts for a family of a hundred.
+        try:
+            with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+                return int(file.read().split()[1]) * _page_size()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+    import psutil
+
+    try:
+        resident: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return None
+    return resident
+
+
+@functools.cache
+def _page_size() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
+
+
 @functools.cache
 def _boot_id() -> str:
     try:

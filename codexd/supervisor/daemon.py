@@ -72,7 +72,7 @@ class Daemon:
         try:
             self._record_and_render()
         except CannotStart:
-            runtime.leave(self.config)
+            runtime.leave(self.config.paths, self.config.runtime)
             raise
 
     def _record_and_render(self) -> None:
@@ -169,7 +169,7 @@ class Daemon:
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
         record_end(self.config, close_session=close_session)
-        runtime.leave(self.config)
+        runtime.leave(self.config.paths, self.config.runtime)
         hooks.ignore_signals()
 
 

@@ -21,6 +21,7 @@ from codexd.api.openapi import describe
 from codexd.api.table import Nothing, Row
 from codexd.child.machine import MEANING, TABLE, WORDS, Action, Event, State
 from codexd.cli.main import COMMANDS, cli
+from codexd.keeper.metric_table import METRICS, PREFIX
 from codexd.settings import BY_NAME, SETTINGS
 from tests.support.nouns import all_rows
 from tests.support.rooms import ROOMS
@@ -109,6 +110,15 @@ def transition_drawing() -> str:
             arrows.setdefault(pair, []).append(event.value)
     lines = [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in sorted(arrows.items())]
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> off", *lines, "```"])
+
+
+def metric_table() -> str:
+    """Every metric: type, labels, meaning."""
+    lines = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(_row(f"`{PREFIX}{metric.name}`", metric.kind, labels, metric.help))
+    return "\n".join(lines)
 
 
 def room_table() -> str:
@@ -216,6 +226,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rooms": room_table,
     "routes": route_list,
     "answers": answer_list,
+    "metrics": metric_table,
 }
 
 

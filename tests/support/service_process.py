@@ -42,7 +42,7 @@ def main(kind: str, path: str) -> None:
     daemon.child.status, daemon.child.ready = "running", True
     write_atomic(service.config.paths.daemon_state_path, pretty(daemon))
     signal.sigwait({signal.SIGTERM})
-    runtime.leave(service.config)
+    runtime.leave(service.config.paths, service.config.runtime)
 
 
 if __name__ == "__main__":

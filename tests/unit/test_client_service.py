@@ -72,7 +72,7 @@ def test_one_on_the_same_codex_home_is_in_the_way(
         assert f"codexd stop --state-dir {tmp_path}/other/state" in said
         monkeypatch.undo()
     finally:
-        membership.leave(other, environ)
+        membership.leave(other.paths.state_dir, environ)
 
 
 @pytest.mark.parametrize(

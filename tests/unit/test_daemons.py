@@ -32,7 +32,7 @@ except homes.HomeServed as error:
     sys.exit(str(error))
 print("in", flush=True)
 sys.stdin.read()
-membership.leave(config, os.environ)
+membership.leave(config.paths.state_dir, os.environ)
 """
 
 
@@ -201,7 +201,7 @@ def test_where_directories_cannot_be_locked_the_list_decides(
     config = config_of(tmp_path / "b")
     membership.enter(config, environ)
     assert len(listing.running(environ)) == 1
-    membership.leave(config, environ)
+    membership.leave(config.paths.state_dir, environ)
     monkeypatch.undo()
     with daemon(tmp_path / "a", environ) as process:
         assert entered(process)
@@ -222,7 +222,7 @@ def test_where_directories_cannot_be_locked_the_list_decides(
     ],
 )
 def test_which_daemons_serve_a_codex_home(flags: dict[str, str], serves: bool) -> None:
-    home = homes.served_home(config_of(Path("/repo"), **flags), {"CODEX_HOME": "own"})
+    home = homes.served_home(config_of(Path("/repo"), **flags).server, {"CODEX_HOME": "own"})
     assert home == ("/repo/own" if serves else None)
 
 
@@ -239,7 +239,7 @@ def test_a_daemon_that_was_taken_off_the_list_puts_itself_back(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     config = config_of(tmp_path / "a")
-    membership.keep(config, environ)
+    membership.keep(config.paths.state_dir, environ)
     assert listing.running(environ) == []
     membership.enter(config, environ)
     before = listing.running(environ)
@@ -247,10 +247,10 @@ def test_a_daemon_that_was_taken_off_the_list_puts_itself_back(
     for path in place.iterdir():
         path.unlink()
     place.rmdir()
-    membership.keep(config, environ)
+    membership.keep(config.paths.state_dir, environ)
     assert listing.running(environ) == before
-    membership.leave(config, environ)
-    membership.keep(config, environ)
+    membership.leave(config.paths.state_dir, environ)
+    membership.keep(config.paths.state_dir, environ)
     assert listing.running(environ) == []
 
 
@@ -267,15 +267,15 @@ def test_a_codex_home_that_is_made_anew_is_held_too(
         home.rename(tmp_path / "moved")
     home.mkdir()
     other = {**environ, "XDG_STATE_HOME": str(tmp_path / "other")}
-    membership.keep(config, environ)
-    membership.keep(config, environ)
+    membership.keep(config.paths.state_dir, environ)
+    membership.keep(config.paths.state_dir, environ)
     assert f'CODEX_HOME "{home}"' in refusal(tmp_path / "b", other)
-    membership.leave(config, environ)
+    membership.leave(config.paths.state_dir, environ)
     with daemon(tmp_path / "b", other) as process:
         assert entered(process)
         # What another has taken meanwhile cannot be had, and is no harm.
-        homes.keep(str(home), config)
-        homes.release(config)
+        homes.keep(str(home), config.paths.state_dir)
+        homes.release(config.paths.state_dir)
 
 
 def test_a_file_that_cannot_be_looked_at_is_not_cleared(

@@ -12,6 +12,7 @@ import pytest
 from codexd import contracts
 from codexd.config import resolve
 from codexd.eventlog.types import TYPES
+from codexd.keeper.metric_table import METRICS, PREFIX
 from tests.support import problem_kinds as problems
 from tests.support.event_types import Unclear, recorded_types
 from tests.support.make_reference import PAGES, REFERENCE, updated
@@ -151,3 +152,12 @@ def test_kinds_of_problems_are_found_however_they_are_written() -> None:
     assert sorted(problem_kinds(PROBLEMS)) == ["four", "one", "three", "two"]
     with pytest.raises(problems.Unclear, match=r"line 2: self\.kind"):
         list(problem_kinds("def a(self):\n  Problem(status, self.kind, text)"))
+
+
+def test_the_guide_to_prometheus_asks_for_metrics_that_are_there() -> None:
+    guide = (REFERENCE.parent / "how-to/watch-with-prometheus.md").read_text()
+    told = {PREFIX + row.name for row in METRICS}
+    spread = {f"{PREFIX}{row.name}_bucket" for row in METRICS if row.kind == "histogram"}
+    asked = set(re.findall(r"\bcodexd_\w+", guide))
+    assert len(asked) > 5
+    assert asked <= told | spread

@@ -247,8 +247,8 @@ def test_a_package_at_home_is_let_through(tmp_path: Path, where: str, line: str)
     assert strays(tmp_path / "codexd") == []
 
 
-LIGHT = ("config", "status", "events", "logs")
-HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2")
+LIGHT = ("config", "status", "events", "logs", "metrics")
+HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2", "prometheus_client")
 RUN_LIGHT = """
 import sys
 from codexd.cli.main import main

@@ -34,9 +34,9 @@ def be(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
 
 
 def test_ones_own_is_ones_own(config: Config) -> None:
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     lock.acquire(config.runtime.lock_path)
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     lock.release(config.runtime.lock_path)
 
 
@@ -48,9 +48,9 @@ def test_the_process_tells_whose_daemon_it_is(
         be(monkeypatch, STRANGER)
         me = pwd.getpwuid(os.getuid()).pw_name
         with pytest.raises(DaemonError, match=f"belongs to {me}: run this as that user"):
-            check_owner(config)
+            check_owner(config.paths, config.runtime)
         with pytest.raises(DaemonError, match=me):
-            check_owner(config, root_may=True)
+            check_owner(config.paths, config.runtime, root_may=True)
     finally:
         lock.release(config.runtime.lock_path)
 
@@ -63,13 +63,13 @@ def test_root_may_look_and_is_told(
         be(monkeypatch, 0)
         monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
         monkeypatch.setattr("codexd.client.owner._user_of", lambda _pid: STRANGER)
-        check_owner(config, root_may=True)
+        check_owner(config.paths, config.runtime, root_may=True)
         print_status(config, as_json=False)
         line, remark = capsys.readouterr().out.splitlines()
         assert "daemon=" in line
         assert f"belongs to user {STRANGER}" in remark
         with pytest.raises(DaemonError):
-            check_owner(config)
+            check_owner(config.paths, config.runtime)
     finally:
         lock.release(config.runtime.lock_path)
 
@@ -104,4 +104,4 @@ def test_what_cannot_be_read_is_its_owners(config: Config, monkeypatch: pytest.M
     be(monkeypatch, STRANGER)
     monkeypatch.setattr("codexd.client.owner.os.access", lambda _path, _mode: False)
     with pytest.raises(DaemonError, match="belongs to"):
-        check_owner(config, root_may=True)
+        check_owner(config.paths, config.runtime, root_may=True)

@@ -32,7 +32,9 @@ def repo() -> Iterator[Path]:
 
 
 @pytest.fixture
-def config(repo: Path) -> Config:
+def config(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    # It is locked by whoever takes over, and there may be several of these tests at once.
+    monkeypatch.setenv("CODEX_HOME", str(repo / "home"))
     return config_at(repo)
 
 
@@ -104,7 +106,7 @@ def test_pipes_of_an_earlier_child_are_not_looked_for_behind_links(
     (io / "1").symlink_to(victim.directory)
     runtime.take_over(config, print)
     assert not io.exists()
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)
     victim.check()
 
 
@@ -157,7 +159,7 @@ def test_what_was_set_aside_outlives_the_runtime_directory(config: Config) -> No
     (place / "circus.ini" / "mine").touch()
     set_right(config.paths, config.runtime)
     (place / "handshake.json").touch()
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)
     (aside,) = place.iterdir()
     assert names(aside) == ["mine"]
 
@@ -167,7 +169,7 @@ def test_leaving_goes_through_no_link(repo: Path, config: Config) -> None:
     make_directories(config.paths, config.runtime)
     os.rmdir(config.runtime.runtime_dir)
     os.symlink(victim.directory, config.runtime.runtime_dir)
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)
     victim.check()
 
 
@@ -281,13 +283,13 @@ def test_a_daemon_that_loses_its_directories_makes_them_again(config: Config) ->
     try:
         shutil.rmtree(config.paths.state_root_dir)
         shutil.rmtree(config.paths.logs_root_dir)
-        runtime.keep(config)
+        runtime.keep(config.paths, config.runtime)
         holder = lock.read_holder(config.runtime.lock_path)
         assert holder is not None
         assert holder.pid == os.getpid()
         assert os.path.isdir(config.paths.logs_dir)
     finally:
-        runtime.leave(config)
+        runtime.leave(config.paths, config.runtime)
 
 
 def test_a_directory_that_cannot_be_made_names_the_disk(
