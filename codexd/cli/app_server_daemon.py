@@ -204,7 +204,7 @@ class _Facts:
 
 
 def _living(config: Config) -> ProcessId | None:
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     return lock.living_holder(config.runtime.lock_path)
 
 
@@ -214,7 +214,7 @@ def _look(config: Config) -> _Facts | None:
     if daemon is None:
         return None
     live = look(config, read_snapshot(config).daemon, patience_s=_PATIENCE_S)
-    executable = steps.load(steps.path_of(config)).executable
+    executable = steps.load(steps.path_of(config.paths.state_dir)).executable
     program = executable[0] if executable else _program(live.config)
     socket_path = live.config.runtime.hub_socket_path
     hub = live.details["hub"] or {}

@@ -11,7 +11,14 @@ from typing import Any
 import click
 
 from codexd.cli.codex_options import APP_SERVER_COMMANDS, command_index
-from codexd.cli.options import BadValue, CliError, Count, daemon_options
+from codexd.cli.options import (
+    BadValue,
+    CliError,
+    Count,
+    config_options,
+    daemon_options,
+    found_config,
+)
 from codexd.cli.overrides import CannotGive, Overrides, read_overrides
 from codexd.client.bearer import AuthOptions
 from codexd.client.owner import check_owner
@@ -61,7 +68,7 @@ def attach(config: Config) -> None:
     metavar="SECONDS",
     help="How far clocks may differ.  [default: 30]",
 )
-@functools.partial(daemon_options, takes_file=False)  # codex has a --config of its own
+@functools.partial(config_options, takes_file=False)  # codex has a --config of its own
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def app_server(
     config: Config,
@@ -80,12 +87,13 @@ def app_server(
     `daemon VERB` drives the daemon and answers as the vendor's does; `proxy` joins stdin and
     stdout to the hub's socket; generate-ts and generate-json-schema are the real codex's.
     """
-    del stdio
+    # What is codex's own needs no daemon, and what is wrong is so whichever it is.
+    del config, stdio
     words = list(arguments)
     index = command_index(words)
     if index is not None and words[index] in APP_SERVER_COMMANDS:
         # What stands before one has no effect on it, as with codex itself.
-        _run_subcommand(config, words[index], words[index + 1 :], words)
+        _run_subcommand(words[index], words[index + 1 :], words)
         return
     try:
         overrides = read_overrides(words)
@@ -93,7 +101,7 @@ def app_server(
         raise BadValue(str(error)) from error
     if overrides.rest:
         raise BadValue(f'Unknown argument "{overrides.rest[0]}" of app-server.')
-    auth = _auth_options(ws)
+    auth, config = _auth_options(ws), found_config()
     if listen is None or listen == "stdio://":
         _attach(config, overrides)
         return
@@ -102,15 +110,15 @@ def app_server(
     serve(config, listen, auth, _prepare(config, overrides))
 
 
-def _run_subcommand(config: Config, name: str, words: list[str], arguments: list[str]) -> None:
+def _run_subcommand(name: str, words: list[str], arguments: list[str]) -> None:
     if name == "daemon" and "help" not in words[:1]:
         from codexd.cli.app_server_daemon import run_verb
 
-        run_verb(config, words)
+        run_verb(found_config(), words)
     elif name == "proxy":
         from codexd.cli.proxy import proxy
 
-        proxy(config, words, arguments)
+        proxy(found_config(), words, arguments)
     else:
         from codexd.cli.codex import run_codex
 

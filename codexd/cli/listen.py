@@ -115,7 +115,7 @@ def _check_daemon(make: Callable[[], HubConnector], profile: ClientProfile) -> N
 
 
 def _is_ready(config: Config) -> bool:
-    hub = ask_hub(config)
+    hub = ask_hub(config.runtime.hub_socket_path)
     return hub is not None and hub.get("ready") is True
 
 

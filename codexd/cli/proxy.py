@@ -31,7 +31,7 @@ def proxy(config: Config, words: list[str], arguments: list[str]) -> None:
     from codexd.client.doorway import Doorway
     from codexd.client.hub_wire import BridgeError, HubConnector
 
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     connect = HubConnector(config.runtime.hub_socket_path, functools.partial(daemon_runs, config))
     try:
         connect.check()
