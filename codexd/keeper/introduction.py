@@ -46,6 +46,9 @@ class Introduction:
 
     def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:
         """A client has introduced itself; returns what is to be remembered, if that is new."""
+        if info.name == OWN.name:
+            # A command of codexd's own, which speaks for no client.
+            return None
         known = self._remembered or _Remembered(info)
         found = _Remembered(known.client_info, known.capabilities.merged(capabilities.kept()))
         if self._remembered is not None and _same(found, self._remembered):
