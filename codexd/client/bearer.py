@@ -1,4 +1,4 @@
-"""Whom `--ws-auth` lets in, as `codex app-server` does (codex 0.163 and 0.169, measured)."""
+"""Whom `--ws-auth` lets in, as `codex app-server` does (codex 0.163, measured)."""
 
 from __future__ import annotations
 

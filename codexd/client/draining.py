@@ -1,4 +1,4 @@
-"""What a server that is about to end lets nobody begin (codex 0.163 and 0.169, measured)."""
+"""What a server that is about to end lets nobody begin (codex 0.163, measured)."""
 
 from __future__ import annotations
 
