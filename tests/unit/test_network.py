@@ -202,6 +202,10 @@ def test_wrong_tokens_are_told_once_a_minute(
         ({"hub_listen": "nobody.invalid:0", "hub_allow_plaintext": "true"}, "nobody.invalid"),
         ({"hub_listen": "0.0.0.0:0"}, "--hub-allow-plaintext"),
         ({"hub_tls_cert": "/no.pem", "hub_tls_key": "/no.key"}, "/no.pem"),
+        ({"hub_tls_cert": "/no.pem"}, "--hub-tls-key"),
+        ({"hub_tls_key": "/no.pem"}, "--hub-tls-cert"),
+        ({"hub_token_file": "/dev/null/x"}, "/dev/null/x"),
+        ({"hub_token_file": "/t", "hub_read_token_file": "/x/../t"}, "--hub-read-token-file"),
     ],
 )
 def test_what_cannot_be_served_says_why(
