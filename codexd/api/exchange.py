@@ -245,7 +245,7 @@ class Exchange:
         headers = _headers(answer.headers, answer.media_type)
         if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
             headers.append(("Content-Length", str(len(body))))
-        if is_last:
+        if is_last or not self._stays(head):
             headers.append(("Connection", "close"))
         data = self._bytes(_response(answer.status, headers))
         if body and head.method != "HEAD":
@@ -262,6 +262,8 @@ class Exchange:
         headers = _headers(stream.headers, stream.media_type)
         # A proxy in between shall not collect it.
         headers.append(("X-Accel-Buffering", "no"))
+        if not self._stays(head):
+            headers.append(("Connection", "close"))
         self._send(_response(stream.status, headers))
         async with contextlib.aclosing(stream.pieces) as pieces:
             if head.method != "HEAD":
@@ -269,6 +271,16 @@ class Exchange:
                     self._send(h11.Data(data=piece))
                     await self._drained()
         self._send(h11.EndOfMessage())
+
+    def _stays(self, head: Head) -> bool:
+        """Whether the connection stays open after this answer.
+
+        Where the client asks for it, or has sent more already. Else not: small programs read until
+        the end, and would wait for it.
+        """
+        if "keep-alive" in head.headers.get("connection", "").lower():
+            return True
+        return bool(self._h11.trailing_data[0])
 
     async def _drained(self) -> None:
         """Wait for a client that reads more slowly, but not for one that does not read."""

@@ -56,8 +56,7 @@ def client(path: Path, crowd: contextlib.ExitStack) -> RawClient:
 
 def ask(path: Path, crowd: contextlib.ExitStack, head: str) -> tuple[int, dict[str, Any]]:
     connected = connect(path, crowd)
-    ending = "" if "Connection:" in head else "Connection: close\r\n"
-    connected.sendall(f"{head}\r\n{ending}\r\n".encode())
+    connected.sendall(f"{head}\r\n\r\n".encode())
     answer = b""
     while data := connected.recv(4096):
         answer += data

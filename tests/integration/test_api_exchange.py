@@ -124,6 +124,8 @@ def play(place: Path, act: Act, limits: ServerLimits | None = None) -> None:
 
 def get(path: str, *headers: str, method: str = "GET", body: bytes = b"") -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: x", *headers]
+    if not any(line.startswith("Connection:") for line in headers):
+        lines.append("Connection: keep-alive")
     if body:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body
@@ -160,6 +162,20 @@ def test_requests_follow_each_other_on_one_connection(place: Path) -> None:
         writer.write(get("/healthz", "Connection: close"))
         assert (await answer(reader))[0] == 200
         assert await reader.read() == b""
+
+    play(place, act)
+
+
+def test_a_client_that_does_not_ask_for_more_can_read_to_the_end(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del things
+        plain = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        # More that was sent at once is answered first.
+        writer.write(plain + plain)
+        assert "connection" not in (await answer(reader))[1]
+        assert (await answer(reader))[1]["connection"] == "close"
+        assert await reader.read() == b""
+        assert (await echo.exchange(plain)).endswith(b'{"alive":true}\n')
 
     play(place, act)
 

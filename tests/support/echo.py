@@ -86,7 +86,6 @@ class EchoServer:
         reader, writer = await asyncio.open_unix_connection(self.path)
         try:
             writer.write(data)
-            writer.write_eof()
             async with asyncio.timeout(10):
                 return await reader.read()
         finally:
