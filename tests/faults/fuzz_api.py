@@ -1,6 +1,7 @@
-"""Requests made from the API's own description: `python -m tests.faults.fuzz_api [--seconds N]`.
+"""Requests that are made up: `python -m tests.faults.fuzz_api [--seconds N] [--seed S]`.
 
-A daemon with the real codex and a local model behind it is asked by schemathesis (`pip install
+A daemon with the real codex and a local model behind it is sent pieces of requests in any order,
+cut anywhere, slowly, on many connections. Then it is asked by schemathesis (`pip install
 schemathesis`), which makes valid and bent requests from `GET /v1/openapi.json` and holds the
 answers to it. By hand: it takes minutes. What must hold all the same: no answer is a 5xx but 503,
 no traceback is in codexd.log, and the plugin's memory stays flat.
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import random
 import re
 import subprocess
 import sys
@@ -21,10 +23,45 @@ from pathlib import Path
 from tests.support.api_client import Api
 from tests.support.codex import codex_path, short_directory
 from tests.support.daemon import DaemonBox
+from tests.support.http_words import HTTP_WORDS
 from tests.support.model import ModelServer
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _ALLOWED_MIB = 24
+
+
+def send_pieces(path: str, seconds: float, rng: random.Random) -> collections.Counter[int]:
+    """Many connections at a time, each with its own nonsense; the statuses that came back."""
+    statuses: collections.Counter[int] = collections.Counter()
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_unix_connection(path)
+        data = b"".join(rng.choice(HTTP_WORDS) for _ in range(rng.randrange(1, 12)))
+        with contextlib.suppress(OSError):
+            while data:
+                cut = rng.randrange(1, 400)
+                writer.write(data[:cut])
+                data = data[cut:]
+                await asyncio.sleep(rng.choice((0, 0, 0.01)))
+            if rng.random() < 0.5:
+                writer.write_eof()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(rng.choice((0.01, 0.5))):
+                statuses.update(int(found) for found in _STATUS.findall(await reader.read()))
+        if rng.random() < 0.3:
+            writer.transport.abort()
+        writer.close()
+
+    async def work(until: float) -> None:
+        while asyncio.get_running_loop().time() < until:
+            await one()
+
+    async def run() -> None:
+        until = asyncio.get_running_loop().time() + seconds
+        await asyncio.gather(*(work(until) for _ in range(50)))
+
+    asyncio.run(run())
+    return statuses
 
 
 class Forwarder:
@@ -100,12 +137,19 @@ def main() -> int:
             command += ["--request-timeout=3", f"--seed={seed}", "--no-color"]
             command += ["--exclude-path=/v1/child/stop"]
             command += ["--exclude-checks=not_a_server_error,positive_data_acceptance"]
+            rng = random.Random(seed)
+            # Some of it is loaded, and some of it kept, only when it is needed.
+            send_pieces(path, 2, rng)
             before = plugin.memory_full_info().uss
+            raw = send_pieces(path, seconds / 4, rng)
+            grown = (plugin.memory_full_info().uss - before) / (1 << 20)
+            print(f"pieces: statuses {dict(sorted(raw.items()))}, plugin {grown:+.1f} MiB")
             subprocess.run(command, cwd=root, check=False)
             grown = (plugin.memory_full_info().uss - before) / (1 << 20)
             forwarder.close()
             is_there = Api(path).ask("GET", "/healthz")[0] == 200 and plugin.is_running()
-            bad = [status for status in forwarder.statuses if status >= 500 and status != 503]
+            told = forwarder.statuses + raw
+            bad = [status for status in told if status >= 500 and status != 503]
             traces = box.errors().count("Traceback")
             for failed in forwarder.failed[:20]:
                 print(failed.decode("utf-8", "replace"))

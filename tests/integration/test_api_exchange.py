@@ -287,6 +287,27 @@ def test_whoever_sends_no_more_is_answered_all_the_same(place: Path) -> None:
     play(place, act)
 
 
+@pytest.mark.parametrize("ends", ["at once", "before the answer", "after the answer"])
+def test_a_connection_that_both_have_ended_is_gone(place: Path, ends: str) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        sent = b"" if ends == "at once" else get("/late")
+        writer.write(sent)
+        if ends != "after the answer":
+            writer.write_eof()
+            await asyncio.sleep(0.02)
+        things.go.set()
+        if sent:
+            assert (await answer(reader))[0] == 200
+        if ends == "after the answer":
+            writer.write_eof()
+        # Not only when there is no more patience with it.
+        async with asyncio.timeout(connection._CLOSE_S / 2):
+            while echo.server._connections:
+                await asyncio.sleep(0.01)
+
+    play(place, act)
+
+
 def test_a_reader_that_does_not_read_is_cut_off(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
