@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Protocol
 import msgspec
 
 from codexd.api.http import Access, Answer, Call, Problem
+from codexd.api.paging import Limit, page
 from codexd.api.table import Nothing, route
 from codexd.shapes import Change, ChangeKind, When
 
@@ -44,7 +45,7 @@ class WaitQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class ListQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Which part of a list."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = _USUAL_LIMIT
+    limit: Limit = _USUAL_LIMIT
     after: str | None = None
 
 
@@ -103,13 +104,13 @@ class ChangeRoutes:
     @route("GET", "/v1/changes", Access.READ, query=ListQuery, answer=ChangeList)
     async def list_changes(self, call: Call[ListQuery, None]) -> ChangeList:
         """List the changes that this plugin made, the newest first."""
-        changes = self._changes.newest_first()
-        after = call.query.after
-        if after is not None:
-            ids = [change.id for change in changes]
-            changes = changes[ids.index(after) + 1 :] if after in ids else []
-        some = changes[: call.query.limit]
-        return ChangeList(some, some[-1].id if len(some) < len(changes) else None)
+        changes, following = page(
+            self._changes.newest_first(),
+            lambda change: change.id,
+            call.query.limit,
+            call.query.after,
+        )
+        return ChangeList(list(changes), following)
 
     @route(
         "GET",
@@ -126,7 +127,7 @@ class ChangeRoutes:
                 "There is no such change. The plugin forgets old ones, and all when it is started "
                 "anew: GET /v1/status tells how the server is."
             )
-            raise Problem(HTTPStatus.NOT_FOUND, "no-such-change", text)
+            raise Problem(HTTPStatus.NOT_FOUND, "change-not-found", text)
         return change
 
     async def _make(self, kind: ChangeKind, call: Call[WaitQuery, ChangeOrder]) -> Answer:

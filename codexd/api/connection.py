@@ -82,6 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exchange: Exchange | None = None
         self._socket: WebSocket | None = None
         self._ending = False
+        self._has_heard_all = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._may_write = asyncio.Event()
@@ -164,10 +165,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._socket is not None:
             self._socket.ended()
             return False
+        self._has_heard_all = True
         if self._exchange is not None:
             self._exchange.feed(b"")
             # Whoever sends no more can still read the answer; not so under TLS.
-            return self._transport is not None and self._transport.can_write_eof()
+            may_answer = self._transport is not None and self._transport.can_write_eof()
+            return may_answer and not self._ending
         return False
 
     def pause_writing(self) -> None:
@@ -267,7 +270,8 @@ class Connection(asyncio.BufferedProtocol):
         """Send no more; the client is given a moment to do the same."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            if not transport.can_write_eof():
+            if self._has_heard_all or not transport.can_write_eof():
+                # Both have said all they have: it takes up a file no longer.
                 transport.close()
                 return
             with contextlib.suppress(OSError):

@@ -133,7 +133,8 @@ class Exchange:
                 self.head_too_large()
                 return
             text = f"This is no HTTP/1.1 request that can be understood: {error}."
-            self._refuse(Problem(HTTPStatus(error.error_status_hint), "invalid-request", text))
+            # Also for a transfer coding that is not known (501 elsewhere): nothing failed here.
+            self._refuse(Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text))
 
     def _take(self, event: object) -> None:
         if isinstance(event, h11.Request):

@@ -205,9 +205,15 @@ def _read_query(row: Row, head: Head) -> msgspec.Struct:
         else:
             given[name] = value
     try:
-        return msgspec.convert(given, row.query, strict=False)
+        query = msgspec.convert(given, row.query, strict=False)
     except msgspec.ValidationError as error:
         raise invalid(f"The query is not understood: {error}.", _field(error)) from error
+    for item in msgspec.structs.fields(row.query):
+        # msgspec takes the word for what a parameter is that was not given.
+        if item.encode_name in given and getattr(query, item.name) is None:
+            text = f"The parameter `{item.encode_name}` is never null: leave it out."
+            raise invalid(text, item.encode_name)
+    return query
 
 
 @functools.cache

@@ -106,14 +106,7 @@ class ApprovalHook:
             _HookError: it did not end well, or not in time.
         """
         try:
-            process = await asyncio.create_subprocess_shell(
-                self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env={**self._environ, **self._about(waiting)},
-                start_new_session=True,
-            )
+            process = await self._start(waiting)
         except OSError as error:
             raise _HookError(f"it could not be started: {error.strerror}") from error
         try:
@@ -124,15 +117,31 @@ class ApprovalHook:
             text = f"it was not done after {self._timeout_s:g} s, and was ended"
             raise _HookError(text) from None
         finally:
-            # What it has started goes with it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await _end(process)
         if code != 0:
             how = f"code {code}" if code > 0 else f"signal {-code}"
             raise _HookError(f"it ended with {how}")
         words = output.decode("utf-8", "replace").split()
         return words[0] if words else ""
+
+    async def _start(self, waiting: WaitingApproval) -> asyncio.subprocess.Process:
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_shell(
+                self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={**self._environ, **self._about(waiting)},
+                start_new_session=True,
+            )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # asyncio would end the shell alone, and then wait for what that has started.
+            with contextlib.suppress(OSError):
+                await _end(await starting)
+            raise
 
     @staticmethod
     async def _talk(process: asyncio.subprocess.Process, details: bytes) -> bytes:
@@ -189,6 +198,13 @@ class ApprovalHook:
         message = f"The approval command failed: {why}. The approval still waits."
         detail = {"approvalId": approval_id, "reason": why}
         self._record("warn", "approval.command.failed", message, detail)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """What it has started goes with it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 class _HookError(Exception):

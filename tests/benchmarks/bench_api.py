@@ -3,25 +3,26 @@
 ``python -m tests.benchmarks.bench_api``
 
 The status is asked for in turn with `/healthz`, which is the floor of the machine and of the
-client. The events are those of clients that come and go, from processes of their own.
+client. The events are those of sessions that are opened and closed by a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import resource
-import select
+import selectors
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.bench_hub import LeanClient
 from tests.support.codex import short_directory
 from tests.support.daemon import DaemonBox
 
@@ -30,6 +31,7 @@ _REQUESTS = 100
 _STREAMS = 1000
 _EVENTS_PER_S = 200
 _SECONDS = 10.0
+_WRITERS = 20
 _PATIENCE_S = 60.0
 _STUB = Path(__file__).resolve().parents[1] / "support" / "stub_app_server.py"
 _ID = re.compile(rb"(?:^|\n)id: (\d+)\n")
@@ -71,18 +73,20 @@ class Asker:
     def __init__(self, path: str) -> None:
         self._socket = _connect(path)
 
-    def ask(self, target: str) -> bytes:
+    def ask(self, target: str, method: str = "GET", body: str = "") -> bytes:
         """The body of the answer."""
-        self._socket.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        head = f"{method} {target} HTTP/1.1\r\nHost: x\r\n{length}\r\n"
+        self._socket.sendall((head + body).encode())
         data = b""
         while b"\r\n\r\n" not in data:
             data += self._socket.recv(1 << 18)
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = re.search(rb"(?i)content-length: (\d+)", head)
-        assert length is not None
-        while len(body) < int(length[1]):
-            body += self._socket.recv(1 << 18)
-        return body
+        head_sent, _, answer = data.partition(b"\r\n\r\n")
+        told = re.search(rb"(?i)content-length: (\d+)", head_sent)
+        assert told is not None
+        while len(answer) < int(told[1]):
+            answer += self._socket.recv(1 << 18)
+        return answer
 
 
 def requests(path: str) -> None:
@@ -102,15 +106,28 @@ def requests(path: str) -> None:
         print(f"{target:12} p50 {p50 * 1e6:6.0f} us  p99 {p99 * 1e6:6.0f} us")
 
 
-def come_and_go(path: str) -> None:
-    """Two events a visit, until the time is over: run in a process of its own."""
-    begun, visits = time.perf_counter(), 0
-    while (now := time.perf_counter() - begun) < _SECONDS:
-        if visits * 2 < now * _EVENTS_PER_S:
-            LeanClient(path).socket.close()
-            visits += 1
-        else:
-            time.sleep(0.002)
+def open_and_close(path: str) -> None:
+    """Two events a session, until the time is over: run in a process of its own.
+
+    Several at a time, for each waits until it is on the disk.
+    """
+    begun = time.perf_counter()
+
+    def work() -> None:
+        asker, sessions = Asker(path), 0
+        while (now := time.perf_counter() - begun) < _SECONDS:
+            if sessions * 2 * _WRITERS < now * _EVENTS_PER_S:
+                made = json.loads(asker.ask("/v1/sessions", "POST", '{"purpose":"worker"}'))
+                asker.ask(f"/v1/sessions/{made['sessionId']}", "DELETE")
+                sessions += 1
+            else:
+                time.sleep(0.005)
+
+    threads = [threading.Thread(target=work) for _ in range(_WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _newest(path: str) -> int:
@@ -129,22 +146,21 @@ def streams(path: str, plugin: psutil.Process) -> None:
     before = plugin.memory_full_info().pss
     first = _newest(path)
     followers = [Stream(path, first) for _ in range(_STREAMS)]
-    poll = select.epoll()
-    by_descriptor = {follower.socket.fileno(): follower for follower in followers}
-    for descriptor in by_descriptor:
-        poll.register(descriptor, select.EPOLLIN)
+    selector = selectors.DefaultSelector()
+    for follower in followers:
+        selector.register(follower.socket, selectors.EVENT_READ, follower)
     cpu_s = sum(plugin.cpu_times()[:2])
-    code = f"from tests.benchmarks import bench_api; bench_api.come_and_go({path!r})"
-    visitors = subprocess.Popen([sys.executable, "-c", code])
+    code = f"from tests.benchmarks import bench_api; bench_api.open_and_close({path!r})"
+    writer = subprocess.Popen([sys.executable, "-c", code])
     begun, most, last, ended_at = time.perf_counter(), 0, None, 0.0
     looked_at = begun
     while last is None or any(follower.last < last for follower in followers):
-        for descriptor, _ in poll.poll(0.1):
-            by_descriptor[descriptor].take()
+        for key, _ in selector.select(0.1):
+            key.data.take()
         now = time.perf_counter()
         if now - looked_at > 1.0:
             most, looked_at = max(most, plugin.memory_full_info().pss), now
-        if last is None and visitors.poll() is not None:
+        if last is None and writer.poll() is not None:
             last, ended_at = _newest(path), time.perf_counter()
         if last is not None and now - ended_at > _PATIENCE_S:
             break
@@ -172,8 +188,10 @@ def main() -> None:
         try:
             box.start()
             path = box.config.runtime.hub_socket_path
+            plugin = box.plugin()
+            print(f"plugin at rest: {plugin.memory_full_info().pss / (1 << 20):.1f} MiB PSS")
             requests(path)
-            streams(path, box.plugin())
+            streams(path, plugin)
         finally:
             box.clean_up()
 

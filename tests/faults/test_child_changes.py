@@ -14,6 +14,7 @@ from tests.conftest import MakeBox
 from tests.support.api_client import Api
 from tests.support.client import AppClient
 from tests.support.model import ModelServer, Reply
+from tests.support.nouns import all_rows
 from tests.support.stub import stub_flags
 from tests.support.waiting import eventually
 
@@ -47,6 +48,8 @@ def test_stop_start_and_restart(make_box: MakeBox) -> None:
     box.start()
     api = Api(box.config.runtime.hub_socket_path)
     first = alive(api)
+    # What is described is what is there.
+    assert set(api.get("/v1/openapi.json")["paths"]) == {row.path for row in all_rows()}
     status, headers, change = api.ask("POST", "/v1/child/restart", {"when": "drained"})
     assert (status, change["status"]) == (202, "doing")
     assert headers["location"] == f"/v1/changes/{change['id']}"

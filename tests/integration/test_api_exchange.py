@@ -205,7 +205,7 @@ def test_bodies_whole_chunked_and_awaited(place: Path) -> None:
         (get("/back", method="POST", body=b"y" * ((1 << 20) + 1)), 413),
         (get("/back", "Content-Length: 7", "Content-Length: 8", method="POST"), 400),
         (get("/back", "Content-Length: -1", method="POST"), 400),
-        (get("/back", "Transfer-Encoding: gzip", method="POST"), 501),
+        (get("/back", "Transfer-Encoding: gzip", method="POST"), 400),
         (get("/back", "Transfer-Encoding: chunked", method="POST") + b"no size\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
@@ -299,6 +299,27 @@ def test_whoever_sends_no_more_is_answered_all_the_same(place: Path) -> None:
         things.go.set()
         assert (await answer(reader))[0] == 200
         assert await reader.read() == b""
+
+    play(place, act)
+
+
+@pytest.mark.parametrize("ends", ["at once", "before the answer", "after the answer"])
+def test_a_connection_that_both_have_ended_is_gone(place: Path, ends: str) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        sent = b"" if ends == "at once" else get("/late")
+        writer.write(sent)
+        if ends != "after the answer":
+            writer.write_eof()
+            await asyncio.sleep(0.02)
+        things.go.set()
+        if sent:
+            assert (await answer(reader))[0] == 200
+        if ends == "after the answer":
+            writer.write_eof()
+        # Not only when there is no more patience with it.
+        async with asyncio.timeout(connection._CLOSE_S / 2):
+            while echo.server._connections:
+                await asyncio.sleep(0.01)
 
     play(place, act)
 

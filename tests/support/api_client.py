@@ -9,21 +9,9 @@ import socket
 import threading
 from typing import Any
 
+from tests.support.http import UnixConnection
+
 _TIMEOUT_S = 30.0
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP to the socket at ``path``."""
-
-    def __init__(self, path: str, timeout_s: float = _TIMEOUT_S) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 class Api:

@@ -19,6 +19,7 @@ from codexd.api.table import Table, route, rows_of
 class Wanted(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True):
     limit: int = 50
     thread_id: str | None = None
+    most: int | None = None
     type: list[str] = []
 
 
@@ -79,7 +80,10 @@ def test_status_is_what_the_owner_gives() -> None:
 def test_a_path_and_a_query_are_decoded() -> None:
     status, answer = ask("GET", "/things/a%2Fb%20c?threadId=t&limit=7&type=x&type=y")
     assert status == 200
-    assert answer == {"id": "a/b c", "query": {"limit": 7, "threadId": "t", "type": ["x", "y"]}}
+    assert answer == {
+        "id": "a/b c",
+        "query": {"limit": 7, "threadId": "t", "most": None, "type": ["x", "y"]},
+    }
 
 
 def test_a_body_is_decoded_and_the_status_is_that_of_the_row() -> None:
@@ -91,6 +95,7 @@ def test_a_body_is_decoded_and_the_status_is_that_of_the_row() -> None:
     [
         ("GET", "/things/1?limit=many", b"", "limit"),
         ("GET", "/things/1?nothing=1", b"", "nothing"),
+        ("GET", "/things/1?most=null", b"", "most"),
         ("GET", "/things/1?limit=1&limit=2", b"", "limit"),
         ("POST", "/things/1", b'{"inputText":"x","what":1}', "what"),
         ("POST", "/things/1", b'{"inputText":7}', "inputText"),
