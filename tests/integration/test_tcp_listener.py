@@ -75,6 +75,9 @@ def tls(request: pytest.FixtureRequest, certificates: Certificates) -> Certifica
     return certificates if request.param == "tls" else None
 
 
+KEPT = "Host: localhost\r\nConnection: keep-alive\r\n"
+
+
 def serve(
     place: Path,
     act: Act,
@@ -164,7 +167,7 @@ def test_a_connection_is_kept_for_the_next_request(place: Path, tls: Certificate
         reader, writer = await made.open()
         for token, status in ((None, 401), (made.token, 200), (made.read_token, 200), (None, 401)):
             sent = "" if token is None else f"Authorization: Bearer {token}\r\n"
-            writer.write(f"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n{sent}\r\n".encode())
+            writer.write(f"GET /v1/status HTTP/1.1\r\n{KEPT}{sent}\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             assert int(head.split(b" ")[1]) == status
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
