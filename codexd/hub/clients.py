@@ -135,11 +135,12 @@ class Handles:
         self._unnamed += 1
         return f"unnamed-{self._unnamed}"
 
-    def restored(self, client: Client, method: str | None, answer: bytes) -> bytes:
-        """An error answer, which may cite the handle, with the handle as the client knows it."""
-        if method not in HANDLES:
-            return answer
-        return answer.replace(f"{self._prefix}{client.number}:".encode(), b"")
+    def restore(self, client: Client, method: str | None, answer: Message) -> None:
+        """Have an error, which may cite the handle, name it as the client knows it."""
+        error = answer.fields.get("error")
+        if error is not None and method in HANDLES:
+            text = bytes(error).replace(f"{self._prefix}{client.number}:".encode(), b"")
+            answer.fields = {**answer.fields, "error": msgspec.Raw(text)}
 
     def answered(self, client: Client, message: Message, *, ok: bool) -> None:
         """A request that opened a handle was answered: `command/exec` by its end."""

@@ -368,10 +368,9 @@ class Hub:
         if client is None:
             return
         self._core.handles.answered(client, entry.message, ok=is_ok)
-        answer = message.with_id(entry.client_id)
         if not is_ok:
-            answer = self._core.handles.restored(client, entry.message.method, answer)
-        self._core.act(ToClient(number, answer))
+            self._core.handles.restore(client, entry.message.method, message)
+        self._core.act(ToClient(number, message.with_id(entry.client_id)))
         if opened is not None:
             self._core.asked.deliver(number, opened)
 
