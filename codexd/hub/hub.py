@@ -30,7 +30,7 @@ from codexd.hub.initialize import Greeting
 from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
 from codexd.hub.notifications import Notifications
-from codexd.hub.process_state import ProcessState
+from codexd.hub.process_state import ProcessState, whole_error_text
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
 from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
@@ -359,9 +359,10 @@ class Hub:
 
     def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
         is_ok = "result" in message.fields
-        if not is_ok:
-            self._requests.undo_subscription(entry)
-        opened = self._note_answer(entry, number, message) if is_ok else None
+        if is_ok:
+            opened = self._note_answer(entry, number, message)
+        else:
+            opened = self._note_failure(entry, number, message)
         if opened is not None:
             self._notifications.opened(opened)
         client = self._core.clients.get(number)
@@ -389,6 +390,15 @@ class Hub:
             if thread is not None:
                 thread.subscribers.discard(client)
                 thread.hearing = "left"
+        return None
+
+    def _note_failure(self, entry: Pending, client: int, answer: Message) -> str | None:
+        """Some requests make their client listen to the thread whatever becomes of them."""
+        if entry.message.method in methods.SUBSCRIBING_ANYWAY:
+            reason = whole_error_text(answer)
+            if not reason.startswith(methods.NEVER_BEGAN):
+                return self._subscribed(entry, client, answer)
+        self._requests.undo_subscription(entry)
         return None
 
     def _settings_changed(self, entry: Pending) -> None:

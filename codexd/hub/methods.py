@@ -42,8 +42,10 @@ REPEATABLE = frozenset(
     {
         "account/rateLimits/read",
         "account/read",
+        "account/securitySetup/read",
         "account/usage/read",
         "account/workspaceMessages/read",
+        "accountSession/list",
         "app/installed",
         "app/list",
         "app/read",
@@ -63,6 +65,7 @@ REPEATABLE = frozenset(
         "memory/status",
         "model/list",
         "modelProvider/capabilities/read",
+        "modelProvider/list",
         "permissionProfile/list",
         "plugin/installed",
         "plugin/list",
@@ -83,6 +86,7 @@ REPEATABLE = frozenset(
         "thread/items/read",
         "thread/list",
         "thread/loaded/list",
+        "thread/memory/read",
         "thread/queue/list",
         "thread/read",
         "thread/resume",
@@ -92,6 +96,7 @@ REPEATABLE = frozenset(
         "thread/timeline/list",
         "thread/turns/list",
         "threadSection/list",
+        "userVerification/status",
     }
 )
 
@@ -99,6 +104,9 @@ REPEATABLE = frozenset(
 SUBSCRIBING = frozenset({"thread/start", "thread/resume", "thread/fork"})
 # Requests that make it a subscriber of the thread that they name, from when they are sent.
 SUBSCRIBING_BY_NAME = frozenset({"thread/resume", "thread/guardianReview"})
+# Those of them that do so also where they fail, but for these reasons (measured on codex 0.169).
+SUBSCRIBING_ANYWAY = frozenset({"thread/guardianReview"})
+NEVER_BEGAN = ("Invalid request", "invalid thread id", "thread not found")
 # Those of them whose thread is not known before the answer.
 OPENING = frozenset({"thread/start", "thread/fork"})
 # Requests that begin a turn.
@@ -132,6 +140,15 @@ HANDLES = {
     "mcpServer/event/stream/start": "subscriptionId",
     "mcpServer/event/stream/stop": "subscriptionId",
     "mcpServer/event/stream/notification": "subscriptionId",
+}
+
+# Requests that name another one of the same connection by its JSON-RPC id: the param that holds it.
+NAMES_REQUEST = {"thread/sample/cancel": "requestId", "userVerification/cancel": "requestId"}
+# What ends them when their client leaves: nobody waits for their outcome.
+CANCELS = {
+    "thread/sample": "thread/sample/cancel",
+    "userVerification/enroll": "userVerification/cancel",
+    "userVerification/verify": "userVerification/cancel",
 }
 
 # How a handle that a request opened is let go when its client leaves.

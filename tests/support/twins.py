@@ -25,6 +25,7 @@ from tests.support.client import AppClient
 from tests.support.codex import CodexServer, codex_path
 from tests.support.daemon import DaemonBox
 from tests.support.model import ModelServer, Reply
+from tests.support.waiting import eventually
 
 Message = dict[str, Any]
 # How long what the bare server told may take to come through the hub.
@@ -162,12 +163,13 @@ class Stage:
         experimental: bool = True,
         opt_out: tuple[str, ...] = (),
         called: str = "twin",
+        **more: bool,
     ) -> None:
         """A client connects and initializes."""
         client = self._connect(name, False)
         self.clients[name] = client
         self._told[name] = 0
-        capabilities: Message = {"experimentalApi": experimental}
+        capabilities: Message = {"experimentalApi": experimental, **more}
         if opt_out:
             capabilities["optOutNotificationMethods"] = list(opt_out)
         client.initialize(called, **capabilities)
@@ -176,6 +178,14 @@ class Stage:
         """A request's answer, whether a result or an error."""
         client = self.clients[who]
         return client.answer_to(client.ask(method, params))
+
+    def has_answer(self, name: str, request: int) -> bool:
+        """Whether a request is answered."""
+        self._drain(self.clients[name], 0.01)
+        return any(
+            message.get("id") == request and "method" not in message
+            for message in self.clients[name].seen
+        )
 
     def hear(self, name: str, method: str, **params: Any) -> Message:
         """Wait for a notification."""
@@ -365,6 +375,7 @@ def play(stage: Stage) -> None:
     _plain_on_a_thread(stage, first)
     stage.join("other", called="another")
     stage.done(_ANOTHER_NAME)
+    _of_its_own(stage, first)
     _leaving(stage, work)
 
 
@@ -530,6 +541,38 @@ def _plain_on_a_thread(stage: Stage, thread_id: str) -> None:
     stage.turn("plain", thread_id)
     stage.done("it runs a turn")
     _approval(stage, thread_id, "a's turn asks for leave beside it")
+
+
+def _of_its_own(stage: Stage, thread_id: str) -> None:
+    """What is of codex 0.169 is an unknown method to an older one, on both sides."""
+    turn_id = stage.turn("a", thread_id)
+    stage.done("a runs one turn more")
+    reply = Reply(deltas=["begun"], hold=_never())
+    stage.model.queue.append(reply)
+    sampling = stage.clients["c"].ask(
+        "thread/sample", {"threadId": thread_id, "prompt": "say", "expectedTurnId": turn_id}
+    )
+    eventually(
+        lambda: reply not in stage.model.queue or stage.has_answer("c", sampling),
+        what="a sample",
+    )
+    stage.ask("b", "thread/sample/cancel", requestId=sampling)
+    stage.ask("c", "thread/sample/cancel", requestId=sampling)
+    stage.clients["c"].answer_to(sampling)
+    assert reply.hold is not None
+    reply.hold.set()
+    stage.model.queue.clear()
+    stage.ask("c", "userVerification/cancel", requestId=sampling)
+    stage.done("c cancels a sample")
+    stage.ask("c", "thread/guardianReview", threadId="0198f0a0-0000-7000-8000-000000000001")
+    stage.ask("c", "thread/guardianReview", threadId=thread_id)
+    stage.done("c has the thread reviewed")
+    stage.turn("a", thread_id)
+    stage.done("a runs a turn beside the reviewer")
+    stage.join("human", requiredHumanApproval=True)
+    stage.ask("human", "thread/resume", threadId=thread_id, excludeTurns=True)
+    stage.done("one who approves as a person resumes the thread")
+    _approval(stage, thread_id, "a's turn asks for leave beside that one")
 
 
 def _leaving(stage: Stage, work: str) -> None:
