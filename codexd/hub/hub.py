@@ -248,7 +248,15 @@ class Hub:
         """A child that waited for it knows with whom it speaks."""
         self._core.now = now
         self._greeting.introduced(initialize_result)
+        # Before, it was told nothing of its threads.
+        self._recovery.ask_for_threads()
         return self._core.take_actions()
+
+    @property
+    def heard_threads(self) -> frozenset[str]:
+        """Threads that the child had loaded when it was heard last, as far as that is sure."""
+        threads = self._core.threads
+        return frozenset(t.id for t in threads if t.hearing == "joined" or t.is_busy)
 
     @property
     def is_unused(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,13 @@ from codexd.hub.requests import Pending, Requests
 
 # Setting it again must not keep everybody waiting.
 _EACH_S = 5.0
-# A client that sets or begins ever new things must not fill the memory.
+_ALL_S = 10.0
+# A client that sets or begins ever new things must not fill the memory, nor push out what others
+# have set.
 _KEPT = 1000
+_KEPT_BYTES = 16 << 20
+_KEPT_OF_CLIENT = 250
+_KEPT_BYTES_OF_CLIENT = 1 << 20
 _ENDED = "The app-server was restarted before this was done."
 
 
@@ -34,6 +40,7 @@ class _Setting:
     method: str
     params: dict[str, Any]
     client: int
+    size: int
 
 
 class ProcessState:
@@ -47,7 +54,7 @@ class ProcessState:
         self._logins: dict[tuple[str, str], _Login] = {}
         self._todo: list[_Setting] = []
         self._current: _Setting | None = None
-        self._asked_at = 0.0
+        self._asked_at = self._begun_at = 0.0
         self._then: Callable[[], None] | None = None
 
     # -- what is set and begun ---------------------------------------------------------------
@@ -56,7 +63,8 @@ class ProcessState:
         """A client's request was answered with a result."""
         method = entry.message.method or ""
         if method in methods.PROCESS_SETTINGS and entry.client is not None:
-            self._set(_Setting(method, entry.message.params(dict[str, Any]), entry.client))
+            params = entry.message.params(dict[str, Any])
+            self._set(_Setting(method, params, entry.client, len(entry.message.data)))
         elif method in methods.PROCESS_RESETS:
             self._settings.pop((methods.PROCESS_RESETS[method], ""), None)
         elif method in methods.LOGINS:
@@ -73,8 +81,29 @@ class ProcessState:
         key = (setting.method, "" if what is None else str(what))
         self._settings.pop(key, None)
         self._settings[key] = setting
-        if len(self._settings) > _KEPT:
-            del self._settings[next(iter(self._settings))]
+        while (client := self._who_has_too_much(setting.client)) is not None:
+            first = next(key for key, kept in self._settings.items() if kept.client == client)
+            dropped = self._settings.pop(first)
+            self._warn(
+                client, f"Too much is set: after a restart {dropped.method} is not repeated."
+            )
+
+    def _who_has_too_much(self, newest: int) -> int | None:
+        """The client whose oldest setting must go; None where there is room for all."""
+        counts, sizes = Counter[int](), Counter[int]()
+        for kept in self._settings.values():
+            counts[kept.client] += 1
+            sizes[kept.client] += kept.size
+        if counts[newest] > _KEPT_OF_CLIENT or sizes[newest] > _KEPT_BYTES_OF_CLIENT:
+            return newest
+        if counts.total() > _KEPT:
+            return counts.most_common(1)[0][0]
+        return sizes.most_common(1)[0][0] if sizes.total() > _KEPT_BYTES else None
+
+    def _warn(self, client: int, text: str) -> None:
+        if self._core.wants(client, "warning"):
+            data = jsonrpc.notification("warning", {"message": text, "threadId": None})
+            self._core.act(ToClient(client, data))
 
     def _login_began(self, method: str, entry: Pending, answer: Message) -> None:
         asked, got = entry.message.params(_Login), answer.result(_Login)
@@ -117,6 +146,7 @@ class ProcessState:
         """Set everything again, one after the other; call ``then`` once that is done."""
         self._todo = list(self._settings.values())
         self._then = then
+        self._begun_at = self._core.now
         self._next()
 
     def child_lost(self) -> None:
@@ -124,7 +154,9 @@ class ProcessState:
         self._todo, self._current, self._then = [], None, None
 
     def tick(self) -> None:
-        """Time passes: an answer may never come."""
+        """Time passes: an answer may never come, and many may take long."""
+        if self._current is not None and self._core.now - self._begun_at > _ALL_S:
+            self._go_on()
         if self._current is not None and self._core.now - self._asked_at > _EACH_S:
             self._answered(self._current, None)
 
@@ -135,6 +167,9 @@ class ProcessState:
             on_answer = functools.partial(self._answered, self._current)
             self._requests.own(self._current.method, self._current.params, on_answer)
             return
+        self._go_on()
+
+    def _go_on(self) -> None:
         then, self._then = self._then, None
         if then is not None:
             then()
@@ -145,9 +180,7 @@ class ProcessState:
         if answer is None or "result" not in answer.fields:
             why = "it did not answer in time" if answer is None else error_text(answer)
             text = f"The app-server was restarted and did not take {setting.method} again: {why}"
-            if self._core.wants(setting.client, "warning"):
-                data = jsonrpc.notification("warning", {"message": text, "threadId": None})
-                self._core.act(ToClient(setting.client, data))
+            self._warn(setting.client, text)
         self._next()
 
 

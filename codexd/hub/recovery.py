@@ -131,7 +131,6 @@ class Recovery:
         self._core.state = "recovering"
         self._tries.clear()
         self._same_child = same_child
-        self._listing_at = self._core.now
         if not same_child:
             self.end_what_the_old_child_began()
         for thread in self._core.threads:
@@ -139,11 +138,16 @@ class Recovery:
             thread.hearing = "left"
             if not thread.subscribers and thread.left_at is None:
                 thread.left_at = self._core.now
-        self._requests.own("thread/loaded/list", {}, self._listed)
+        self.ask_for_threads()
         if same_child:
             self._open()
         else:
             self._process.set_again(self._open)
+
+    def ask_for_threads(self) -> None:
+        """Ask the child which threads it has loaded, also for others."""
+        self._listing_at = self._core.now
+        self._requests.own("thread/loaded/list", {}, self._listed)
 
     def end_what_the_old_child_began(self) -> None:
         """Its approvals are void, and its turns end: it will never say so itself."""

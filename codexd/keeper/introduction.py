@@ -21,6 +21,8 @@ from codexd.platform.files import read_whole
 from codexd.store.files import pretty, write_atomic
 
 OWN = ClientInfo("codexd", __version__, "codexd")
+# The name that codex keeps for whoever looks after a server: it decides nothing (0.163 and 0.169).
+CARETAKER = ClientInfo("codex_app_server_daemon", __version__, "codexd")
 FILE = "introduction.json"
 
 
@@ -69,6 +71,11 @@ class Introduction:
         for capabilities in present:
             able = capabilities.merged(able)
         return {"clientInfo": info, "capabilities": able.announced()}
+
+
+def caretaker_params() -> dict[str, Any]:
+    """The params of an `initialize` after which the server can still be given a name."""
+    return {"clientInfo": CARETAKER, "capabilities": Capabilities().announced()}
 
 
 def own_params() -> dict[str, Any]:
