@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from codexd.encoding import UNDECODABLE
-from codexd.hub import experimental
+from codexd.hub import experimental, jsonrpc
 from codexd.hub.introduction import Capabilities, ClientInfo, can_answer
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
@@ -173,10 +173,16 @@ class Handles:
         return full.removeprefix(self._prefix).partition(":")[2]
 
     @staticmethod
-    def release(full: str, opened_by: Message) -> tuple[str, dict[str, Any]]:
-        """The request that lets a handle go."""
-        method = opened_by.method or ""
+    def release(full: str, method: str) -> tuple[str, dict[str, Any]]:
+        """The request that lets a handle go which ``method`` has opened."""
         return RELEASES[method], {HANDLES[method]: full}
+
+
+def process_exited(handle: str) -> bytes:
+    """What is told of a process whose end nobody has seen: no output of it is known."""
+    output = {"stdout": "", "stdoutCapReached": False, "stderr": "", "stderrCapReached": False}
+    params = {"processHandle": handle, "exitCode": -1, **output}
+    return jsonrpc.notification("process/exited", params)
 
 
 def _is_absent(raw: msgspec.Raw | None) -> bool:

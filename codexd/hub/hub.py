@@ -6,7 +6,7 @@ input or output and has no clock (``now`` is in seconds, of any origin that does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from codexd.hub.actions import (
     CloseClient,
     Emit,
     Introduced,
+    Keep,
     SessionChanged,
     ToChild,
     ToClient,
@@ -29,6 +30,7 @@ from codexd.hub.core import Core, HubLimits, ServerState
 from codexd.hub.initialize import Greeting
 from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
+from codexd.hub.kept import Kept, KeptHandle
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, whole_error_text
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
@@ -46,10 +48,14 @@ __all__ = [
     "Hub",
     "HubLimits",
     "Introduced",
+    "Keep",
     "SessionChanged",
     "ToChild",
     "ToClient",
 ]
+
+
+NOTHING_KEPT = Kept()
 
 
 class _OpenedThread(msgspec.Struct, frozen=True):
@@ -106,33 +112,46 @@ class Hub:
             self._core, self._requests, self._notifications, self._process, self._turns
         )
         self._away_since: float | None = None
+        # Handles of clients that an earlier hub had.
+        self._left_open: list[KeptHandle] = []
 
     def restore(
         self,
         records: Iterable[SessionRecord],
         now: float,
-        kept: Mapping[str, dict[str, Any]] | None = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> list[Action]:
         """Before the first child: the sessions of an earlier plugin or daemon.
 
         ``kept`` is what :attr:`kept` was in an earlier plugin.
         """
         self._core.now = self._away_since = now
+        self._process.restore(kept.settings, kept.logins)
+        self._left_open = [entry for entry in kept.handles if entry.method in methods.RELEASES]
         for record in self._core.book.restore(records):
             assert record.thread_id is not None
             thread = self._core.threads.get(record.thread_id)
             thread.is_ephemeral = EPHEMERAL in record.metadata
-            thread.restore((kept or {}).get(thread.id, {}))
+            thread.restore(kept.threads.get(thread.id, {}))
             turn_id = record.metadata.get(RUNNING_TURN)
             if turn_id is not None:
                 thread.began({"id": turn_id})
         return self._core.take_actions()
 
     @property
-    def kept(self) -> dict[str, dict[str, Any]]:
-        """By thread, what it was opened with and the server does not keep."""
+    def kept(self) -> Kept:
+        """What the server does not keep, for the next hub."""
         found = ((thread.id, thread.kept()) for thread in self._core.threads)
-        return {thread_id: kept for thread_id, kept in found if kept}
+        return Kept(
+            {thread_id: kept for thread_id, kept in found if kept},
+            self._process.kept_settings,
+            self._process.kept_logins,
+            [
+                KeptHandle(opened_by.method or "", full)
+                for client in self._core.clients.values()
+                for full, opened_by in client.handles.items()
+            ],
+        )
 
     # -- clients -----------------------------------------------------------------------------
 
@@ -169,7 +188,7 @@ class Hub:
         self._core.asked.client_gone(client)
         self._requests.client_gone(client)
         for full, opened_by in known.handles.items():
-            self._requests.own(*Handles.release(full, opened_by))
+            self._requests.own(*Handles.release(full, opened_by.method or ""))
         for thread in self._core.threads:
             if client in thread.subscribers:
                 thread.subscribers.discard(client)
@@ -241,6 +260,11 @@ class Hub:
             # What held turns back was the end of the child before.
             self._requests.holds_turns = False
         self._recovery.begin(same_child=same_child)
+        left_open, self._left_open = self._left_open, []
+        for entry in left_open if same_child else ():
+            # Its client went with an earlier hub; on a pipe the server does not notice that.
+            release = Handles.release(entry.handle, entry.method)
+            self._requests.own(*release)
         self._greeting.child_ready(initialize_result)
         return self._core.take_actions()
 
@@ -389,6 +413,8 @@ class Hub:
         self._process.succeeded(entry, answer)
         if method == "thread/settings/update":
             self._settings_changed(entry)
+        if method in methods.KEPT:
+            self._core.act(Keep())
         if method in methods.SUBSCRIBING or method in methods.SUBSCRIBING_BY_NAME:
             return self._subscribed(entry, client, answer)
         if method in methods.TURN_STARTING:

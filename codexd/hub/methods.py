@@ -242,3 +242,6 @@ LOGINS = {
     "account/login/start": "account/login/completed",
     "mcpServer/oauth/login": "mcpServer/oauthLogin/completed",
 }
+
+# Requests after which there is something that only the hub knows.
+KEPT = SUBSCRIBING | PROCESS_SETTINGS.keys() | PROCESS_RESETS.keys() | LOGINS.keys()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ import msgspec
 
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
-from codexd.hub.actions import ToClient
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
+from codexd.hub.kept import KeptLogin, KeptSetting
 from codexd.hub.requests import Pending, Requests
 
 # Setting it again must not keep everybody waiting.
@@ -23,7 +23,7 @@ _ALL_S = 10.0
 # A client that sets or begins ever new things must not fill the memory, nor push out what others
 # have set.
 _KEPT = 1000
-_KEPT_BYTES = 16 << 20
+_KEPT_BYTES = 8 << 20
 _KEPT_OF_CLIENT = 250
 _KEPT_BYTES_OF_CLIENT = 1 << 20
 _ENDED = "The app-server was restarted before this was done."
@@ -101,9 +101,10 @@ class ProcessState:
         return sizes.most_common(1)[0][0] if sizes.total() > _KEPT_BYTES else None
 
     def _warn(self, client: int, text: str) -> None:
-        if self._core.wants(client, "warning"):
-            data = jsonrpc.notification("warning", {"message": text, "threadId": None})
-            self._core.act(ToClient(client, data))
+        data = jsonrpc.notification("warning", {"message": text, "threadId": None})
+        # Who set it for an earlier hub has another number now, if it is there.
+        who = (client,) if client > 0 else tuple(self._core.clients)
+        self._core.tell(who, Message(data, {}, "warning"))
 
     def _login_began(self, method: str, entry: Pending, answer: Message) -> None:
         asked, got = entry.message.params(_Login), answer.result(_Login)
@@ -128,6 +129,35 @@ class ProcessState:
     def has_settings(self) -> bool:
         """Whether there is anything to set again."""
         return bool(self._settings)
+
+    # -- for the next hub --------------------------------------------------------------------
+
+    @property
+    def kept_settings(self) -> list[KeptSetting]:
+        """What is to be set again, in order."""
+        return [
+            KeptSetting(entry.method, entry.params, entry.client)
+            for entry in self._settings.values()
+        ]
+
+    @property
+    def kept_logins(self) -> list[KeptLogin]:
+        """The logins that are in progress."""
+        return [
+            KeptLogin(method, login.login_id, login.name, login.thread_id)
+            for (method, _), login in self._logins.items()
+        ]
+
+    def restore(self, settings: Iterable[KeptSetting], logins: Iterable[KeptLogin]) -> None:
+        """Take over what an earlier hub kept. Its clients have other numbers now, if any."""
+        for kept in settings:
+            if kept.method in methods.PROCESS_SETTINGS:
+                size = len(msgspec.json.encode(kept.params))
+                self._set(_Setting(kept.method, kept.params, -abs(kept.client), size))
+        for login in logins:
+            if login.method in methods.LOGINS:
+                known = _Login(login.login_id, login.name, login.thread_id)
+                self._logins[login.method, login.login_id or login.name or ""] = known
 
     # -- a new process -----------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import msgspec
 
 from codexd.hub import jsonrpc
 from codexd.hub.actions import ToClient
+from codexd.hub.clients import process_exited
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.methods import REOPENED
@@ -181,7 +182,7 @@ class Recovery:
                     continue
                 del client.handles[full]
                 if opened_by.method == "process/spawn" and client.wants("process/exited"):
-                    data = _process_exited(self._core.handles.original(full))
+                    data = process_exited(self._core.handles.original(full))
                     self._core.act(ToClient(client.number, data))
 
     # -- which threads, and when -------------------------------------------------------------
@@ -418,9 +419,3 @@ def _is_gone(reason: str) -> bool:
 
 def _blames_config(reason: str) -> bool:
     return reason.startswith(_BAD_CONFIG) and not reason.startswith(f"{_BAD_CONFIG}/")
-
-
-def _process_exited(handle: str) -> bytes:
-    output = {"stdout": "", "stdoutCapReached": False, "stderr": "", "stderrCapReached": False}
-    params = {"processHandle": handle, "exitCode": -1, **output}
-    return jsonrpc.notification("process/exited", params)

@@ -109,7 +109,8 @@ class Thread:
     @property
     def is_slow(self) -> bool:
         """Whether it is likely to take long to resume: it starts programs, or did take long."""
-        return "mcp_servers" in self.config or self.took_s > _SLOW_S
+        starts_programs = any(key.partition(".")[0] == "mcp_servers" for key in self.config)
+        return starts_programs or self.took_s > _SLOW_S
 
     @property
     def is_busy(self) -> bool:

@@ -22,6 +22,7 @@ from codexd.hub.hub import (
     Hub,
     HubLimits,
     Introduced,
+    Keep,
     SessionChanged,
     ToChild,
     ToClient,
@@ -245,6 +246,8 @@ class HubDriver:
                 self._records.recorder.session(record)
             case CloseClient(client, code, reason):
                 self._close_client(client, code, reason)
+            case Keep():
+                self._kept.save(self._hub.kept)
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:

@@ -259,6 +259,24 @@ def test_what_cannot_be_done_for_one_is_done_for_the_others(
     play(act)
 
 
+def test_what_the_next_plugin_must_know_is_written_down_before_the_client_hears_of_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(room: Room) -> None:
+        room.ready()
+        client = room.client()
+        room.asks(client, "skills/extraRoots/set", {"extraRoots": ["/x"]})
+        done: list[Any] = []
+        monkeypatch.setattr(room.driver._kept, "save", lambda kept: done.append(kept.settings[0]))
+        monkeypatch.setattr(room.ends[client], "send", done.append)
+        room.says({"id": room.to_child[-1]["id"], "result": {}})
+        kept, answer = done
+        assert kept.params == {"extraRoots": ["/x"]}
+        assert json.loads(answer) == {"id": 1, "result": {}}
+
+    play(act)
+
+
 def test_whoever_tells_circusd_hears_of_every_change(play: Play) -> None:
     async def act(room: Room) -> None:
         # Nobody knows yet what the server does.
