@@ -6,7 +6,7 @@ input or output and has no clock (``now`` is in seconds, of any origin that does
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec

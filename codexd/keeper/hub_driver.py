@@ -236,18 +236,21 @@ class HubDriver:
                 self._to_child(data)
             case Introduced(info, capabilities):
                 self._on_client(info, capabilities)
-            case Emit(level, type_, message, detail):
-                self._records.recorder.event(level, type_, message, detail)
-                if type_.startswith("turn."):
-                    self._on_change()
-                elif type_ == "approval.requested":
-                    self._on_approval(detail["approvalId"])
+            case Emit():
+                self._emit(action)
             case SessionChanged(record):
                 self._records.recorder.session(record)
             case CloseClient(client, code, reason):
                 self._close_client(client, code, reason)
             case Keep():
                 self._kept.save(self._hub.kept)
+
+    def _emit(self, event: Emit) -> None:
+        self._records.recorder.event(event.level, event.type, event.message, event.detail)
+        if event.type.startswith("turn."):
+            self._on_change()
+        elif event.type == "approval.requested":
+            self._on_approval(event.detail["approvalId"])
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from codexd import __version__
+from codexd.api import local_client
 from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.platform.files import read_whole
@@ -48,6 +49,9 @@ class Introduction:
 
     def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:
         """A client has introduced itself; returns what is to be remembered, if that is new."""
+        if info.name == local_client.NAME:
+            # Somebody looks, over HTTP: that is no reason to speak in that name for good.
+            return None
         known = self._remembered or _Remembered(info)
         found = _Remembered(known.client_info, known.capabilities.merged(capabilities.kept()))
         if self._remembered is not None and _same(found, self._remembered):

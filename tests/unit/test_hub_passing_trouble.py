@@ -278,12 +278,12 @@ def test_a_thread_that_is_opened_before_the_list_comes_is_not_resumed(rig: HubRi
 )
 def test_those_that_take_long_come_after_the_quick_ones(rig: HubRig, known_by: str) -> None:
     """The server resumes one after the other: behind a slow one all would wait."""
-    config: dict[str, Any] | None = {
+    configs: dict[str, dict[str, Any]] = {
         "its config": {"mcp_servers": {"slow": {"command": "x"}}},
         # As `codex -c` has it.
         "its config by path": {"mcp_servers.slow.command": "x"},
-    }.get(known_by)
-    rig.ask(1, "thread/start", {"config": config})
+    }
+    rig.ask(1, "thread/start", {"config": configs.get(known_by)})
     if known_by == "its opening":
         rig.tick(3)
     rig.answer("thread/start", {"thread": {"id": "slow"}})
