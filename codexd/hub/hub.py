@@ -218,6 +218,8 @@ class Hub:
                 self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
                 return
             fill_in(client.profile, message)
+            if message.method == methods.GATEWAY_LOGIN:
+                self._notifications.gateway_client = client.number
             self._core.handles.outgoing(client, message)
             self._requests.submit(Pending(message, client.number, client_id, now))
 

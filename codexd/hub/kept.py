@@ -26,6 +26,7 @@ class KeptLogin(msgspec.Struct, rename="camel", frozen=True):
     login_id: str | None = None
     name: str | None = None
     thread_id: str | None = None
+    import_id: str | None = None
 
 
 class KeptHandle(msgspec.Struct, frozen=True):

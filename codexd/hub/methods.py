@@ -109,8 +109,16 @@ SUBSCRIBING_ANYWAY = frozenset({"thread/guardianReview"})
 NEVER_BEGAN = ("Invalid request", "invalid thread id", "thread not found")
 # Those of them whose thread is not known before the answer.
 OPENING = frozenset({"thread/start", "thread/fork"})
-# Requests that begin a turn.
-TURN_STARTING = frozenset({"turn/start", "review/start"})
+# Requests that begin a turn; the answers to the first two say which.
+TURN_STARTING = frozenset(
+    {
+        "turn/start",
+        "review/start",
+        "thread/compact/start",
+        "thread/queue/start",
+        "thread/shellCommand",
+    }
+)
 
 # Requests whose answer changes what the hub knows, also when its client has left.
 ANSWER_MATTERS = SUBSCRIBING | SUBSCRIBING_BY_NAME | TURN_STARTING | {"thread/unsubscribe"}
@@ -241,7 +249,11 @@ PROCESS_RESETS = {"remoteControl/disable": "remoteControl/enable"}
 LOGINS = {
     "account/login/start": "account/login/completed",
     "mcpServer/oauth/login": "mcpServer/oauthLogin/completed",
+    "externalAgentConfig/import": "externalAgentConfig/import/completed",
 }
+# A login whose request has no name: only whoever asked is to be sent to its page (schema).
+GATEWAY_LOGIN = "account/gatewayOAuth/login"
+GATEWAY_CHANGED = "account/gatewayOAuth/changed"
 
 # Requests after which there is something that only the hub knows.
 KEPT = SUBSCRIBING | PROCESS_SETTINGS.keys() | PROCESS_RESETS.keys() | LOGINS.keys()

@@ -95,6 +95,8 @@ class Notifications:
         self._turns = turns
         self._early: list[tuple[str, Message]] = []
         self._early_bytes = 0
+        # Who asked last to be logged in through the gateway.
+        self.gateway_client: int | None = None
         # The last notification that named a thread, and that thread.
         self._last_told = ("", "")
 
@@ -115,18 +117,34 @@ class Notifications:
         thread_id = message.params(ThreadRef).thread_id
         if method == "thread/started":
             thread_id = message.params(_ThreadStarted).thread.id
-        if method in methods.CAUSED_BY_TURN:
-            self._core.tell(self._who_has_such_turns(method), message)
-        elif thread_id is None or self._is_for_everybody(method, thread_id):
-            self._core.tell(self._core.everybody(thread_id), message)
-        else:
-            self._tell_subscribers(thread_id, message)
+        self._pass_on(method, thread_id, message)
         if thread_id is not None:
             self._last_told = (method, thread_id)
         if method == "turn/completed" and thread_id is not None:
             thread = self._core.threads.find(thread_id)
             if thread is not None:
                 self.leave_if_idle(thread)
+
+    def _pass_on(self, method: str, thread_id: str | None, message: Message) -> None:
+        if method == methods.GATEWAY_CHANGED:
+            self._tell_of_gateway(message)
+        elif method in methods.CAUSED_BY_TURN:
+            self._core.tell(self._who_has_such_turns(method), message)
+        elif thread_id is None or self._is_for_everybody(method, thread_id):
+            self._core.tell(self._core.everybody(thread_id), message)
+        else:
+            self._tell_subscribers(thread_id, message)
+
+    def _tell_of_gateway(self, message: Message) -> None:
+        """Only whoever asked for a login is sent to its page."""
+        params = message.params(dict[str, msgspec.Raw])
+        others = [number for number in self._core.clients if number != self.gateway_client]
+        if self.gateway_client is not None:
+            self._core.tell((self.gateway_client,), message)
+        if "authUrl" in params:
+            del params["authUrl"]
+            message = Message(message.with_params(params), {}, message.method)
+        self._core.tell(others, message)
 
     def _is_for_everybody(self, method: str, thread_id: str) -> bool:
         if method not in methods.BROADCAST:
@@ -270,6 +288,12 @@ class Notifications:
         self._requests.thread_came(thread_id)
         return True
 
+    def _on_realtime(self, message: Message) -> bool:
+        thread = self._core.threads.find(message.params(ThreadRef).thread_id or "")
+        if thread is not None:
+            thread.is_realtime = message.method == "thread/realtime/started"
+        return True
+
     def _on_turn_started(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
         if event.thread_id:
@@ -316,6 +340,8 @@ _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/deleted": Notifications._on_thread_gone,
     "item/started": Notifications._on_item_started,
     "item/completed": Notifications._on_item_completed,
+    "thread/realtime/started": Notifications._on_realtime,
+    "thread/realtime/closed": Notifications._on_realtime,
     "turn/started": Notifications._on_turn_started,
     "turn/completed": Notifications._on_turn_completed,
 }

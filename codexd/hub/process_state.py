@@ -33,6 +33,17 @@ class _Login(msgspec.Struct, rename="camel", frozen=True):
     login_id: str | None = None
     name: str | None = None
     thread_id: str | None = None
+    import_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """By what it is told from others of its kind."""
+        return self.login_id or self.import_id or self.name or ""
+
+
+class _Gateway(msgspec.Struct, rename="camel", frozen=True):
+    provider_id: str = ""
+    status: str = ""
 
 
 @dataclass(slots=True)
@@ -52,6 +63,8 @@ class ProcessState:
         # In the order in which they were set.
         self._settings: dict[tuple[str, str], _Setting] = {}
         self._logins: dict[tuple[str, str], _Login] = {}
+        # The provider whose login through the gateway is in progress.
+        self._gateway: str | None = None
         self._todo: list[_Setting] = []
         self._current: _Setting | None = None
         self._asked_at = self._begun_at = 0.0
@@ -111,19 +124,19 @@ class ProcessState:
         if method == "account/login/start" and got.login_id is None:
             # With a key there is nothing to wait for.
             return
-        self._logins[method, got.login_id or asked.name or ""] = _Login(
-            login_id=got.login_id, name=asked.name, thread_id=asked.thread_id
-        )
+        login = _Login(got.login_id, asked.name, asked.thread_id, got.import_id)
+        self._logins[method, login.key] = login
         if len(self._logins) > _KEPT:
             del self._logins[next(iter(self._logins))]
 
     def told(self, message: Message) -> None:
         """The server tells something: it may be that a login is over."""
+        if message.method == methods.GATEWAY_CHANGED:
+            gateway = message.params(_Gateway)
+            self._gateway = gateway.provider_id if gateway.status == "started" else None
         for method, over in methods.LOGINS.items():
             if message.method == over:
-                login = message.params(_Login)
-                self._logins.pop((method, login.login_id or ""), None)
-                self._logins.pop((method, login.name or ""), None)
+                self._logins.pop((method, message.params(_Login).key), None)
 
     @property
     def has_settings(self) -> bool:
@@ -144,7 +157,7 @@ class ProcessState:
     def kept_logins(self) -> list[KeptLogin]:
         """The logins that are in progress."""
         return [
-            KeptLogin(method, login.login_id, login.name, login.thread_id)
+            KeptLogin(method, login.login_id, login.name, login.thread_id, login.import_id)
             for (method, _), login in self._logins.items()
         ]
 
@@ -156,8 +169,8 @@ class ProcessState:
                 self._set(_Setting(kept.method, kept.params, -abs(kept.client), size))
         for login in logins:
             if login.method in methods.LOGINS:
-                known = _Login(login.login_id, login.name, login.thread_id)
-                self._logins[login.method, login.login_id or login.name or ""] = known
+                known = _Login(login.login_id, login.name, login.thread_id, login.import_id)
+                self._logins[login.method, known.key] = known
 
     # -- a new process -----------------------------------------------------------------------
 
@@ -165,12 +178,15 @@ class ProcessState:
         """Nobody will hear any more how they went: they failed."""
         logins, self._logins = self._logins, {}
         for (method, _), login in logins.items():
-            params: dict[str, Any] = {"success": False, "error": _ENDED, "loginId": login.login_id}
-            if method == "mcpServer/oauth/login":
-                params |= {"name": login.name or "", "threadId": login.thread_id}
-            over = methods.LOGINS[method]
-            data = jsonrpc.notification(over, params)
-            self._core.tell(tuple(self._core.clients), Message(data, {}, over))
+            self._tell(methods.LOGINS[method], _ended(method, login))
+        gateway, self._gateway = self._gateway, None
+        if gateway is not None:
+            params = {"providerId": gateway, "status": "failed", "error": _ENDED}
+            self._tell(methods.GATEWAY_CHANGED, params)
+
+    def _tell(self, method: str, params: dict[str, Any]) -> None:
+        data = jsonrpc.notification(method, params)
+        self._core.tell(tuple(self._core.clients), Message(data, {}, method))
 
     def set_again(self, then: Callable[[], None]) -> None:
         """Set everything again, one after the other; call ``then`` once that is done."""
@@ -212,6 +228,16 @@ class ProcessState:
             text = f"The app-server was restarted and did not take {setting.method} again: {why}"
             self._warn(setting.client, text)
         self._next()
+
+
+def _ended(method: str, login: _Login) -> dict[str, Any]:
+    """The params that tell of an end which the server will not tell."""
+    if method == "externalAgentConfig/import":
+        return {"importId": login.import_id or "", "itemTypeResults": []}
+    params = {"success": False, "error": _ENDED, "loginId": login.login_id}
+    if method == "mcpServer/oauth/login":
+        params |= {"name": login.name or "", "threadId": login.thread_id}
+    return params
 
 
 class _ErrorText(msgspec.Struct, frozen=True):

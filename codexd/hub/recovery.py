@@ -157,6 +157,9 @@ class Recovery:
         for thread in self._core.threads:
             if thread.is_busy:
                 self._turns.cut(thread, self._reason)
+            if thread.is_realtime:
+                thread.is_realtime = False
+                self._core.fabricate(thread, "thread/realtime/closed", {"reason": self._reason})
             if thread.is_ephemeral:
                 self._forget(thread)
                 self._core.book.closed(thread.id)

@@ -58,7 +58,8 @@ class Thread:
     the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
     took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
     because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
-    ``has_gap`` says that some may have gone by while there was no connection.
+    ``has_gap`` says that some may have gone by while there was no connection, ``is_realtime`` that
+    it is being spoken on.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Thread:
     retold_until: float = 0.0
     seen: set[str] = field(default_factory=set)
     has_gap: bool = False
+    is_realtime: bool = False
     name: str | None = None
     preview: str = ""
     cwd: str | None = None

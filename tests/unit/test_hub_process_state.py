@@ -196,3 +196,44 @@ def test_many_that_are_slow_do_not_keep_everybody_waiting(rig: HubRig) -> None:
     for _ in range(3):
         rig.answer("environment/add")
     assert [params["environmentId"] for _, params in _asked(rig)] == list("01234")
+
+
+def test_an_import_in_progress_is_told_as_over(rig: HubRig, schemas: Schemas) -> None:
+    rig.ask(1, "externalAgentConfig/import", {"migrationItems": []})
+    rig.answer("externalAgentConfig/import", {"importId": "i"})
+    rig.ask(1, "externalAgentConfig/import", {"migrationItems": []})
+    rig.answer("externalAgentConfig/import", {"importId": "done"})
+    rig.tell("externalAgentConfig/import/completed", importId="done", itemTypeResults=[])
+    _restart(rig)
+    told = rig.got(2, "externalAgentConfig/import/completed")
+    assert [entry["params"]["importId"] for entry in told] == ["done", "i"]
+    schemas.check(told[-1], None)
+
+
+def test_only_who_asked_for_a_login_is_sent_to_its_page(rig: HubRig, schemas: Schemas) -> None:
+    rig.ask(2, "account/gatewayOAuth/login")
+    changed = {"providerId": "p", "status": "started"}
+    rig.tell("account/gatewayOAuth/changed", authUrl="https://a/", **changed)
+    rig.answer("account/gatewayOAuth/login")
+    assert rig.got(1, "account/gatewayOAuth/changed")[0]["params"] == changed
+    asked = rig.got(2, "account/gatewayOAuth/changed")
+    assert asked[0]["params"] == {**changed, "authUrl": "https://a/"}
+    _restart(rig)
+    told = rig.got(1, "account/gatewayOAuth/changed")[1]
+    assert (told["params"]["providerId"], told["params"]["status"]) == ("p", "failed")
+    schemas.check(told, None)
+    _restart(rig)
+    assert len(rig.got(1, "account/gatewayOAuth/changed")) == 2
+
+
+def test_what_is_spoken_on_a_thread_ends_with_its_server(rig: HubRig, schemas: Schemas) -> None:
+    rig.open_thread(1, "t1")
+    rig.open_thread(1, "t2")
+    rig.tell("thread/realtime/started", threadId="t1", version="v2")
+    rig.tell("thread/realtime/started", threadId="t2", version="v2")
+    rig.tell("thread/realtime/closed", threadId="t2", reason=None)
+    _restart(rig)
+    assert rig.got(2, "thread/realtime/closed") == []
+    told = rig.got(1, "thread/realtime/closed")
+    assert [entry["params"]["threadId"] for entry in told] == ["t2", "t1"]
+    schemas.check(told[-1], None)
