@@ -82,6 +82,8 @@ class _Thread:
     it was told."""
 
     turn: str | None = None
+    # The turn that runs where it is a review: that begins under another id than it ends.
+    review: str | None = None
     seen: set[str] = field(default_factory=set)
     refusals: int = 0
 
@@ -243,6 +245,8 @@ class Continuity:
             thread_id = result.review_thread_id or request.params(_Params).thread_id
             if thread_id and result.turn.id:
                 self._began(thread_id, result.turn.id)
+                if method == "review/start" and thread_id in self._threads:
+                    self._threads[thread_id].review = result.turn.id
 
     def _told(self, message: Message) -> None:
         method = message.method or ""
@@ -266,7 +270,8 @@ class Continuity:
 
     def _began(self, thread_id: str, turn_id: str) -> None:
         thread = self._threads.get(thread_id)
-        if thread is not None and thread.turn != turn_id:
+        is_inside = thread is not None and thread.turn is not None and thread.turn == thread.review
+        if thread is not None and thread.turn != turn_id and not is_inside:
             thread.turn = turn_id
             thread.seen.clear()
 

@@ -491,6 +491,8 @@ class Hub:
             thread.described(Description(preview=" ".join(texts)))
         if review is not None:
             thread.hearing = "joined"
+        if entry.message.method == "review/start":
+            thread.review = begun.turn.get("id")
         if thread.hearing == "joined" or thread.subscribers:
             # Of a turn on another thread the server does not tell this connection the end.
             self._core.turn_began(thread, begun.turn)

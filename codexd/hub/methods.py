@@ -208,6 +208,7 @@ SETTINGS_IN_CONFIG = frozenset(
 # Requests in which a directory that is not named is that of the server's process (measured).
 TAKES_CWD = frozenset({"thread/start", "command/exec"})
 TAKES_CWDS = frozenset({"skills/list", "hooks/list"})
+TAKES_ROOTS = frozenset({"fuzzyFileSearch", "fuzzyFileSearch/sessionStart"})
 # Requests that take `config`, and the members of it that count for a thread as it was recorded,
 # and not as the server was started (measured).
 RECORDED_SETTINGS = {
@@ -215,7 +216,7 @@ RECORDED_SETTINGS = {
     "thread/resume": SETTINGS_IN_CONFIG,
     "thread/fork": frozenset({"approval_policy", "sandbox_mode"}),
 }
-TAKES_PROFILE = TAKES_CWD | TAKES_CWDS | RECORDED_SETTINGS.keys()
+TAKES_PROFILE = TAKES_CWD | TAKES_CWDS | TAKES_ROOTS | RECORDED_SETTINGS.keys()
 # What a thread was opened with and `thread/resume` takes again (codex 0.163, both schemas).
 KEPT_BY_RESUME = (
     "approvalPolicy",

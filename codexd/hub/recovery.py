@@ -388,6 +388,13 @@ class Recovery:
         running = unended[0] if unended else None
         known = thread.turn
         is_other = running is not None and known is not None and running["id"] != known["id"]
+        if (
+            is_other
+            and known is not None
+            and not _since(known, [turn for turn in turns if turn is not running])
+        ):
+            # It is a review, which the server has written down by its other id until it ends.
+            thread.review, is_other = known["id"], False
         if thread.is_busy and (not is_active or is_other):
             self._turns.end_as_recorded(thread, page)
         elif running is not None and known is not None:
@@ -409,6 +416,11 @@ class Recovery:
         self._core.threads.forget(thread.id)
         self._tries.pop(thread.id, None)
         self._requests.thread_came(thread.id)
+
+
+def _since(known: dict[str, Any], turns: list[dict[str, Any]]) -> bool:
+    """Whether one of these is the turn that is known, or is newer: ids are in order of time."""
+    return any(str(turn.get("id")) >= str(known["id"]) for turn in turns)
 
 
 def _urgency(thread: Thread, wanted: Iterable[str]) -> tuple[bool, bool, bool]:

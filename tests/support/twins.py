@@ -365,6 +365,10 @@ def play(stage: Stage) -> None:
     _approval(stage, first, "a's turn asks for leave, and b gives it")
     _interrupt(stage, first)
     _steer(stage, first)
+    target = {"type": "custom", "instructions": "look"}
+    stage.ask("b", "review/start", threadId=first, target=target)
+    stage.hear("b", "turn/completed", threadId=first)
+    stage.done("b has a review")
     _lists(stage, first, work)
     _login(stage)
     _config(stage)

@@ -333,3 +333,21 @@ def test_what_was_refused_was_never_open(rig: Rig) -> None:
     rig.server(id=20, error={"code": -32600, "message": "no"})
     rig.welcome()
     assert all(message["method"] != "fs/watch" for message in rig.to_server)
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_review_ends_under_the_id_that_it_was_asked_under(rig: Rig, *, is_over: bool) -> None:
+    rig.client(id=2, method="review/start", params={"threadId": "t1"})
+    turn = {"id": "r1", "status": "inProgress", "items": []}
+    rig.server(id=2, result={"turn": turn, "reviewThreadId": "t1"})
+    rig.tell("turn/started", threadId="t1", turn={"id": "r2"})
+    rig.welcome()
+    if is_over:
+        done = {"id": "r1", "status": "completed", "items": []}
+        resumed(rig, done, {"id": "r2", "status": "interrupted", "items": []})
+    else:
+        resumed(rig, {"id": "r2", "status": "inProgress", "items": []})
+        assert rig.got("turn/completed") == []
+        rig.tell("turn/completed", threadId="t1", turn={"id": "r1", "status": "completed"})
+    ends = [(told["turn"]["id"], told["turn"]["status"]) for told in rig.got("turn/completed")]
+    assert ends == [("r1", "completed")]

@@ -49,6 +49,8 @@ def rig() -> HubRig:
         ("skills/list", {}, {"cwds": ["/w"]}),
         ("skills/list", {"cwds": ["/x"]}, {"cwds": ["/x"]}),
         ("hooks/list", {"cwds": []}, {"cwds": ["/w"]}),
+        ("fuzzyFileSearch", {"roots": [".", "a", "/b"]}, {"roots": ["/w", "/w/a", "/b"]}),
+        ("fuzzyFileSearch/sessionStart", {"roots": [""]}, {"roots": ["/w"]}),
         ("thread/list", {}, {}),
         ("turn/start", {"threadId": "t"}, {"threadId": "t"}),
     ],
