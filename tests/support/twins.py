@@ -233,6 +233,7 @@ class Stage:
         got = {name: client.seen[self._told[name] :] for name, client in self.clients.items()}
         for name, client in self.clients.items():
             self._told[name] = len(client.seen)
+            client.pass_over()
         self.record.steps.append((step, got))
 
     def _wait_for(self, expected: Mapping[str, list[Message]]) -> None:
