@@ -55,6 +55,17 @@ class Client:
         if parent_id in self.own_threads:
             self.own_threads.add(thread_id)
 
+    def leave_out_others(self, answer: Message) -> None:
+        """Of the threads that are loaded, a server of its own would have the client's only."""
+        result = answer.result(Fields)
+        try:
+            loaded = msgspec.json.decode(result.get("data", b""), type=list[str])
+        except UNDECODABLE:
+            return
+        own = [thread_id for thread_id in loaded if thread_id in self.own_threads]
+        result["data"] = msgspec.Raw(msgspec.json.encode(own))
+        answer.fields = {**answer.fields, "result": msgspec.Raw(msgspec.json.encode(result))}
+
     def wants(self, method: str | None) -> bool:
         """Whether the client is to get notifications of this method."""
         return (

@@ -405,6 +405,8 @@ class Hub:
         self._core.handles.answered(client, entry.message, ok=is_ok)
         if not is_ok:
             self._core.handles.restore(client, entry.message.method, message)
+        if client.profile.private and entry.message.method == "thread/loaded/list":
+            client.leave_out_others(message)
         self._core.act(ToClient(number, message.with_id(entry.client_id)))
         if opened is not None:
             self._core.asked.deliver(number, opened)
