@@ -38,6 +38,8 @@ _ATTEMPT_S = 30.0
 # How long a child that nobody has used waits for its first client, to be told that one's name;
 # without any, it cannot tell whether it is logged in.
 _ALONE_S = 3.0
+# On a pipe that wait is all there is; the first client ever may come from a busy machine.
+_FIRST_EVER_S = 6.0
 
 
 class Driver(Protocol):
@@ -289,7 +291,10 @@ class Connector:
         A pipe is introduced once, so that client must come within a while. On a socket codexd
         looks after the server until then, and makes a connection of that client's own.
         """
-        if not await self._first_client_comes(lost, _ALONE_S) and endpoint.kind != "stdio":
+        is_pipe = endpoint.kind == "stdio"
+        is_last_chance = is_pipe and not self._introduction.is_known
+        wait_s = _FIRST_EVER_S if is_last_chance else _ALONE_S
+        if not await self._first_client_comes(lost, wait_s) and not is_pipe:
             await link.introduce(caretaker_params(), _ATTEMPT_S)
             self._on_introduced()
             if await self._first_client_comes(lost, None):

@@ -47,6 +47,11 @@ class Introduction:
             return msgspec.json.decode(read_whole(self._path), type=_Remembered)
         return None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a name already, whoever comes."""
+        return self._remembered is not None or self._originator is not None
+
     def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:
         """A client has introduced itself; returns what is to be remembered, if that is new."""
         if info.name == local_client.NAME:

@@ -470,7 +470,8 @@ def test_the_first_client_is_the_one_with_whom_the_server_speaks(
     names: list[list[str]],
 ) -> None:
     monkeypatch.setattr(connector, "Link", Waiting)
-    monkeypatch.setattr(connector, "_ALONE_S", 0.02 if is_late else 60)
+    for name in ("_ALONE_S", "_FIRST_EVER_S"):
+        monkeypatch.setattr(connector, name, 0.02 if is_late else 60)
     driver = Unused()
 
     async def act(connector: Connector) -> None:
@@ -578,3 +579,24 @@ def test_the_server_of_somebody_else_says_whether_it_is_the_one_before(
     flags = {"server_strategy": "external", "server_endpoint": "ws://127.0.0.1:1"}
     _run(tmp_path, driver, act, pid=None, flags=flags)
     assert [same for _, same, _ in driver.told] == [False, is_same]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_on_a_pipe_the_first_client_ever_has_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    monkeypatch.setattr(connector, "Link", Waiting)
+    monkeypatch.setattr(connector, "_ALONE_S", 0.01 if is_known else 60)
+    monkeypatch.setattr(connector, "_FIRST_EVER_S", 60 if is_known else 0.01)
+    if is_known:
+        introduction = Introduction(str(tmp_path), None)
+        data = introduction.came(FIRST, Capabilities())
+        assert data is not None
+        introduction.save(data)
+    driver = Unused()
+
+    async def act(_connector: Connector) -> None:
+        while not driver.met:
+            await asyncio.sleep(0.001)
+
+    _run(tmp_path, driver, act, flags={"server_endpoint": "stdio://x"})
