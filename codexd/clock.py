@@ -21,6 +21,14 @@ def from_epoch(seconds: float) -> str:
     return iso(datetime.fromtimestamp(seconds, UTC))
 
 
+def to_epoch(text: str) -> float | None:
+    """An ISO 8601 time as a POSIX timestamp (seconds); None for another text."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def now_ms() -> int:
     """The present moment in milliseconds since 1970, as codex puts it into notifications."""
     return round(time.time() * 1000)

@@ -155,17 +155,17 @@ def setting_texts(config: Config) -> dict[str, str]:
     """Each setting of ``config`` as a text that :func:`resolve` reads back to the same value."""
     server, paths = config.server, config.paths
     texts = {
-        "repo_root": _path_text(paths.repo_root),
+        "repo_root": path_text(paths.repo_root),
         "node_id": config.node_id,
         "mode": server.mode,
-        "logs_dir": _path_text(paths.logs_root_dir),
-        "state_dir": _path_text(paths.state_root_dir),
+        "logs_dir": path_text(paths.logs_root_dir),
+        "state_dir": path_text(paths.state_root_dir),
         "server_endpoint": server.endpoint,
         "server_strategy": server.child_strategy,
         "server_command": server.child_command,
         # ASCII only: an argument may hold bytes that are no text.
         "server_args": json.dumps(server.child_args),
-        "server_cwd": _path_text(server.child_cwd),
+        "server_cwd": path_text(server.child_cwd),
         "event_cache_size": str(config.event_cache_size),
         "smoke_lifetime_ms": str(config.smoke_lifetime_ms),
         "version": config.version or "",
@@ -176,8 +176,8 @@ def setting_texts(config: Config) -> dict[str, str]:
     return texts
 
 
-def _path_text(path: str) -> str:
-    # Settings lose the white space at their ends, which is part of a path's name.
+def path_text(path: str) -> str:
+    """``path`` as the text of a setting, which loses the white space at its ends."""
     return path if path == path.strip() else f"{path}/"
 
 

@@ -15,20 +15,21 @@ from typing import Final
 
 import msgspec
 
-from codexd import daemons
 from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.child.inheritance import DAEMON_ID_VARIABLE
-from codexd.config import Config
+from codexd.config import Config, Paths, Runtime
 from codexd.contracts import Identity
+from codexd.daemons import membership
 from codexd.encoding import UNDECODABLE
 from codexd.eventlog.own_output import bound_own_output
 from codexd.platform import lock
 from codexd.platform.files import (
+    create_once,
     explain,
+    is_aside,
     is_of_the_disk,
     make_ours,
-    open_private,
     read_whole,
     remove_leftovers,
     require_private_directory,
@@ -65,7 +66,7 @@ class UnusableDirectory(OSError):
     """A directory cannot be made or is not safe to use. The text is one line for the user."""
 
 
-def make_directories(config: Config) -> list[str]:
+def make_directories(paths: Paths, place: Runtime) -> list[str]:
     """Make the logs, state and runtime directories, each for this user alone.
 
     Returns:
@@ -74,7 +75,6 @@ def make_directories(config: Config) -> list[str]:
     Raises:
         UnusableDirectory: naming the directory and the reason.
     """
-    paths = config.paths
     for root, own, flag in (
         (paths.logs_root_dir, paths.logs_dir, "--logs-dir"),
         (paths.state_root_dir, paths.state_dir, "--state-dir"),
@@ -84,7 +84,7 @@ def make_directories(config: Config) -> list[str]:
         _make(own, flag)
         if _is_below(own, paths.repo_root):
             _hide_from_git(root, own)
-    in_the_way = _make_runtime(config.runtime.runtime_dir)
+    in_the_way = _make_runtime(place.runtime_dir)
     return [in_the_way] if in_the_way else []
 
 
@@ -159,28 +159,23 @@ def _hide_from_git(root: str, own: str) -> None:
             places.append(root)
     for place in places:
         with contextlib.suppress(OSError):
-            descriptor = open_private(
-                os.path.join(place, ".gitignore"), os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            )
-            with open(descriptor, "wb") as file:
-                file.write(b"*\n")
+            create_once(os.path.join(place, ".gitignore"), b"*\n")
 
 
-def set_right(config: Config) -> list[str]:
+def set_right(paths: Paths, place: Runtime) -> list[str]:
     """Set aside whatever stands where codexd has a file, a socket or a directory and is none.
 
     Returns:
         A sentence about each thing.
     """
     found = [
-        *(set_aside_odd(path, is_right=is_right) for path, is_right in _kinds(config)),
-        *(set_aside_odd(path) for path in _logs(config)),
+        *(set_aside_odd(path, is_right=is_right) for path, is_right in _kinds(paths, place)),
+        *(set_aside_odd(path) for path in _logs(paths.logs_dir)),
     ]
     return [sentence for sentence in found if sentence is not None]
 
 
-def _kinds(config: Config) -> Iterator[tuple[str, Callable[[int], bool]]]:
-    paths, place = config.paths, config.runtime
+def _kinds(paths: Paths, place: Runtime) -> Iterator[tuple[str, Callable[[int], bool]]]:
     for name in _STATE_FILES:
         yield os.path.join(paths.state_dir, name), stat.S_ISREG
     yield place.runtime_dir, stat.S_ISDIR
@@ -191,9 +186,8 @@ def _kinds(config: Config) -> Iterator[tuple[str, Callable[[int], bool]]]:
     yield os.path.join(place.runtime_dir, "io"), stat.S_ISDIR
 
 
-def _logs(config: Config) -> list[str]:
+def _logs(directory: str) -> list[str]:
     """Every log, and what it was rotated to."""
-    directory = config.paths.logs_dir
     try:
         entries = os.listdir(directory)
     except OSError:
@@ -211,28 +205,29 @@ def take_over(config: Config, report: Callable[[str], None]) -> list[str]:
         codexd.platform.lock.LockedElsewhere: another daemon runs.
         OSError: the lock cannot be made, or a daemon runs that is not to be disturbed.
     """
-    repairs = set_right(config)
-    lock.acquire(config.runtime.lock_path)
+    paths, place = config.paths, config.runtime
+    repairs = set_right(paths, place)
+    lock.acquire(place.lock_path)
     try:
-        scaffold = _find_scaffold(config)
+        scaffold = _find_scaffold(paths)
         if scaffold.daemon is not None:
-            raise ScaffoldRuns(describe_scaffold(config.paths, scaffold.daemon))
-        daemons.enter(config, os.environ)
+            raise ScaffoldRuns(describe_scaffold(paths, scaffold.daemon))
+        membership.enter(config, os.environ)
     except BaseException:
         # The runtime directory may be that of a daemon that lost its lock with its directory.
-        lock.release(config.runtime.lock_path)
+        lock.release(place.lock_path)
         raise
     if scaffold.child is not None:
         end_tree(scaffold.child, grace_s=_ORPHAN_GRACE_S, report=report)
-    end_leftover(config, report, grace_s=_ORPHAN_GRACE_S)
+    end_leftover(paths, place, report, grace_s=_ORPHAN_GRACE_S)
     # Of children that are gone, and perhaps with links in it that lead elsewhere.
-    shutil.rmtree(os.path.join(config.runtime.runtime_dir, "io"), ignore_errors=True)
-    for path in (supervision.path_of(config), config.runtime.circus_ini_path):
+    shutil.rmtree(os.path.join(place.runtime_dir, "io"), ignore_errors=True)
+    for path in (supervision.path_of(paths.state_dir), place.circus_ini_path):
         remove_leftovers(path)
     return repairs
 
 
-def keep(config: Config) -> None:
+def keep(paths: Paths, place: Runtime) -> None:
     """See that directories and lock of the running daemon are there, and its output is bounded.
 
     To be called every second.
@@ -241,47 +236,50 @@ def keep(config: Config) -> None:
         codexd.platform.lock.LockedElsewhere: an older codexd took the lock's name meanwhile.
         OSError: they cannot be made again.
     """
-    bound_own_output(_own_output(config))
-    if not os.path.lexists(config.runtime.lock_path):
-        for repair in make_directories(config):
+    bound_own_output(_own_output(paths))
+    if not os.path.lexists(place.lock_path):
+        for repair in make_directories(paths, place):
             logger.warning("%s", repair)
-    lock.keep(config.runtime.lock_path)
+    lock.keep(place.lock_path)
+    membership.keep(paths.state_dir, os.environ)
 
 
-def _own_output(config: Config) -> list[str]:
+def _own_output(paths: Paths) -> list[str]:
     """Where `--detach` and launchd have the daemon print to."""
-    launchd = os.path.join(glob.escape(config.paths.logs_root_dir), "launchd", "*.log")
-    return [os.path.join(config.paths.logs_dir, "daemon.log"), *glob.glob(launchd)]
+    launchd = os.path.join(glob.escape(paths.logs_root_dir), "launchd", "*.log")
+    return [os.path.join(paths.logs_dir, "daemon.log"), *glob.glob(launchd)]
 
 
-def _find_scaffold(config: Config) -> Scaffold:
-    ours = supervision.load(supervision.path_of(config)).child
-    return find_scaffold(config.paths, ours=ours.pid if ours else None)
+def _find_scaffold(paths: Paths) -> Scaffold:
+    ours = supervision.load(supervision.path_of(paths.state_dir)).child
+    return find_scaffold(paths, ours=ours.pid if ours else None)
 
 
-def end_leftover(config: Config, report: Callable[[str], None], *, grace_s: float) -> None:
+def end_leftover(
+    paths: Paths, place: Runtime, report: Callable[[str], None], *, grace_s: float
+) -> None:
     """End the child that a dead daemon left behind, its process group, and its descendants."""
-    child = supervision.load(supervision.path_of(config)).child
+    child = supervision.load(supervision.path_of(paths.state_dir)).child
     if child is not None and child.pid != os.getpid():
         end_group(child, grace_s=grace_s, report=report)
-        daemon_id = _daemon_id(config)
+        daemon_id = _daemon_id(paths.identity_path)
         if daemon_id is not None:
             end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
-    family.end_survivors(family.path_of(config), report)
+    family.end_survivors(family.path_of(place.runtime_dir), report)
 
 
-def _daemon_id(config: Config) -> str | None:
+def _daemon_id(path: str) -> str | None:
     try:
-        return msgspec.json.decode(read_whole(config.paths.identity_path), type=Identity).daemon_id
+        return msgspec.json.decode(read_whole(path), type=Identity).daemon_id
     except (OSError, *UNDECODABLE):
         return None
 
 
-def leave(config: Config) -> None:
+def leave(paths: Paths, place: Runtime) -> None:
     """Give the locks back and take away what only a running daemon needs."""
-    daemons.leave(config, os.environ)
-    _clear(config.runtime.runtime_dir)
-    lock.release(config.runtime.lock_path)
+    membership.leave(paths.state_dir, os.environ)
+    _clear(place.runtime_dir)
+    lock.release(place.lock_path)
 
 
 def _clear(directory: str) -> None:
@@ -290,7 +288,7 @@ def _clear(directory: str) -> None:
         if not stat.S_ISDIR(os.lstat(directory).st_mode):
             return
         for entry in list(os.scandir(directory)):
-            if ".bad-" in entry.name:
+            if is_aside(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

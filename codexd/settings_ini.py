@@ -8,8 +8,6 @@ no character is left that means something to any of them.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
@@ -17,8 +15,6 @@ from codexd.config import Config, resolve, setting_texts
 from codexd.settings import BY_NAME, SETTINGS, SettingError
 
 _SECTION = "[plugin:codexd]"
-# Far above what codexd renders.
-_MAX_BYTES = 1 << 20
 
 # Seconds that the plugin has beyond the child: it lets the child end and writes down how it did.
 PLUGIN_GRACE_S = 10
@@ -38,17 +34,12 @@ def read_plugin_settings(options: Mapping[str, str]) -> Config:
     return resolve({}, texts, cwd="/")
 
 
-def read_ini(path: str) -> Config | None:
-    """The settings of the daemon that runs with the ini at ``path``, for those who only look.
-
-    As :func:`read_plugin_settings`, without circus's parser, which takes a while to load. None
-    where there is no such file, or nothing in it that can be used.
-    """
-    try:
-        lines = _read(path).splitlines()
-        begin = lines.index(_SECTION) + 1
-    except (OSError, ValueError):
+def parse_ini(data: bytes) -> Config | None:
+    """The settings in an ini that codexd rendered; None where it has none that can be used."""
+    lines = data.decode("utf-8", "surrogateescape").splitlines()
+    if _SECTION not in lines:
         return None
+    begin = lines.index(_SECTION) + 1
     options: dict[str, str] = {}
     for line in lines[begin:]:
         if line.startswith("["):
@@ -60,17 +51,6 @@ def read_ini(path: str) -> Config | None:
         return read_plugin_settings(options)
     except SettingError:
         return None
-
-
-def _read(path: str) -> str:
-    # What lies there may be a pipe that nobody writes to, or a link to anywhere.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is not a file")
-        return os.read(descriptor, _MAX_BYTES).decode("utf-8", "surrogateescape")
-    finally:
-        os.close(descriptor)
 
 
 def encode_settings(config: Config) -> dict[str, str]:

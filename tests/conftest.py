@@ -16,8 +16,9 @@ MakeBox = Callable[..., DaemonBox]
 
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads the codexd.toml of whoever runs it."""
+    """No test reads the codexd.toml of whoever runs it, or finds their daemons."""
     os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -13,10 +13,10 @@ from codexd.api.table import Nothing, invalid, route
 from codexd.hub.approvals import (
     AlreadyDecided,
     BadDecision,
-    Decision,
     UnknownApproval,
     WaitingApproval,
 )
+from codexd.shapes import Approval, ApprovalList, Decision
 
 
 class Approvals(Protocol):
@@ -33,31 +33,6 @@ class Approvals(Protocol):
 
     def session_of(self, thread_id: str) -> str | None:
         """The id of the thread's session."""
-
-
-class Approval(msgspec.Struct, rename="camel", kw_only=True):
-    """A request of the server that waits for an answer.
-
-    ``summary`` has what one must see to decide (command, cwd, files) and is in no log;
-    ``decisions`` are the words that this kind takes.
-    """
-
-    approval_id: str
-    kind: str
-    thread_id: str | None
-    session_id: str | None
-    turn_id: str | None
-    item_id: str | None
-    since: str
-    summary: dict[str, Any]
-    decisions: list[str]
-
-
-class ApprovalList(msgspec.Struct):
-    """Approvals that wait, the oldest first; ``next`` is what `after` is to be for more."""
-
-    approvals: list[Approval]
-    next: str | None = None
 
 
 class ApprovalQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from codexd.api.local_client import LocalClient, Refused, problem_of
+from codexd.api.local_client import NO_TURN_YET, SERVER_FAILED, LocalClient, Refused, problem_of
 from codexd.api.websocket import HubAdapter
 from codexd.encoding import UNDECODABLE
 
@@ -34,16 +34,34 @@ class Asker:
         Raises:
             Problem: it was refused.
         """
+        try:
+            return await self._ask(method, params, type_)
+        except Refused as refused:
+            raise problem_of(refused) from refused
+
+    async def read_thread(self, thread_id: str, type_: type[_Answer]) -> _Answer:
+        """A thread with its turns, also one that has none yet.
+
+        Raises:
+            Problem: as :meth:`ask`.
+        """
+        params = {"threadId": thread_id, "includeTurns": True}
+        try:
+            return await self._ask("thread/read", params, type_)
+        except Refused as refused:
+            if NO_TURN_YET not in str(refused):
+                raise problem_of(refused) from refused
+        return await self.ask("thread/read", {"threadId": thread_id}, type_)
+
+    async def _ask(self, method: str, params: Any, type_: type[_Answer]) -> _Answer:
         self._asking += 1
         try:
             client = await self._ready()
             result = await client.ask(method, params)
             return msgspec.json.decode(result, type=type_)
-        except Refused as refused:
-            raise problem_of(refused) from refused
         except UNDECODABLE as error:
             text = f"its answer to {method} is not understood ({error})."
-            raise problem_of(Refused(-32603, text)) from error
+            raise Refused(SERVER_FAILED, text) from error
         finally:
             self._asking -= 1
             self._leave_later()

@@ -28,7 +28,7 @@ logger = logging.getLogger("codexd")
 
 # Further requests of a client that does not wait for the answer to the first.
 _AHEAD_BYTES: Final = 64 << 10
-# How long a stream's client may read nothing at all.
+# How long a client that is sent something may read nothing at all.
 STALL_S: Final = 30.0
 
 
@@ -54,6 +54,8 @@ class Wire(Protocol):
     def require_room(self) -> None: ...
     @property
     def is_guest(self) -> bool: ...
+    @property
+    def unread(self) -> int: ...
     def finish(self) -> None: ...
     def cut_off(self) -> None: ...
     async def drained(self) -> None: ...
@@ -187,8 +189,14 @@ class Exchange:
                 await self._write_stream(head, result)
             else:
                 self._write_answer(head, result)
+                # What was not read is not added to by the next answer.
+                await self._drained()
         except (h11.LocalProtocolError, ConnectionError):
             # It is gone, or its end of the connection is.
+            self._over()
+        except Exception:
+            # In the middle of a stream nothing can be said any more; that it broke off can be seen.
+            logger.exception("a stream could not be sent to its end")
             self._over()
         finally:
             self._task = self._head = None
@@ -253,13 +261,19 @@ class Exchange:
 
     async def _drained(self) -> None:
         """Wait for a client that reads more slowly, but not for one that does not read."""
-        try:
-            async with asyncio.timeout(self._stall_s):
-                await self._wire.drained()
-        except TimeoutError:
-            self._is_over = True
-            self._wire.cut_off()
-            raise ConnectionError("the client does not read") from None
+        unread = self._wire.unread
+        while True:
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    await self._wire.drained()
+                return
+            except TimeoutError:
+                if self._wire.unread < unread:
+                    unread = self._wire.unread
+                    continue
+                self._is_over = True
+                self._wire.cut_off()
+                raise ConnectionError("the client does not read") from None
 
     def _bytes(self, event: h11.Event) -> bytes:
         return self._h11.send(event) or b""

@@ -18,6 +18,7 @@ from codexd import __version__
 from codexd.api.http import Problem
 from codexd.api.websocket import HubAdapter
 from codexd.encoding import UNDECODABLE
+from codexd.hub.jsonrpc import METHOD_NOT_FOUND, OVERLOADED, SERVER_RESTARTED
 from codexd.hub.profile import ClientProfile
 
 NAME: Final = "codexd_http"
@@ -28,7 +29,10 @@ _INITIALIZE: Final = {
 }
 # It hears of its own threads only.
 _PROFILE: Final = ClientProfile(private=True)
-_METHOD_NOT_FOUND: Final = -32601
+# JSON-RPC 2.0, section 5.1: an internal error.
+SERVER_FAILED: Final = -32603
+# No code of anybody's: the hub has ended the connection, or did not answer.
+HUNG_UP: Final = 0
 # The hub answers everything in time; this is for a hub that does not.
 _PATIENCE_S: Final = 600.0
 
@@ -95,7 +99,7 @@ class LocalClient:
             Refused: it was answered with an error.
         """
         if not self._is_open:
-            raise Refused(0, "The hub has ended the connection.")
+            raise Refused(HUNG_UP, "The hub has ended the connection.")
         id_ = next(self._ids)
         answer = self._waiting[id_] = asyncio.get_running_loop().create_future()
         self._say({"id": id_, "method": method, "params": params})
@@ -103,7 +107,7 @@ class LocalClient:
             async with asyncio.timeout(_PATIENCE_S):
                 return msgspec.Raw(await answer)
         except TimeoutError:
-            raise Refused(0, f"{method} was not answered in time.") from None
+            raise Refused(HUNG_UP, f"{method} was not answered in time.") from None
         finally:
             self._waiting.pop(id_, None)
 
@@ -125,7 +129,7 @@ class LocalClient:
         self._is_open = False
         for answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(Refused(0, "The hub has ended the connection."))
+                answer.set_exception(Refused(HUNG_UP, "The hub has ended the connection."))
 
     # -- for the hub (ClientEnd) ---------------------------------------------------------------
 
@@ -171,7 +175,7 @@ class LocalClient:
             subject = _Subject()
         if (subject.thread_id or subject.conversation_id) is None:
             text = f"{NAME} cannot do {message.method}."
-            error = {"code": _METHOD_NOT_FOUND, "message": text}
+            error = {"code": METHOD_NOT_FOUND, "message": text}
             asyncio.get_running_loop().call_soon(self._refuse, {"id": id_, "error": error})
 
     def _refuse(self, answer: dict[str, Any]) -> None:
@@ -179,15 +183,10 @@ class LocalClient:
             self._say(answer)
 
 
-# Codes of the hub and of codex 0.163, with what they are over HTTP.
-_KINDS: Final = {
-    -32001: (HTTPStatus.SERVICE_UNAVAILABLE, "overloaded"),
-    -32050: (HTTPStatus.SERVICE_UNAVAILABLE, "server-restarted"),
-    -32603: (HTTPStatus.SERVICE_UNAVAILABLE, "server-failed"),
-    -32601: (HTTPStatus.BAD_REQUEST, "refused"),
-    0: (HTTPStatus.SERVICE_UNAVAILABLE, "server-away"),
-}
-# What codex 0.163 says of a thread that it does not have (measured).
+# What codex 0.163 says to whoever would listen to a thread without a turn, or read its turns
+# (measured).
+NO_TURN_YET: Final = "is not supported yet"
+# And of a thread that it does not have (measured).
 _UNKNOWN: Final = (
     "thread not found",
     "no rollout found",
@@ -198,9 +197,16 @@ _UNKNOWN: Final = (
 
 def problem_of(refused: Refused) -> Problem:
     """What a refusal is over HTTP: the server's own words, and what to do."""
-    text = str(refused) or "The server refused it without a word."
+    text = f"The server says: {refused}" if str(refused) else "It was refused without a word."
+    unavailable, soon = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
     if any(part in text.lower() for part in _UNKNOWN):
-        return Problem(HTTPStatus.NOT_FOUND, "thread-not-found", f"The server says: {text}")
-    status, kind = _KINDS.get(refused.code, (HTTPStatus.BAD_REQUEST, "refused"))
-    headers = {"Retry-After": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Problem(status, kind, f"The server says: {text}", headers=headers)
+        return Problem(HTTPStatus.NOT_FOUND, "thread-not-found", text)
+    if refused.code == OVERLOADED:
+        return Problem(unavailable, "overloaded", text, headers=soon)
+    if refused.code == SERVER_RESTARTED:
+        return Problem(unavailable, "server-restarted", text, headers=soon)
+    if refused.code == SERVER_FAILED:
+        return Problem(unavailable, "server-failed", text, headers=soon)
+    if refused.code == HUNG_UP:
+        return Problem(unavailable, "server-away", text, headers=soon)
+    return Problem(HTTPStatus.BAD_REQUEST, "refused", text)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from codexd.api.local_client import LocalClient, Refused
+from codexd.api.local_client import SERVER_FAILED, LocalClient, Refused
 from codexd.api.websocket import HubAdapter
 from codexd.encoding import UNDECODABLE
 
@@ -50,7 +50,7 @@ class Openings:
         except UNDECODABLE as error:
             client.leave()
             text = f"its answer to thread/start is not understood ({error})."
-            raise Refused(-32603, text) from error
+            raise Refused(SERVER_FAILED, text) from error
         except BaseException:
             client.leave()
             raise

@@ -15,6 +15,7 @@ from codexd.api.table import Nothing, invalid, route
 from codexd.contracts import SessionPurpose, SessionRecord, SessionStatus
 from codexd.hub.session_book import KEPT_METADATA
 from codexd.hub.threads import ThreadView
+from codexd.shapes import Session, SessionList
 
 # What is kept in the registry is read as a whole by everybody.
 _METADATA_COUNT = 64
@@ -44,26 +45,6 @@ class Sessions(Protocol):
 
     def close(self, session_id: str) -> SessionRecord | None:
         """Close a session; None where there is no such one."""
-
-
-class Session(SessionRecord, kw_only=True):
-    """A record of session-registry.json, and how its thread stands now.
-
-    ``clients`` are the names of those who listen, ``turn`` is the id of the turn that runs. All
-    of it comes from what clients and server say, and is written down nowhere.
-    """
-
-    title: str | None = None
-    cwd: str | None = None
-    clients: list[str] = msgspec.field(default_factory=list)
-    turn: str | None = None
-
-
-class SessionList(msgspec.Struct):
-    """Sessions, the newest first; ``next`` is what `after` is to be for more."""
-
-    sessions: list[Session]
-    next: str | None = None
 
 
 class SessionQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

@@ -105,6 +105,12 @@ class Table:
             else:
                 self._fixed[path] = methods
 
+    @property
+    def rows(self) -> list[Row]:
+        """Every route."""
+        tables = [*self._fixed.values(), *(methods for _, methods in self._patterns)]
+        return [bound.row for methods in tables for bound in methods.values()]
+
     def find(self, head: Head, access: Access) -> tuple[Row, Callable[[bytes], Awaitable[Result]]]:
         """The route, and what answers it when it is called with the body. Reads no body.
 

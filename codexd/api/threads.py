@@ -15,6 +15,7 @@ from codexd.api.paging import Limit
 from codexd.api.sessions import Metadata, Sessions, check_metadata, registered
 from codexd.api.table import Nothing, invalid, route
 from codexd.contracts import SessionPurpose
+from codexd.shapes import StartedThread, ThreadList
 
 
 class ThreadQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -24,13 +25,6 @@ class ThreadQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     after: str | None = None
     cwd: str | None = None
     archived: bool = False
-
-
-class ThreadList(msgspec.Struct):
-    """Threads as the server describes them, the newest first."""
-
-    threads: list[dict[str, Any]]
-    next: str | None = None
 
 
 class NewThread(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -43,13 +37,6 @@ class NewThread(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     config: dict[str, Any] | None = None
     purpose: SessionPurpose = "duplex"
     metadata: Metadata = {}
-
-
-class StartedThread(msgspec.Struct, rename="camel"):
-    """A thread that was started, and its session."""
-
-    thread_id: str
-    session_id: str
 
 
 class _Page(msgspec.Struct, rename="camel"):
@@ -131,5 +118,4 @@ class ThreadRoutes:
     )
     async def show(self, call: Call[Nothing, None]) -> dict[str, Any]:
         """Show a thread with its turns, as the server has it."""
-        params = {"threadId": call.params["threadId"], "includeTurns": True}
-        return (await self._asker.ask("thread/read", params, _Thread)).thread
+        return (await self._asker.read_thread(call.params["threadId"], _Thread)).thread

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from codexd.api.local_client import LocalClient
 from codexd.api.openings import Openings
-from codexd.api.turn_run import FinishedTurn, TurnRun
+from codexd.api.turn_run import TurnRun
 from codexd.api.websocket import HubAdapter
+from codexd.shapes import FinishedTurn
 
 logger = logging.getLogger("codexd")
 

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from codexd.api.local_client import LocalClient, Refused
+from codexd.api.local_client import NO_TURN_YET, SERVER_FAILED, LocalClient, Refused
 from codexd.encoding import UNDECODABLE
+from codexd.shapes import RUNS, FinishedTurn
 
 # What one reader of a turn may be behind.
 _BEHIND_BYTES: Final = 8 << 20
@@ -20,27 +21,9 @@ _BEHIND_BYTES: Final = 8 << 20
 _QUIET_S: Final = 15.0
 
 
-# What codex 0.163 says to whoever would listen to a thread without a turn (measured).
-_NO_TURN_YET: Final = "is not supported yet"
 # Its first turn is written down a moment after it has begun.
 _TRIES: Final = 100
 _PAUSE_S: Final = 0.05
-# The status of a turn that has not ended.
-RUNS: Final = "inProgress"
-
-
-class FinishedTurn(msgspec.Struct, rename="camel", kw_only=True):
-    """A turn and how it ended; `inProgress` while it runs.
-
-    ``usage`` are the tokens, as the server tells them last; ``error`` is why it failed or was cut.
-    """
-
-    turn_id: str
-    status: str
-    final_response: str | None = None
-    usage: dict[str, Any] | None = None
-    duration_ms: int | None = None
-    error: dict[str, Any] | None = None
 
 
 class _Turn(msgspec.Struct, rename="camel"):
@@ -146,7 +129,7 @@ class TurnRun:
             params = {"threadId": self.thread_id, "excludeTurns": True}
             await self._client.ask("thread/resume", params)
         except Refused as refused:
-            if _NO_TURN_YET not in str(refused):
+            if NO_TURN_YET not in str(refused):
                 raise
             return False
         return True
@@ -176,7 +159,7 @@ class TurnRun:
             turn_id = self._seen
         except UNDECODABLE as error:
             text = f"its answer to turn/start is not understood ({error})."
-            raise Refused(-32603, text) from error
+            raise Refused(SERVER_FAILED, text) from error
         self.turn = FinishedTurn(turn_id=turn_id, status=RUNS)
         early, self._early = self._early, []
         for method, told, data in early:

@@ -23,12 +23,11 @@ from codexd.api.http import (
 from codexd.api.local_client import Refused, problem_of
 from codexd.api.table import Nothing, route
 from codexd.api.turn_book import RUNNING_LIMIT, TurnBook
-from codexd.api.turn_run import RUNS, FinishedTurn, TurnRun, final_response
+from codexd.api.turn_run import TurnRun, final_response
 from codexd.encoding import encode_json
+from codexd.shapes import FINISHED, RUNS, FinishedTurn, Input, StartedTurn, Turn
 
 _DAY_S = 86_400
-# The last event of a stream.
-FINISHED = "finished"
 
 _TURN_PROBLEMS = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -37,9 +36,6 @@ class TurnQuery(msgspec.Struct, forbid_unknown_fields=True):
     """``wait`` is how many seconds the answer may wait for the end of the turn."""
 
     wait: Annotated[float, msgspec.Meta(ge=0, le=_DAY_S)] | None = None
-
-
-Input = str | list[dict[str, Any]]
 
 
 class NewTurn(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
@@ -53,19 +49,6 @@ class NewTurn(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     approval_policy: str | dict[str, Any] | None = None
     sandbox_policy: dict[str, Any] | None = None
     output_schema: dict[str, Any] | None = None
-
-
-class StartedTurn(msgspec.Struct, rename="camel"):
-    """A turn that runs."""
-
-    turn_id: str
-    status: str = RUNS
-
-
-class Turn(FinishedTurn, kw_only=True):
-    """A turn with its items, as the server has them."""
-
-    items: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
 
 class Steering(msgspec.Struct, forbid_unknown_fields=True):
@@ -150,8 +133,7 @@ class TurnRoutes:
         """Show a turn."""
         thread_id, turn_id = call.params["threadId"], call.params["turnId"]
         known = self._book.find(thread_id, turn_id)
-        params = {"threadId": thread_id, "includeTurns": True}
-        read = await self._asker.ask("thread/read", params, _Read)
+        read = await self._asker.read_thread(thread_id, _Read)
         found = next((turn for turn in read.thread.turns if turn.id == turn_id), None)
         if known is not None:
             fields = {name: getattr(known, name) for name in known.__struct_fields__}

@@ -10,8 +10,9 @@ from codexd.child.command import executable_identity, speaks_protocol
 from codexd.child.ledger import CallLater, Ledger
 from codexd.child.machine import ClearTimer, Effect, Machine, Record, SetTimer, Wake
 from codexd.child.pipes import ChildPipes, PipeRack
-from codexd.config import Config
+from codexd.config import Server
 from codexd.platform.process import end_group_members, identify
+from codexd.settings import Policy
 
 
 class ChildControl:
@@ -168,13 +169,12 @@ class ChildControl:
             self._timer = None
 
 
-def machine_for(config: Config, clock: Callable[[], float]) -> Machine:
-    """The machine of the child that ``config`` tells of, before anything happened."""
-    policy = config.policy
+def machine_for(server: Server, policy: Policy, clock: Callable[[], float]) -> Machine:
+    """The machine of a child before anything happened."""
     backoff = Backoff(
         policy.restart_backoff_ms,
         policy.restart_backoff_max_ms,
         policy.restart_reset_ms,
         policy.restart_limit,
     )
-    return Machine(backoff, policy.restart, speaks=speaks_protocol(config.server), clock=clock)
+    return Machine(backoff, policy.restart, speaks=speaks_protocol(server), clock=clock)

@@ -22,7 +22,6 @@ from typing import Final
 import msgspec
 import psutil
 
-from codexd.config import Config
 from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.files import read_whole, write_aside
 from codexd.platform.process import Glimpse, ProcessId, is_alive, look_at
@@ -42,9 +41,9 @@ class _Record(msgspec.Struct, rename="camel"):
     members: list[ProcessId] = []
 
 
-def path_of(config: Config) -> str:
+def path_of(runtime_dir: str) -> str:
     """Where family.json is."""
-    return os.path.join(config.runtime.runtime_dir, "family.json")
+    return os.path.join(runtime_dir, "family.json")
 
 
 def survivors(path: str) -> list[ProcessId]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from codexd.config import Config
 from codexd.platform import signals
 from codexd.platform.limits import STARTERS_LIMIT, affordable_files, limit_files
 
@@ -39,12 +38,12 @@ def child_environment(environ: Mapping[str, str], daemon_id: str, endpoint: str)
     return {**kept, DAEMON_ID_VARIABLE: daemon_id, "BAA_CODEXD_SERVER_ENDPOINT": endpoint}
 
 
-def child_files(config: Config) -> tuple[int, int]:
-    """The child's soft and hard limit of open files: as set, or as the daemon itself got them.
+def child_files(wanted: int) -> tuple[int, int]:
+    """The child's soft and hard limit of open files: ``wanted``, or for 0 as the daemon got them.
 
     Only the soft one is set: a command may still ask for all that its starter could.
     """
-    wanted, (soft, hard) = config.policy.child_nofile, STARTERS_LIMIT
+    soft, hard = STARTERS_LIMIT
     return (affordable_files(wanted) if wanted else soft, hard)
 
 

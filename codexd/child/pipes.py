@@ -15,14 +15,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from codexd.platform.files import make_ours, make_private_directory, set_aside_odd
+from codexd.platform.files import create_once, make_ours, make_private_directory, set_aside_odd
 from codexd.platform.pipes import set_pipe_capacity
 
 STREAMS = ("stdin", "stdout", "stderr")
 # What a child can write while the plugin is away: as much as Linux lets a user have in one pipe.
 # On macOS it stays at 8 KiB.
 _CAPACITY = 1 << 20
-_MARK = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 # How soon their names are back after they were taken away; see ChildPipes.name_again. On macOS
 # they never are.
@@ -54,10 +53,9 @@ def speaks_first(runtime_dir: str, generation: int) -> bool:
     Whoever wrote and died may have left half a line there.
     """
     try:
-        os.close(os.open(pipe_path(runtime_dir, generation, "spoken"), _MARK, 0o600))
+        return create_once(pipe_path(runtime_dir, generation, "spoken"))
     except OSError:
         return False
-    return True
 
 
 def remove(runtime_dir: str, generation: int) -> None:

@@ -12,7 +12,6 @@ from typing import Literal
 
 import msgspec
 
-from codexd.config import Config
 from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.files import read_whole, write_aside
 from codexd.platform.process import ProcessId
@@ -81,9 +80,9 @@ class Supervision(msgspec.Struct, rename="camel", kw_only=True):
         return 1 + (min(self.begin, recorded) if is_its_own else recorded)
 
 
-def path_of(config: Config) -> str:
+def path_of(state_dir: str) -> str:
     """Where watcher.json is."""
-    return os.path.join(config.paths.state_dir, "watcher.json")
+    return os.path.join(state_dir, "watcher.json")
 
 
 def load(path: str) -> Supervision:

@@ -18,17 +18,18 @@ from circus.config import get_config
 from circus.exc import ConflictError
 
 from codexd import runtime
+from codexd.child.told import Patience
 from codexd.circus_ext.channel import Channel
-from codexd.config import Config
+from codexd.config import Config, Paths, Runtime
 from codexd.platform import lock, signals
 from codexd.platform.limits import raise_own_limit
 from codexd.records.records import record_end
-from codexd.settings_ini import read_plugin_settings
+from codexd.settings_ini import encode_settings, read_plugin_settings
 
 _PLUGIN = "plugin:codexd"
 
 
-def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
+def wrap(attend: Callable[[Any, Paths, Runtime, Callable[[], None]], None]) -> None:
     """Have every arbiter of this process prepare, and ``attend`` where no watcher's hook does."""
     bind = Arbiter.initialize
 
@@ -37,15 +38,26 @@ def wrap(attend: Callable[[Any, Config, Callable[[], None]], None]) -> None:
         if config is not None:
             if not prepare(config):
                 raise SystemExit(1)
-            arbiter.codexd = Channel(arbiter, config)
+            arbiter.codexd = _channel(arbiter, config)
             arbiter.manage_watchers = functools.partial(manage_or_leave_it, arbiter)
         raise_own_limit()
         signals.settle()
         bind(arbiter)
         if config is not None and config.server.child_strategy == "external":
-            arbiter.loop.add_callback(attend, arbiter, config, lambda: None)
+            place = (config.paths, config.runtime)
+            arbiter.loop.add_callback(attend, arbiter, *place, lambda: None)
 
     Arbiter.initialize = initialize
+
+
+def _channel(arbiter: Any, config: Config) -> Channel:
+    policy = config.policy
+    patience = Patience.of(
+        timeout_ms=policy.health_timeout_ms,
+        misses=policy.health_misses,
+        ready_timeout_ms=policy.ready_timeout_ms,
+    )
+    return Channel(arbiter, patience, encode_settings(config))
 
 
 def manage(arbiter: Any) -> Any:
@@ -77,7 +89,7 @@ def prepare(config: Config) -> bool:
     if lock.is_held(config.runtime.lock_path):
         return True
     try:
-        repairs = runtime.make_directories(config)
+        repairs = runtime.make_directories(config.paths, config.runtime)
         for repair in repairs + runtime.take_over(config, logger.warning):
             logger.warning("%s", repair)
     except lock.LockedElsewhere as locked:
@@ -95,4 +107,4 @@ def _finish(config: Config) -> None:
         record_end(config)
     except OSError as error:
         logger.error("the end of codexd could not be recorded: %s", error)
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)

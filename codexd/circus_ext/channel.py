@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from circus import logger
@@ -20,7 +20,6 @@ from circus.exc import ConflictError
 from tornado import gen
 
 from codexd.child.told import PERIOD_S, Patience, PluginWatch, Report, Told
-from codexd.config import Config
 from codexd.keeper.circusd import WATCHER
 from codexd.platform.process import identify
 from codexd.settings_ini import PLUGIN_GRACE_S
@@ -41,18 +40,16 @@ LAST_GRACE_S = 2.0
 
 
 class Channel:
-    """One for each arbiter."""
+    """One for each arbiter.
 
-    def __init__(self, arbiter: Any, config: Config) -> None:
+    ``patience`` is what it has with the plugin; ``settings``, as they stand in circus.ini, are for
+    whoever asks what this daemon runs with.
+    """
+
+    def __init__(self, arbiter: Any, patience: Patience, settings: Mapping[str, str]) -> None:
         self.arbiter = arbiter
-        self.config = config
-        policy = config.policy
+        self.settings = dict(settings)
         self.told = Told(lambda pid: identify(pid) is not None)
-        patience = Patience.of(
-            timeout_ms=policy.health_timeout_ms,
-            misses=policy.health_misses,
-            ready_timeout_ms=policy.ready_timeout_ms,
-        )
         self.watch = PluginWatch(patience, time.monotonic())
         self._looks = False
         self._order = 0

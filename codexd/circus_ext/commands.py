@@ -15,7 +15,6 @@ from circus.exc import MessageError
 from codexd.child.told import Report
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.watcher import AppServerWatcher
-from codexd.settings_ini import encode_settings
 
 
 def _watcher(command: Any, arbiter: Any, props: dict[str, Any]) -> AppServerWatcher:
@@ -108,7 +107,7 @@ class Settings(Command):  # type: ignore[misc]
     def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
         """All that are not empty."""
         del props
-        return {"settings": encode_settings(_channel(arbiter).config)}
+        return {"settings": _channel(arbiter).settings}
 
 
 class Stop(Command):  # type: ignore[misc]
@@ -145,6 +144,39 @@ class Restart(Command):  # type: ignore[misc]
         """Do it; with `waiting` the answer comes when the next child was started."""
         watcher = _watcher(self, arbiter, props)
         return watcher.restart_in_order(_grace_s(_channel(arbiter), props))
+
+
+class ChildStop(Command):  # type: ignore[misc]
+    """\
+    End the child in order; the daemon stays (codexd)
+    =================================================
+
+    Properties: as for `codexd-restart`.
+    """
+
+    name = "codexd-child-stop"
+    properties = ("name",)
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> Any:
+        """Do it; with `waiting` the answer comes when it has ended."""
+        watcher = _watcher(self, arbiter, props)
+        return watcher.stop_in_order(_grace_s(_channel(arbiter), props))
+
+
+class ChildStart(Command):  # type: ignore[misc]
+    """\
+    Start the child unless it is there (codexd)
+    ===========================================
+
+    Property: `name` of the watcher.
+    """
+
+    name = "codexd-child-start"
+    properties = ("name",)
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> Any:
+        """Do it; with `waiting` the answer comes when it was started."""
+        return _watcher(self, arbiter, props).start_in_order()
 
 
 class Replace(Command):  # type: ignore[misc]

@@ -27,7 +27,7 @@ from codexd.circus_ext.channel import Channel, say
 from codexd.circus_ext.plugin_watcher import watch_plugins
 from codexd.circus_ext.rebind import keep_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
-from codexd.config import Config
+from codexd.config import Config, Paths, Runtime, Server
 from codexd.link.endpoint import child_arguments
 from codexd.platform import signals
 from codexd.platform.parent import adopt_orphans
@@ -51,17 +51,17 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     except OSError as error:
         logger.error("%s", error)
         return False
-    attend(arbiter, config, watcher.look_after)
+    attend(arbiter, config.paths, config.runtime, watcher.look_after)
     # Circus is in its own start by now, which does not say so.
     watcher.control.start()
     return True
 
 
-def attend(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
+def attend(arbiter: Any, paths: Paths, place: Runtime, look_after: Callable[[], None]) -> None:
     """What circus itself lacks as long as it runs, whatever it watches."""
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
-    keep_runtime(arbiter, config, look_after)
+    keep_runtime(arbiter, paths, place, look_after)
     arbiter.codexd.begin()
 
 
@@ -80,20 +80,22 @@ def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
     watcher.__class__ = AppServerWatcher
     watcher.configured_cmd = configured_cmd
     watcher.configured_command = config.server.child_command
-    watcher.configured_program = lambda: _program(config, watcher.env)
+    watcher.configured_program = lambda: _program(config.server, watcher.env)
     watcher.configured_args = child_arguments(config.server)
     watcher.stdin_is_null = config.server.mode == "exec"
     watcher.drains = config.server.mode == "app-server"
     watcher.channel = channel
     watcher.working_dir = config.server.child_cwd
     watcher.env = child_environment(os.environ, identity.daemon_id, config.server.endpoint)
-    watcher.files = child_files(config)
+    watcher.files = child_files(config.policy.child_nofile)
     watcher.family = family.Family(
-        family.path_of(config), lambda: _supervised(watcher.arbiter), adopts=adopt_orphans()
+        family.path_of(config.runtime.runtime_dir),
+        lambda: _supervised(watcher.arbiter),
+        adopts=adopt_orphans(),
     )
-    ledger, rack = _kept(steps.path_of(config), config.runtime.runtime_dir)
+    ledger, rack = _kept(steps.path_of(config.paths.state_dir), config.runtime.runtime_dir)
     ledger.attach(watcher.notify_event, watcher.loop.call_later)
-    machine = machine_for(config, time.monotonic)
+    machine = machine_for(config.server, config.policy, time.monotonic)
     watcher.control = ChildControl(machine, ledger, rack, watcher.loop.call_later, watcher.wake)
 
 
@@ -103,9 +105,9 @@ def _kept(path: str, runtime_dir: str) -> tuple[Ledger, PipeRack]:
     return Ledger(path), PipeRack(runtime_dir)
 
 
-def _program(config: Config, environ: dict[str, str]) -> Program:
-    check_cwd(config.server)
-    return find_program(config.server, environ)
+def _program(server: Server, environ: dict[str, str]) -> Program:
+    check_cwd(server)
+    return find_program(server, environ)
 
 
 def _supervised(arbiter: Any) -> set[int]:

@@ -66,8 +66,8 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
         raise_own_limit()
         end_with_parent(self._daemon_pid, signal.SIGTERM)
         watch_parent(self._daemon_pid, raise_signal_in(os.getpid()))
-        make_directories(self._settings)
-        _log_to_file(self._settings)
+        make_directories(self._settings.paths, self._settings.runtime)
+        _log_to_file(self._settings.paths.logs_dir)
         loop = self.loop.asyncio_loop
         asyncio.set_event_loop(loop)
         for signum in signals.ENDING:
@@ -122,9 +122,9 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
         self._stack.close()
 
 
-def _log_to_file(config: Config) -> None:
+def _log_to_file(logs_dir: str) -> None:
     """Circus sends a plugin's stderr to /dev/null, so codexd's own log is a file."""
-    path = os.path.join(config.paths.logs_dir, "codexd.log")
+    path = os.path.join(logs_dir, "codexd.log")
     handler = AppendLogHandler(AppendLog(path, max_bytes=_LOG_BYTES, backups=2))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

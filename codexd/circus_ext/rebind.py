@@ -11,30 +11,34 @@ import zmq
 from circus import logger
 
 from codexd import runtime
-from codexd.config import Config
+from codexd.config import Paths, Runtime
 from codexd.platform.files import PRIVATE_FILE
 from codexd.platform.lock import LockedElsewhere
 
 _PERIOD_S = 1.0
 
 
-def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -> None:
+def keep_runtime(
+    arbiter: Any, paths: Paths, place: Runtime, look_after: Callable[[], None]
+) -> None:
     """From now on look every second whether lock and sockets of circusd still have their names.
 
     ``look_after()`` is called as often and does the same for what the child needs.
     """
     sockets = (
-        (arbiter.ctrl.ctrl_socket, config.runtime.circus_endpoint),
-        (arbiter.evpub_socket, config.runtime.circus_pubsub_endpoint),
+        (arbiter.ctrl.ctrl_socket, place.circus_endpoint),
+        (arbiter.evpub_socket, place.circus_pubsub_endpoint),
     )
     trouble = ""
 
     def look() -> None:
         nonlocal trouble
         try:
-            runtime.keep(config)
+            runtime.keep(paths, place)
             for socket, endpoint in sockets:
-                _bind_again(socket, endpoint, config)
+                if not os.path.lexists(endpoint.removeprefix("ipc://")):
+                    runtime.make_directories(paths, place)
+                    _bind_again(socket, endpoint)
             look_after()
             trouble = ""
         except (OSError, LockedElsewhere, zmq.ZMQError) as error:
@@ -49,10 +53,7 @@ def keep_runtime(arbiter: Any, config: Config, look_after: Callable[[], None]) -
     arbiter.loop.call_later(_PERIOD_S, look)
 
 
-def _bind_again(socket: Any, endpoint: str, config: Config) -> None:
-    if os.path.lexists(endpoint.removeprefix("ipc://")):
-        return
-    runtime.make_directories(config)
+def _bind_again(socket: Any, endpoint: str) -> None:
     # The old name is not given up first: ZeroMQ would take it away later, from another thread,
     # and with it the new socket.
     socket.bind(endpoint)

@@ -182,14 +182,37 @@ class AppServerWatcher(PatientWatcher):
         with self.channel.ending(grace_s):
             if self.drains:
                 yield self.channel.no_turns(list(before))
-            if before and self.processes and not before & set(self.processes):
-                # It ended by itself meanwhile, and another was started.
-                return {"started": sorted(self.processes)}
-            try:
-                answer = yield self.channel.exclusively(self.restart)
-            except ConflictError as error:
-                return {"failed": str(error)}
+            answer = yield self._ordered(lambda: self._restart_once(before))
         return answer
+
+    def _restart_once(self, before: set[int]) -> Any:
+        if before and self.processes and not before & set(self.processes):
+            # They ended by themselves meanwhile, or by another such order, and another was started.
+            return gen.maybe_future({"started": sorted(self.processes)})
+        return self.restart()
+
+    @gen.coroutine
+    def stop_in_order(self, grace_s: float) -> Any:
+        """End the child once its turns have ended, within ``grace_s``; none follows."""
+        with self.channel.ending(grace_s):
+            if self.drains:
+                yield self.channel.no_turns(list(self.processes))
+            answer = yield self._ordered(self.stop)
+        return answer
+
+    @gen.coroutine
+    def start_in_order(self) -> Any:
+        """Start the child unless it is there, as soon as no other command of circus runs."""
+        answer = yield self._ordered(self.start)
+        return answer
+
+    @gen.coroutine
+    def _ordered(self, command: Callable[[], Any]) -> Any:
+        try:
+            answer = yield self.channel.exclusively(command)
+        except ConflictError as error:
+            return {"failed": str(error)}
+        return answer or {}
 
     def send_signal(self, pid: int, signum: int) -> None:
         """As circus, and notes that the signal was asked for."""

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from codexd.cli.codex_options import APP_SERVER_COMMANDS
-from codexd.cli.options import BadValue, CliError, config_options
+from codexd.cli.options import BadValue, CliError, daemon_options
 from codexd.cli.overrides import CannotGive, Overrides, read_overrides
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -28,7 +28,7 @@ _RETRY_S = 60.0
 
 
 @click.command("attach")
-@config_options
+@daemon_options
 def attach(config: Config) -> None:
     """Join stdin and stdout, a JSON message a line, to the running server.
 
@@ -44,7 +44,7 @@ def attach(config: Config) -> None:
 )
 @click.option("--listen", metavar="URL", help="stdio:// only: the daemon has its own sockets.")
 @click.option("--stdio", is_flag=True, help="Speak on stdin and stdout, which it does anyway.")
-@functools.partial(config_options, takes_file=False)  # codex has a --config of its own
+@functools.partial(daemon_options, takes_file=False)  # codex has a --config of its own
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple[str, ...]) -> None:
     """Do what `codexd attach` does, called as tools call `codex app-server`.
@@ -73,7 +73,7 @@ def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple
 def _attach(config: Config, overrides: Overrides) -> None:
     from codexd.hub.profile import ClientProfile
 
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     if _DAEMON_ID_VARIABLE in os.environ:
         _refuse_to_be_the_server(config)
     if os.environ.get("CODEX_HOME", "").strip():
@@ -93,7 +93,7 @@ def _refuse_to_be_the_server(config: Config) -> None:
     """Where the daemon has started this very process, by way of a shim not known for one."""
     from codexd.child import steps
 
-    child = steps.load(steps.path_of(config)).child
+    child = steps.load(steps.path_of(config.paths.state_dir)).child
     if child is not None and child.pid == os.getpid():
         raise CliError(
             "The daemon has started codexd as its own server, which would wait for itself: name "
@@ -103,11 +103,11 @@ def _refuse_to_be_the_server(config: Config) -> None:
 
 def _tell_of_another_home(config: Config) -> None:
     """A client may believe that the server has its own login and threads."""
-    from codexd import daemons
     from codexd.codex_home import codex_home
+    from codexd.daemons.listing import running
 
     wanted = os.path.realpath(codex_home(os.environ, cwd=os.getcwd()))
-    for daemon in daemons.running(os.environ):
+    for daemon in running(os.environ):
         is_it = daemon.state_dir == config.paths.state_dir
         if is_it and daemon.codex_home is not None and daemon.codex_home != wanted:
             click.echo(

@@ -8,7 +8,7 @@ import sys
 import click
 
 from codexd.cli.drain import running_daemon
-from codexd.cli.options import BadValue, CliError, config_options
+from codexd.cli.options import BadValue, CliError, config_options, found_config
 from codexd.client.circus import known_commands
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -38,6 +38,7 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
 
     On a terminal, `quit` and `rm` ask first. There is no prompt: one command a call.
     """
+    del config
     if arguments == ("help",):
         arguments = ("--help",)
     known = known_commands()
@@ -49,14 +50,19 @@ def ctl(config: Config, arguments: tuple[str, ...], yes: bool) -> None:
         arguments = ("--help",)
     if commands and not yes and sys.stdin.isatty():
         _confirm(commands[0])
-    runtime = config.runtime
-    endpoint = runtime.circus_pubsub_endpoint if "listen" in arguments else runtime.circus_endpoint
-    if arguments and "--help" not in arguments:
-        check_owner(config)
-        running_daemon(config)
-        _check_place(runtime.runtime_dir)
     code = "from codexd.circus_ext.circusctl import main; main()"
-    os.execv(sys.executable, [sys.executable, "-P", "-c", code, "--endpoint", endpoint, *arguments])
+    told = [] if "--help" in arguments else ["--endpoint", _endpoint(arguments)]
+    os.execv(sys.executable, [sys.executable, "-P", "-c", code, *told, *arguments])
+
+
+def _endpoint(arguments: tuple[str, ...]) -> str:
+    """Where the daemon's circusd is asked, or heard."""
+    config = found_config()
+    check_owner(config.paths, config.runtime)
+    running_daemon(config)
+    runtime = config.runtime
+    _check_place(runtime.runtime_dir)
+    return runtime.circus_pubsub_endpoint if "listen" in arguments else runtime.circus_endpoint
 
 
 def _refuse_unknown(arguments: tuple[str, ...]) -> None:

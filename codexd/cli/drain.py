@@ -42,7 +42,7 @@ def running_daemon(config: Config) -> ProcessId:
         CliError: there is none.
         DaemonError: it is another user's.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         raise CliError(f"No codexd runs on {config.paths.state_dir}: start it with `codexd start`.")
@@ -56,7 +56,7 @@ def wait_until_idle(config: Config, timeout_s: float | None) -> None:
 
     def is_idle() -> bool:
         nonlocal turns
-        turns = running_turns(config)
+        turns = running_turns(config.runtime)
         return turns == 0
 
     def late() -> str:

@@ -9,12 +9,13 @@ from typing import BinaryIO, get_args
 import click
 import msgspec
 
-from codexd.cli.options import BadValue, Count, config_options, json_option
+from codexd.cli.options import BadValue, Count, daemon_options, json_option
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.contracts import Event, EventLevel
-from codexd.eventlog.reader import events_with, follow_events, read_events
+from codexd.eventlog.pages import unknown_types
+from codexd.eventlog.reader import follow_events, read_events
 from codexd.eventlog.types import TYPES, is_protocol
 from codexd.settings import quoted
 
@@ -36,7 +37,7 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 @click.option("-n", "--last", metavar="N", type=Count(), help="Only the last N.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with the events as they come.")
 @click.option("--all", "everything", is_flag=True, help="Also that server and clients talked.")
-@config_options
+@daemon_options
 def events(
     config: Config,
     as_json: bool,
@@ -52,7 +53,7 @@ def events(
     Events that only tell that server and clients have talked (child.stdout on a stdio endpoint)
     are left out unless --all, --type or --json asks for them.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     path = config.paths.structured_event_log_path
     _check_types(path, types)
     without = None if everything or as_json or types else is_protocol
@@ -77,9 +78,8 @@ def events(
 
 def _check_types(path: str, types: tuple[str, ...]) -> None:
     """See that each type is one that there is, or that an earlier program recorded."""
-    for name in types:
-        if name not in TYPES and not any(event.type == name for event in events_with(path, name)):
-            raise BadValue(f"Unknown event type {quoted(name)}: there are {', '.join(TYPES)}.")
+    for name in unknown_types(path, types):
+        raise BadValue(f"Unknown event type {quoted(name)}: there are {', '.join(TYPES)}.")
 
 
 def write_events(events: Iterable[Event], out: BinaryIO, *, as_json: bool, seen: int) -> int:

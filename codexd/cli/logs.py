@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from codexd.cli.options import Count, config_options
+from codexd.cli.options import Count, daemon_options
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -17,10 +17,10 @@ from codexd.eventlog.bytes_reader import read_bytes
 @click.argument("stream", type=click.Choice(["stdout", "stderr"]), default="stdout")
 @click.option("-n", "--lines", metavar="N", type=Count(), help="Only the last N.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@config_options
+@daemon_options
 def logs(config: Config, stream: str, lines: int | None, follow: bool) -> None:
     """Print what the server wrote, byte for byte, over rotated logs."""
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     paths = config.paths
     path = paths.stdout_log_path if stream == "stdout" else paths.stderr_log_path
     if follow:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -67,16 +68,22 @@ class Seconds(click.ParamType[float]):
             raise BadValue(str(error)) from error
 
 
-def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> Callable[..., Any]:
+def config_options(
+    command: Callable[..., Any], *, takes_file: bool = True, finds_daemon: bool = False
+) -> Callable[..., Any]:
     """Add a flag for every setting; the command gets the resolved ``config``.
 
     ``takes_file``: add --config as well. Where that is codex's own flag, only the variable counts.
+    ``finds_daemon``: the config is that of a daemon that may run anywhere.
     """
 
     @functools.wraps(command)
     def with_config(*args: Any, **kwargs: Any) -> Any:
         given = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
-        return command(*args, config=_resolve(given, kwargs.pop(SETTINGS_FILE, None)), **kwargs)
+        told = _Told(given, kwargs.pop(SETTINGS_FILE, None))
+        click.get_current_context().meta[_TOLD] = told
+        config = found_config() if finds_daemon else _resolve(told)
+        return command(*args, config=config, **kwargs)
 
     decorated: Callable[..., Any] = with_config
     if takes_file:
@@ -84,6 +91,14 @@ def config_options(command: Callable[..., Any], *, takes_file: bool = True) -> C
     for setting in reversed(SETTINGS):
         decorated = _option(setting)(decorated)
     return decorated
+
+
+def daemon_options(command: Callable[..., Any], *, takes_file: bool = True) -> Callable[..., Any]:
+    """As :func:`config_options`, for the commands that look at a daemon or drive it.
+
+    It is found wherever this is called: see :mod:`codexd.client.find`.
+    """
+    return config_options(command, takes_file=takes_file, finds_daemon=True)
 
 
 # The reference took the flag with every command, and let it count for `start` alone.
@@ -101,6 +116,14 @@ _file_option = click.option(
 )
 # Where a command finds the values of all settings, with their origins, in click's context.
 _VALUES = "codexd.values"
+_TOLD = "codexd.told"
+
+
+class _Told(NamedTuple):
+    """The text of each setting's flag, and the settings file that was named."""
+
+    flags: dict[str, Any]
+    file: str | None
 
 
 def setting_values() -> dict[str, Value]:
@@ -109,20 +132,44 @@ def setting_values() -> dict[str, Value]:
     return values
 
 
-def _resolve(given: dict[str, Any], named_file: str | None) -> Config:
-    for setting in SETTINGS:
-        value = given[setting.name]
-        # A forgotten value would swallow the next flag. Arguments of the child may be flags.
-        if isinstance(value, str) and value.startswith("--"):
-            raise BadValue(f"Missing value for {setting.flag}: {quoted(value)} is a flag.")
+def found_config() -> Config:
+    """The configuration of the daemon that the command's flags, or where it is called, lead to."""
+    from codexd.client.find import NoPlace, locate, working_directory
+
+    told: _Told = click.get_current_context().meta[_TOLD]
+    _check_flags(told)
+    try:
+        file = read_settings_file(told.file, os.environ)
+        place = locate(told.flags, os.environ, cwd=working_directory(), file=file)
+    except (SettingError, NoPlace) as error:
+        raise BadValue(str(error)) from error
+    for fault in place.faults:
+        click.echo(f"codexd: {fault}", err=True)
+    if place.is_only_one and place.process is not None and sys.stderr.isatty():
+        # Whoever is elsewhere wants to know whom they are about to stop.
+        who = f"the daemon of {place.repo_root} (pid {place.process.pid})"
+        click.echo(f"codexd: {who}, the only one that runs", err=True)
+    return place.config
+
+
+def _resolve(told: _Told) -> Config:
+    _check_flags(told)
     try:
         cwd = _working_directory()
-        file = read_settings_file(named_file, os.environ)
-        values = read_values(given, os.environ, cwd=cwd, file=file)
+        file = read_settings_file(told.file, os.environ)
+        values = read_values(told.flags, os.environ, cwd=cwd, file=file)
         click.get_current_context().meta[_VALUES] = values
         return build(values, cwd=cwd)
     except SettingError as error:
         raise BadValue(str(error)) from error
+
+
+def _check_flags(told: _Told) -> None:
+    for setting in SETTINGS:
+        value = told.flags[setting.name]
+        # A forgotten value would swallow the next flag. Arguments of the child may be flags.
+        if isinstance(value, str) and value.startswith("--"):
+            raise BadValue(f"Missing value for {setting.flag}: {quoted(value)} is a flag.")
 
 
 def _working_directory() -> str:

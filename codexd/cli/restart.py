@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from codexd.cli.drain import drain_options, grace_of, running_daemon, wait_until_idle
-from codexd.cli.options import CliError, config_options, json_option
+from codexd.cli.options import CliError, daemon_options, json_option
 from codexd.cli.status import print_status
 from codexd.client.circus import order_restart, settings_of
 from codexd.config import Config
@@ -15,7 +15,7 @@ from codexd.platform.process import is_alive
 @click.command("restart")
 @drain_options
 @json_option
-@config_options
+@daemon_options
 def restart(
     config: Config, timeout_s: float | None, when_idle: bool, now: bool, as_json: bool
 ) -> None:
@@ -29,7 +29,8 @@ def restart(
         raise CliError("The server is external: restart it where it was started.")
     if when_idle:
         wait_until_idle(config, timeout_s)
-    order_restart(config, grace_of(timeout_s, when_idle=when_idle, now=now))
+    grace_s = grace_of(timeout_s, when_idle=when_idle, now=now)
+    order_restart(config.runtime, grace_s, else_s=config.policy.stop_timeout_ms / 1000)
     outcome = wait_for_process(config, daemon.pid, lambda: not is_alive(daemon))
     if outcome is None or outcome.kind == "failed":
         raise CliError(f"The server is not ready: {outcome.reason if outcome else 'it ended'}")

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 
 from codexd.child.command import speaks_protocol
+from codexd.child.outcome import Outcome
 from codexd.cli.options import BadValue, CliError, config_options, json_option
 from codexd.cli.status import print_status
 from codexd.cli.streams import discard_stdout
@@ -19,7 +20,7 @@ from codexd.config import Config, setting_texts
 from codexd.platform.users import owner_of_place, user_name
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import read_daemon
-from codexd.supervisor.readiness import Outcome, wait_for_process
+from codexd.supervisor.readiness import wait_for_process
 
 
 @click.command("start")
@@ -32,7 +33,7 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
 
     Runs in the foreground until SIGINT or SIGTERM, or `codexd stop`.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     tell_whose_place_it_is(config)
     if detach:
         start_detached(config, as_json=as_json)
@@ -104,13 +105,13 @@ def _word_of(outcome: Outcome, config: Config) -> str | None:
 
 def _tell_of_the_vendors_daemon(config: Config) -> None:
     """Where another server is on the vendor's socket: the hub's, or of the same CODEX_HOME."""
-    from codexd import daemons
     from codexd.api.stale import find_server
+    from codexd.daemons.homes import served_home
     from codexd.link.endpoint import default_control_socket
 
     # That the child cannot listen there, it says itself.
     is_the_childs = config.server.endpoint == "unix://"
-    if is_the_childs or daemons.served_home(config, os.environ) is None:
+    if is_the_childs or served_home(config.server, os.environ) is None:
         return
     path = default_control_socket(os.environ)
     server = find_server(path)
@@ -178,13 +179,12 @@ def _environment(config: Config) -> dict[str, str]:
 
 
 def _open_log(config: Config, path: str) -> BinaryIO:
-    from codexd.platform.files import explain, open_private, set_aside_odd
+    from codexd.platform.files import explain, open_clearing
     from codexd.runtime import UnusableDirectory, make_directories
 
     try:
-        make_directories(config)
-        set_aside_odd(path)
-        descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        make_directories(config.paths, config.runtime)
+        descriptor = open_clearing(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except UnusableDirectory as error:
         raise CliError(str(error)) from error
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from codexd.cli.options import config_options, json_option, run_once_ignored
+from codexd.cli.options import daemon_options, json_option, run_once_ignored
 from codexd.client.live import Live, look
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -23,7 +23,7 @@ _CHECK_S = 1.0
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
 @run_once_ignored
 @json_option
-@config_options
+@daemon_options
 def status(config: Config, check: bool, as_json: bool) -> None:
     """Tell what the daemon and its server are doing."""
     live = print_status(config, as_json=as_json, patience_s=_CHECK_S if check else 0.0)
@@ -35,7 +35,7 @@ def print_status(
     config: Config, *, as_json: bool, patience_s: float = 0.0, is_starting: bool = False
 ) -> Live:
     """Print the status; returns what was found. The options are those of :func:`look`."""
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     snapshot = read_snapshot(config)
     live = look(config, snapshot.daemon, patience_s=patience_s, is_starting=is_starting)
     if as_json:
@@ -62,12 +62,20 @@ def notes(live: Live) -> list[str]:
             f"the server has missed {health['misses']} health checks; "
             f"it last answered at {health['lastAnswerAt']}"
         )
-    account = live.details["account"]
-    if account is not None and account["required"] and not account["loggedIn"]:
-        found.append(
-            "the server is not logged in: run `codex login`, then `codexd restart --when-idle`"
-        )
+    if child.mode == "app-server" and child.ready:
+        found += login_notes(live.details["account"])
     return found
+
+
+def login_notes(account: dict[str, Any] | None) -> list[str]:
+    """Whether the server is logged in, as it said; nothing where it need not be."""
+    if account is None:
+        return ["the server has not said whether it is logged in"]
+    if not account["required"]:
+        return []
+    if account["loggedIn"]:
+        return [f"the server is logged in ({account['type']})"]
+    return ["the server is not logged in: run `codex login`, then `codexd restart --when-idle`"]
 
 
 def status_document(snapshot: Snapshot, live: Live) -> dict[str, Any]:

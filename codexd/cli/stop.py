@@ -10,7 +10,7 @@ import time
 import click
 
 from codexd.cli.drain import drain_options, grace_of, wait_for, wait_until_idle
-from codexd.cli.options import config_options
+from codexd.cli.options import daemon_options
 from codexd.client.circus import MARGIN_S, order_stop, stop_timeout_s
 from codexd.client.errors import DaemonError
 from codexd.client.owner import check_owner
@@ -21,13 +21,13 @@ from codexd.platform.process import is_alive
 
 @click.command("stop")
 @drain_options
-@config_options
+@daemon_options
 def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) -> None:
     """Stop the daemon and its server.
 
     New turns wait, running ones may end first; then the server gets SIGTERM.
     """
-    check_owner(config, root_may=True)
+    check_owner(config.paths, config.runtime, root_may=True)
     daemon = lock.living_holder(config.runtime.lock_path)
     if daemon is None:
         click.echo("codexd is not running")
@@ -39,12 +39,13 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
         wait_until_idle(config, timeout_s)
     grace_s = grace_of(timeout_s, when_idle=when_idle, now=now)
     try:
-        allowed_s = order_stop(config, grace_s)
+        allowed_s = order_stop(config.runtime, grace_s)
     except DaemonError:
         # Whatever its endpoint does, a signal is heard.
         allowed_s = None
     if allowed_s is None:
-        allowed_s = stop_timeout_s(config) if grace_s is None else grace_s
+        else_s = config.policy.stop_timeout_ms / 1000
+        allowed_s = stop_timeout_s(config.runtime, else_s=else_s) if grace_s is None else grace_s
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, signal.SIGTERM)
     deadline = time.monotonic() + allowed_s + MARGIN_S

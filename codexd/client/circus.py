@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
 from codexd.client.errors import DaemonError
 from codexd.client.http import ask_hub
-from codexd.config import Config
+from codexd.config import Config, Runtime
 from codexd.platform import lock
 from codexd.platform.files import require_private_directory
 from codexd.platform.process import ProcessId, is_alive
@@ -33,46 +34,49 @@ def settings_of(config: Config) -> Config:
         DaemonError: circusd did not answer.
     """
     try:
-        answer = call_circus(config, "codexd-settings", timeout_s=_ANSWER_S)
+        answer = call_circus(config.runtime, "codexd-settings", timeout_s=_ANSWER_S)
     except UnknownCommand:
         return config
     return read_plugin_settings(answer["settings"])
 
 
-def running_turns(config: Config) -> int | None:
+def running_turns(place: Runtime) -> int | None:
     """How many turns run; None where nobody can tell.
 
     Raises:
         DaemonError: circusd did not answer.
     """
     try:
-        turns: int | None = call_circus(config, "codexd-turns", timeout_s=_ANSWER_S)["turns"]
+        turns: int | None = call_circus(place, "codexd-turns", timeout_s=_ANSWER_S)["turns"]
     except UnknownCommand:
-        hub = ask_hub(config)
-        return None if hub is None else int(hub.get("runningTurns", 0))
+        hub = ask_hub(place.hub_socket_path)
+        found = None if hub is None else hub.get("runningTurns")
+        return found if isinstance(found, int) else None
     return turns
 
 
-def order_restart(config: Config, grace_s: float | None) -> None:
+def order_restart(place: Runtime, grace_s: float | None, *, else_s: float) -> None:
     """Have the child end and another start; ``grace_s`` None is the daemon's own stop timeout.
+
+    ``else_s``: what that is where nobody tells.
 
     Raises:
         DaemonError: circusd did not answer, or could not.
     """
-    limit_s = (stop_timeout_s(config) if grace_s is None else grace_s) + MARGIN_S
+    limit_s = (stop_timeout_s(place, else_s=else_s) if grace_s is None else grace_s) + MARGIN_S
     options = {} if grace_s is None else {"graceful_timeout": grace_s}
     try:
         answer = call_circus(
-            config, "codexd-restart", timeout_s=limit_s, name=WATCHER, waiting=True, **options
+            place, "codexd-restart", timeout_s=limit_s, name=WATCHER, waiting=True, **options
         )
     except UnknownCommand:
-        call_circus(config, "restart", timeout_s=limit_s, name=WATCHER, waiting=True)
+        call_circus(place, "restart", timeout_s=limit_s, name=WATCHER, waiting=True)
         return
     if answer.get("failed"):
         raise DaemonError(f"The server was not restarted: {answer['failed']}")
 
 
-def order_stop(config: Config, grace_s: float | None) -> float | None:
+def order_stop(place: Runtime, grace_s: float | None) -> float | None:
     """Have the daemon end; ``grace_s`` None is its own stop timeout.
 
     Returns:
@@ -84,20 +88,20 @@ def order_stop(config: Config, grace_s: float | None) -> float | None:
     """
     options = {} if grace_s is None else {"graceful_timeout": grace_s}
     try:
-        answer = call_circus(config, "codexd-stop", timeout_s=_ANSWER_S, **options)
+        answer = call_circus(place, "codexd-stop", timeout_s=_ANSWER_S, **options)
     except UnknownCommand:
         if grace_s is not None:
-            _set_grace(config, grace_s)
+            _set_grace(place, grace_s)
         return None
     return float(answer["graceful_timeout"])
 
 
-def stop_timeout_s(config: Config) -> float:
-    """How long the running daemon gives its child; as ``config`` has it where nobody tells."""
+def stop_timeout_s(place: Runtime, *, else_s: float) -> float:
+    """How long the running daemon gives its child; ``else_s`` where nobody tells."""
     try:
-        return _get(config, WATCHER, "graceful_timeout")
+        return _get(place, WATCHER, "graceful_timeout")
     except DaemonError:
-        return config.policy.stop_timeout_ms / 1000
+        return else_s
 
 
 def known_commands() -> frozenset[str]:
@@ -107,15 +111,15 @@ def known_commands() -> frozenset[str]:
     return frozenset(get_commands())
 
 
-def _set_grace(config: Config, seconds: float) -> None:
+def _set_grace(place: Runtime, seconds: float) -> None:
     """For a circusd that takes no time with its orders, and is about to end."""
     for name, grace_s in ((WATCHER, seconds), (PLUGIN, seconds + PLUGIN_GRACE_S)):
         options = {"graceful_timeout": grace_s}
-        call_circus(config, "set", name=name, timeout_s=_ANSWER_S, options=options)
+        call_circus(place, "set", name=name, timeout_s=_ANSWER_S, options=options)
 
 
-def _get(config: Config, name: str, option: str) -> float:
-    answer = call_circus(config, "get", timeout_s=_ANSWER_S, name=name, keys=[option])
+def _get(place: Runtime, name: str, option: str) -> float:
+    answer = call_circus(place, "get", timeout_s=_ANSWER_S, name=name, keys=[option])
     return float(answer["options"][option])
 
 
@@ -146,7 +150,7 @@ class _Patience:
 
 
 def call_circus(
-    config: Config, command: str, *, timeout_s: float, **properties: object
+    place: Runtime, command: str, *, timeout_s: float, **properties: object
 ) -> dict[str, Any]:
     """Send one command and return the answer; ``timeout_s`` is how long circusd may take.
 
@@ -157,9 +161,9 @@ def call_circus(
     from circus.client import CircusClient
     from circus.exc import CallError
 
-    _check_place(config)
-    client = CircusClient(endpoint=config.runtime.circus_endpoint, timeout=timeout_s)
-    client.poller = _Patience(client.poller, lock.living_holder(config.runtime.lock_path))
+    _check_place(place)
+    client = CircusClient(endpoint=place.circus_endpoint, timeout=timeout_s)
+    client.poller = _Patience(client.poller, lock.living_holder(place.lock_path))
     try:
         # Another circus command may be running; it is soon over.
         deadline = time.monotonic() + timeout_s
@@ -179,15 +183,15 @@ def call_circus(
     return answer
 
 
-def _check_place(config: Config) -> None:
+def _check_place(place: Runtime) -> None:
     """ZeroMQ does not tell who answers: so nobody else may be able to stand there."""
-    place = config.runtime.runtime_dir
+    state_dir = os.path.dirname(place.lock_path)
     try:
-        require_private_directory(place)
+        require_private_directory(place.runtime_dir)
     except OSError as error:
         is_missing = isinstance(error, FileNotFoundError)
-        if is_missing and place.startswith(config.paths.state_dir):
+        if is_missing and place.runtime_dir.startswith(state_dir):
             # The daemon is about to make it again, and nobody else can.
             return
-        where = config.runtime.circus_endpoint
+        where = place.circus_endpoint
         raise DaemonError(f"circusd cannot be asked at {where}: {error.strerror}") from error

@@ -1,45 +1,37 @@
-"""Asking a running daemon over codexd.sock."""
+"""Asking a running daemon how it is."""
 
 from __future__ import annotations
 
-import http.client
-import socket
 from typing import Any
 
-import msgspec
-
-from codexd.config import Config
-from codexd.encoding import UNDECODABLE
-from codexd.platform.peer import require_own_peer
+from codexd.client.errors import DaemonError, Refused
+from codexd.client.sync import Client
 
 _ASK_TIMEOUT_S = 1.0
+# The first page loads what makes it.
+_PAGE_TIMEOUT_S = 10.0
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ASK_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-        require_own_peer(self.sock)
-
-
-def ask_hub(config: Config) -> dict[str, Any] | None:
+def ask_hub(socket_path: str) -> dict[str, Any] | None:
     """What the hub tells in `GET /v1/status` on codexd.sock; None where nobody answers."""
-    connection = _UnixConnection(config.runtime.hub_socket_path)
+    client = Client(socket_path=socket_path, timeout_s=_ASK_TIMEOUT_S)
     try:
-        connection.request("GET", "/v1/status")
-        response = connection.getresponse()
-        document = msgspec.json.decode(response.read())
-    except (OSError, http.client.HTTPException, *UNDECODABLE):
-        return None
-    finally:
-        connection.close()
-    if not isinstance(document, dict) or response.status != 200:
+        document = client.status()
+    except DaemonError:
         return None
     # A daemon of an older version tells nothing else.
     hub = document.get("hub", document)
     return hub if isinstance(hub, dict) else None
+
+
+def fetch_metrics(socket_path: str) -> bytes:
+    """The page of `GET /metrics` on the codexd.sock at ``socket_path``.
+
+    Raises:
+        DaemonError: nobody gives it; the text says why.
+    """
+    try:
+        return Client(socket_path=socket_path, timeout_s=_PAGE_TIMEOUT_S).metrics().encode()
+    except Refused as error:
+        text = f"{socket_path} answers {error.status} to GET /metrics"
+        raise DaemonError(f"{text}: is that daemon of an older version?") from error

@@ -11,12 +11,12 @@ from codexd.child import family
 from codexd.child import steps as supervision
 from codexd.child.command import binary_changed
 from codexd.client.http import ask_hub
+from codexd.client.ini import read_ini
 from codexd.client.owner import belongs_to, foreign_owner
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState
 from codexd.platform import lock
 from codexd.platform.process import ProcessId, identify, is_alive
-from codexd.settings_ini import read_ini
 from codexd.store.scaffold import NOBODY, describe_scaffold, find_scaffold
 
 _POLL_S = 0.02
@@ -48,10 +48,10 @@ def look(
     ``is_starting``, it is not remarked that the hub does not answer yet.
     """
     holder = lock.living_holder(config.runtime.lock_path)
-    supervised = supervision.load(supervision.path_of(config))
+    supervised = supervision.load(supervision.path_of(config.paths.state_dir))
     ours = supervised.child.pid if supervised.child else None
     scaffold = find_scaffold(config.paths, ours=ours) if holder is None else NOBODY
-    hub = _ask(config, patience_s) if holder else None
+    hub = _ask(config.runtime.hub_socket_path, patience_s) if holder else None
     is_mute = holder is not None and hub is None and not is_starting
     holder = holder or scaffold.daemon
     child = scaffold.child or supervised.child
@@ -80,16 +80,20 @@ def look(
             f"codexd: the server (pid {child.pid}) lives without its daemon; "
             "the next `codexd start` ends it."
         )
-    left = [] if holder or child_alive else family.survivors(family.path_of(config))
+    left = (
+        []
+        if holder or child_alive
+        else family.survivors(family.path_of(config.runtime.runtime_dir))
+    )
     if left:
         pids = ", ".join(str(process.pid) for process in left)
         remarks.append(
             f"codexd: what an earlier server started lives without it (pid {pids}); "
             "the next `codexd start` ends it."
         )
-    owner = foreign_owner(config) if holder and not scaffold.daemon else None
+    owner = foreign_owner(config.paths, config.runtime) if holder and not scaffold.daemon else None
     if owner is not None:
-        remarks.append(f"codexd: {belongs_to(config, owner)}")
+        remarks.append(f"codexd: {belongs_to(config.paths.state_dir, owner)}")
     unserved = _unserved(hub)
     remarks += [f"codexd: the hub is not on a socket that it was told: {why}" for why in unserved]
     remarks += [f"codexd: the server says: {fault}" for fault in _texts(hub, "configFaults")]
@@ -151,10 +155,10 @@ def running_config(config: Config, recorded: DaemonState, pid: int) -> Config:
     return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **told))
 
 
-def _ask(config: Config, patience_s: float) -> dict[str, Any] | None:
+def _ask(socket_path: str, patience_s: float) -> dict[str, Any] | None:
     deadline = time.monotonic() + patience_s
     while True:
-        hub = ask_hub(config)
+        hub = ask_hub(socket_path)
         is_coming = hub is not None and hub.get("server") == "recovering"
         if not is_coming or time.monotonic() > deadline:
             return hub

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from codexd import daemons
 from codexd.child import steps
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
-from codexd.config import Config
+from codexd.config import Config, Paths
+from codexd.daemons.homes import describe_other, served_home
 from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform import lock
 from codexd.store.scaffold import describe_scaffold, find_scaffold
@@ -33,7 +33,8 @@ def find_obstacle(config: Config, environ: Mapping[str, str], own_pid: int | Non
     ``own_pid`` is the service itself, where it runs already.
     """
     try:
-        check_endpoint(config, environ)
+        on_default = config.policy.hub_default_socket
+        check_endpoint(config.server, environ, hub_on_the_default=on_default)
         if config.server.child_strategy == "spawn":
             check_cwd(config.server)
             find_executable(config.server, environ)
@@ -49,15 +50,12 @@ def _find_other(config: Config, environ: Mapping[str, str], own_pid: int | None)
     holder = lock.living_holder(config.runtime.lock_path)
     if holder is not None:
         return None if holder.pid == own_pid else _in_the_way(paths.state_root_dir, holder.pid)
-    child = steps.load(steps.path_of(config)).child
+    child = steps.load(steps.path_of(paths.state_dir)).child
     scaffold = find_scaffold(paths, ours=child.pid if child else None).daemon
     if scaffold is not None and scaffold.pid != own_pid:
         return describe_scaffold(paths, scaffold)
-    home = daemons.served_home(config, environ)
-    other = None if home is None else daemons.who_serves(home, environ)
-    if other is None or other.daemon.pid == own_pid:
-        return None
-    return daemons.describe_other(other)
+    home = served_home(config.server, environ)
+    return None if home is None else describe_other(home, environ, but=own_pid)
 
 
 def _in_the_way(state_root: str, pid: int) -> str:
@@ -67,11 +65,10 @@ def _in_the_way(state_root: str, pid: int) -> str:
     )
 
 
-def closed_directories(config: Config, home: str) -> list[str]:
+def closed_directories(paths: Paths, child_cwd: str, home: str) -> list[str]:
     """What of the configuration lies where macOS lets no launchd job in (privacy protection)."""
-    paths = config.paths
     closed = [os.path.join(home, name) for name in _CLOSED] + ["/Volumes", "/Network"]
-    wanted = [paths.repo_root, paths.logs_dir, paths.state_dir, config.server.child_cwd]
+    wanted = [paths.repo_root, paths.logs_dir, paths.state_dir, child_cwd]
     return [
         path
         for path in dict.fromkeys(wanted)
@@ -98,7 +95,7 @@ def wait_for_service(
         holder = lock.living_holder(config.runtime.lock_path)
         if holder is not None and holder.pid == pid:
             missing_since = now
-            verdict = _judge(config, holder.pid, is_late=now - begun > ready_s + patience_s)
+            verdict = _judge(config.paths, holder.pid, is_late=now - begun > ready_s + patience_s)
             if verdict is not None:
                 return verdict or None
         elif (pid is None and has_ended()) or now - missing_since > patience_s:
@@ -106,9 +103,9 @@ def wait_for_service(
         time.sleep(_POLL_S)
 
 
-def _judge(config: Config, pid: int, *, is_late: bool) -> str | None:
+def _judge(paths: Paths, pid: int, *, is_late: bool) -> str | None:
     """Empty for up, a reason for not; None while it is too early to tell."""
-    state = read_daemon(config.paths)
+    state = read_daemon(paths)
     if state is None or state.pid != pid or not state.started:
         return "The daemon runs and has recorded nothing." if is_late else None
     child = state.child

@@ -12,8 +12,7 @@ from codexd.platform.files import (
     NotAFile,
     flush_to_device,
     make_private_directory,
-    open_private,
-    set_aside,
+    open_clearing,
     set_aside_odd,
 )
 from codexd.platform.pipes import splice
@@ -242,12 +241,7 @@ class AppendLog:
 
     @staticmethod
     def _open(path: str, flags: int) -> int:
-        try:
-            return open_private(path, flags)
-        except (NotAFile, PermissionError):
-            if set_aside(path) is None:
-                raise
-            return open_private(path, flags)
+        return open_clearing(path, flags, if_error=(NotAFile, PermissionError))
 
     def _rescue(self, descriptor: int) -> None:
         if self._fd < 0 or os.fstat(self._fd).st_nlink > 0:

@@ -38,6 +38,41 @@ def read_bytes(
         tail.close()
 
 
+def read_end(path: str, lines: int, max_bytes: int) -> tuple[bytes, bool]:
+    """The last ``lines`` lines of the log at ``path`` and its rotated files.
+
+    Never more than ``max_bytes``; the second value tells whether lines are left out for that. The
+    first line is a whole one then, unless it alone is too long.
+    """
+    # One byte more: whether anything is left out, and whether what follows begins a line.
+    data, left = b"", max_bytes + 1
+    with open_chain(path) as files:
+        for file in files:
+            end = size(file)
+            start = max(end - left, 0)
+            data = os.pread(file.fileno(), end - start, start) + data
+            left = max_bytes + 1 - len(data)
+            if left <= 0:
+                break
+    begin = _start_of_last(data, lines)
+    if begin or len(data) <= max_bytes:
+        return data[begin:], False
+    begin = data.find(b"\n") + 1
+    return data[begin:] if 0 < begin < len(data) else data[-max_bytes:], True
+
+
+def _start_of_last(data: bytes, lines: int) -> int:
+    """Where the last ``lines`` lines begin; 0 where there are no more than these."""
+    if not lines:
+        return len(data)
+    begin = len(data) - data.endswith(b"\n")
+    for _ in range(lines):
+        begin = data.rfind(b"\n", 0, max(begin, 0))
+        if begin < 0:
+            break
+    return begin + 1
+
+
 class _Tail:
     """The newest file of a log that is read as it grows."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
@@ -14,7 +14,9 @@ from codexd.encoding import encode_json
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.reader import events_backward
 from codexd.eventlog.repair import lost_events, repair_tail
+from codexd.eventlog.types import OTHER, TYPES
 
+_KNOWN: Final = frozenset(TYPES)
 # Events that wait for the disk; more are counted and not kept, so that memory stays flat.
 _MAX_WAITING: Final = 10_000
 # Other programs have written logs whose numbers are not in order; so far back is the greatest
@@ -44,6 +46,10 @@ class EventLog:
         self._cache_size = cache_size
         self._waiting: deque[Event] = deque()
         self._dropped = 0
+        # How many this writer has written, by type.
+        self.counts: Counter[str] = Counter()
+        # How many there were in all that could not be kept.
+        self.dropped_total = 0
         self._subscribers: list[Callable[[Event], None]] = []
         repaired = repair_tail(path)
         if repaired:
@@ -61,6 +67,16 @@ class EventLog:
             self._seq = event.seq - 1
             self._append(event)
             self._seq = event.seq
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self._log.path
+
+    @property
+    def newest(self) -> int:
+        """The number of the last event in the file."""
+        return self._seq
 
     def must_be_written(self) -> None:
         """Write what waits.
@@ -91,6 +107,7 @@ class EventLog:
             self._waiting.append(event)
         else:
             self._dropped += 1
+            self.dropped_total += 1
         return None
 
     def tick(self) -> None:
@@ -132,6 +149,7 @@ class EventLog:
         if not self._log.write_line(encode_json(event) + b"\n"):
             return False
         self._seq = event.seq
+        self.counts[event.type if event.type in _KNOWN else OTHER] += 1
         self._recent.append(event)
         for subscriber in tuple(self._subscribers):
             subscriber(event)

@@ -46,6 +46,9 @@ TYPES: Final = (
     "turn.started",
 )
 
+# What a type counts as that is none of these: of an event that another program wrote.
+OTHER: Final = "other"
+
 # What an event shows in place of the protocol's own messages, which are nobody else's to read.
 PROTOCOL: Final = "(protocol messages)"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from codexd.hub.jsonrpc import Message
+from codexd.shapes import Decision
 
 # Decisions that every kind of approval has a meaning for.
 ACCEPT: Final = "accept"
@@ -16,7 +17,6 @@ CANCEL: Final = "cancel"
 DECISIONS: Final = (ACCEPT, ACCEPT_FOR_SESSION, DECLINE, CANCEL)
 
 Params = dict[str, Any]
-Decision = str | dict[str, Any]
 
 
 class BadDecision(ValueError):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import Action, Emit, ToClient
 from codexd.hub.clients import Client, Handles
+from codexd.hub.counts import HubCounts, code_of
 from codexd.hub.jsonrpc import Message
 from codexd.hub.server_requests import ServerRequests
 from codexd.hub.session_book import SessionBook
@@ -47,6 +48,7 @@ class Core:
         # The time of what is being handled.
         self.now = 0.0
         self.state: ServerState = "away"
+        self.counts = HubCounts()
         self.clients: dict[int, Client] = {}
         self.threads = Threads()
         self.handles = Handles(id_prefix)
@@ -99,9 +101,20 @@ class Core:
         recipients = self.everybody(thread.id) if is_for_all else tuple(thread.subscribers)
         self.tell(recipients, Message(data, {}, method))
 
-    def error(self, client: int, client_id: bytes, code: int, text: str, data: Any = None) -> None:
-        """Answer a request of a client with an error."""
+    def error(
+        self,
+        client: int,
+        client_id: bytes,
+        code: int,
+        text: str,
+        data: Any = None,
+        *,
+        method: str | None,
+        since: float,
+    ) -> None:
+        """Answer a request of a client, which asked ``method`` at ``since``, with an error."""
         if client in self.clients:
+            self.counts.request_ended(method, code_of(code), self.now - since)
             self.act(ToClient(client, jsonrpc.error(client_id, code, text, data)))
 
     def forget_if_nothing(self, thread: Thread) -> None:
@@ -110,16 +123,20 @@ class Core:
         if not is_known and not thread.subscribers and not thread.is_busy:
             self.threads.forget(thread.id)
 
-    def turn_began(self, thread: Thread, turn: dict[str, Any]) -> None:
-        """A turn runs on a thread."""
+    def turn_began(self, thread: Thread, turn: dict[str, Any], *, is_late: bool = False) -> None:
+        """A turn runs on a thread. ``is_late``: it has for a while, unseen."""
         if thread.began(turn):
+            thread.began_at = None if is_late else self.now
             self.book.turn_runs(thread.id, str(turn.get("id")))
             self._emit_turn("started", thread, turn)
 
     def turn_ended(self, thread: Thread, turn: dict[str, Any], *, is_cut: bool) -> bool:
         """A turn is over; False if that was told before."""
+        is_running = thread.turn is not None and thread.turn["id"] == turn.get("id")
+        began_at = thread.began_at if is_running else None
         if not thread.ended(str(turn.get("id"))):
             return False
+        self.counts.turn_ended(turn, None if began_at is None else self.now - began_at)
         self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])
         self._emit_turn("interrupted" if is_cut else "completed", thread, turn)
         return True

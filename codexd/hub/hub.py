@@ -24,9 +24,10 @@ from codexd.hub.actions import (
     ToChild,
     ToClient,
 )
-from codexd.hub.approvals import Decision, WaitingApproval, decisions_of, kind_of, summary_of
+from codexd.hub.approvals import WaitingApproval, decisions_of, kind_of, summary_of
 from codexd.hub.clients import Client, Handles
 from codexd.hub.core import Core, HubLimits, ServerState
+from codexd.hub.counts import OK, HubCounts, code_of
 from codexd.hub.initialize import Greeting
 from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
@@ -40,6 +41,7 @@ from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
+from codexd.shapes import Decision
 
 __all__ = [
     "Action",
@@ -85,6 +87,7 @@ class _ErrorData(msgspec.Struct, frozen=True):
 
 
 class _Error(msgspec.Struct, frozen=True):
+    code: int = 0
     data: _ErrorData | None = None
 
 
@@ -186,6 +189,7 @@ class Hub:
         if known is None:
             return []
         self._core.asked.client_gone(client)
+        self._process.gateway.left(client)
         self._requests.client_gone(client)
         for full, opened_by in known.handles.items():
             self._requests.own(*Handles.release(full, opened_by.method or ""))
@@ -207,21 +211,26 @@ class Hub:
         if message.method == "initialize":
             self._greeting.initialize(client, message, now)
         elif not client.is_initialized:
-            text = "Not initialized"
-            self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
-        elif not client.is_experimental and (refusal := experimental.refusal(message)):
-            self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, refusal)
+            self._refuse(client, message, client_id, "Not initialized")
+        elif (refusal := self._refusal(client, message)) is not None:
+            self._refuse(client, message, client_id, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
             unheard = jsonrpc.why_unheard(message)
             if unheard is not None:
-                text = f"Invalid request: {unheard}"
-                self._core.error(client.number, client_id, jsonrpc.INVALID_REQUEST, text)
+                self._refuse(client, message, client_id, f"Invalid request: {unheard}")
                 return
             fill_in(client.profile, message)
-            if message.method == methods.GATEWAY_LOGIN:
-                self._notifications.gateway_client = client.number
             self._core.handles.outgoing(client, message)
             self._requests.submit(Pending(message, client.number, client_id, now))
+
+    def _refusal(self, client: Client, message: Message) -> str | None:
+        """What the server would refuse this client, and not the one that speaks for all."""
+        refusal = None if client.is_experimental else experimental.refusal(message)
+        return refusal or self._process.gateway.refusal(client, message.method)
+
+    def _refuse(self, client: Client, message: Message, client_id: bytes, text: str) -> None:
+        code, method, now = jsonrpc.INVALID_REQUEST, message.method, self._core.now
+        self._core.error(client.number, client_id, code, text, method=method, since=now)
 
     def _stays_subscribed(self, client: Client, message: Message) -> bool:
         """Whether the hub still listens, so that the server must not hear of an unsubscribe.
@@ -237,6 +246,7 @@ class Hub:
         was_subscribed = client.number in thread.subscribers
         thread.subscribers.discard(client.number)
         result = {"status": "unsubscribed" if was_subscribed else "notSubscribed"}
+        self._core.counts.request_ended(message.method, OK, 0.0)
         self._core.act(ToClient(client.number, jsonrpc.response(message.id, result)))
         return True
 
@@ -380,10 +390,14 @@ class Hub:
         entry = self._requests.answered(message)
         if entry is None:
             return
-        if _is_draining(message):
+        error = _error_of(message)
+        if error is not None and _is_draining(error):
             self._requests.put_back(entry)
             return
         if entry.client is not None:
+            code = OK if error is None else code_of(error.code)
+            waited_s = self._core.now - entry.came_at
+            self._core.counts.request_ended(entry.message.method, code, waited_s)
             self._answer_client(entry, entry.client, message)
         elif entry.on_answer is not None:
             entry.on_answer(message)
@@ -583,6 +597,11 @@ class Hub:
             self._recovery.end_what_the_old_child_began()
         return self._core.take_actions()
 
+    @property
+    def counts(self) -> HubCounts:
+        """What has gone through since the hub was made. Messages its driver counts."""
+        return self._core.counts
+
     def snapshot(self) -> dict[str, Any]:
         """Counts, for `status`."""
         core = self._core
@@ -607,12 +626,16 @@ def _ids(messages: Iterable[bytes]) -> Iterator[str]:
             yield text_id(message)
 
 
-def _is_draining(answer: Message) -> bool:
-    """Whether the child refuses all that is new, because it is about to end (codex 0.163)."""
+def _error_of(answer: Message) -> _Error | None:
+    """What an answer says went wrong; None where nothing did."""
     if "result" in answer.fields:
-        return False
+        return None
     try:
-        error = msgspec.json.decode(answer.data, type=_Refusal).error
+        return msgspec.json.decode(answer.data, type=_Refusal).error
     except UNDECODABLE:
-        return False
+        return _Error()
+
+
+def _is_draining(error: _Error) -> bool:
+    """Whether the child refuses all that is new, because it is about to end (codex 0.163)."""
     return error.data is not None and error.data.reason == "serverShuttingDown"

@@ -8,12 +8,14 @@ from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import CloseClient, Emit, Introduced, ToClient
 from codexd.hub.clients import Client, NotIntroduced
 from codexd.hub.core import Core
+from codexd.hub.counts import LEFT, OK
 from codexd.hub.jsonrpc import Message
 
 # WebSocket's "policy violation" (RFC 6455, section 7.4.1).
 _POLICY_VIOLATION = 1008
 # A server that warns without end must not fill the memory, nor greet its clients without end.
 _KEPT = 100
+_METHOD = "initialize"
 
 
 class _ConfigWarning(msgspec.Struct):
@@ -71,12 +73,17 @@ class Greeting:
         assert message.id is not None
         if client.is_initialized or client.initialize is not None:
             text = "Already initialized"
-            self._core.error(client.number, message.id, jsonrpc.INVALID_REQUEST, text)
+            self._core.error(
+                client.number, message.id, jsonrpc.INVALID_REQUEST, text, method=_METHOD, since=now
+            )
             return
         try:
             client.introduce(message, now)
         except NotIntroduced as error:
-            self._core.error(client.number, message.id, jsonrpc.INVALID_REQUEST, str(error))
+            text = str(error)
+            self._core.error(
+                client.number, message.id, jsonrpc.INVALID_REQUEST, text, method=_METHOD, since=now
+            )
             return
         self._core.act(Introduced(client.info, client.capabilities))
         if self._result is not None and self._core.state != "away":
@@ -86,6 +93,9 @@ class Greeting:
         """A client is gone."""
         if client.is_initialized:
             self._emit("disconnected", client)
+        elif client.initialize is not None:
+            waited_s = self._core.now - client.initialize_at
+            self._core.counts.request_ended(_METHOD, LEFT, waited_s)
 
     def check_patience(self, now: float) -> None:
         """Nobody stays uninitialized for ever, and nobody waits for a child for ever."""
@@ -107,13 +117,15 @@ class Greeting:
         assert request.id is not None
         text = "The app-server is away and did not come back in time."
         code, data = jsonrpc.OVERLOADED, {"codexd": {"reason": "away"}}
-        self._core.error(client.number, request.id, code, text, data)
+        since = client.initialize_at
+        self._core.error(client.number, request.id, code, text, data, method=_METHOD, since=since)
 
     def _answer(self, client: Client) -> None:
         request, client.initialize = client.initialize, None
         assert request is not None
         assert request.id is not None
         client.is_initialized = True
+        self._core.counts.request_ended(_METHOD, OK, self._core.now - client.initialize_at)
         answer = jsonrpc.response(request.id, msgspec.Raw(self._result or b"{}"))
         self._core.act(ToClient(client.number, answer))
         for (method, _), data in self._told.items():

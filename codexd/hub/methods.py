@@ -244,7 +244,10 @@ PROCESS_SETTINGS: dict[str, str | None] = {
     "skills/extraRoots/set": None,
 }
 # What undoes one of them.
-PROCESS_RESETS = {"remoteControl/disable": "remoteControl/enable"}
+PROCESS_RESETS = {
+    "account/logout": "account/login/start",
+    "remoteControl/disable": "remoteControl/enable",
+}
 
 # Requests that begin something which a notification ends, and that notification.
 LOGINS = {
@@ -252,9 +255,6 @@ LOGINS = {
     "mcpServer/oauth/login": "mcpServer/oauthLogin/completed",
     "externalAgentConfig/import": "externalAgentConfig/import/completed",
 }
-# A login whose request has no name: only whoever asked is to be sent to its page (schema).
-GATEWAY_LOGIN = "account/gatewayOAuth/login"
-GATEWAY_CHANGED = "account/gatewayOAuth/changed"
 
 # Requests after which there is something that only the hub knows.
 KEPT = SUBSCRIBING | PROCESS_SETTINGS.keys() | PROCESS_RESETS.keys() | LOGINS.keys()

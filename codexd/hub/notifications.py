@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.hub import methods
+from codexd.hub import gateway_login, methods
 from codexd.hub.actions import ToClient
 from codexd.hub.core import Core
 from codexd.hub.initialize import Greeting
@@ -95,8 +95,6 @@ class Notifications:
         self._turns = turns
         self._early: list[tuple[str, Message]] = []
         self._early_bytes = 0
-        # Who asked last to be logged in through the gateway.
-        self.gateway_client: int | None = None
         # The last notification that named a thread, and that thread.
         self._last_told = ("", "")
 
@@ -126,25 +124,14 @@ class Notifications:
                 self.leave_if_idle(thread)
 
     def _pass_on(self, method: str, thread_id: str | None, message: Message) -> None:
-        if method == methods.GATEWAY_CHANGED:
-            self._tell_of_gateway(message)
+        if method == gateway_login.CHANGED:
+            self._core.tell(self._process.gateway.hearers(message), message)
         elif method in methods.CAUSED_BY_TURN:
             self._core.tell(self._who_has_such_turns(method), message)
         elif thread_id is None or self._is_for_everybody(method, thread_id):
             self._core.tell(self._core.everybody(thread_id), message)
         else:
             self._tell_subscribers(thread_id, message)
-
-    def _tell_of_gateway(self, message: Message) -> None:
-        """Only whoever asked for a login is sent to its page."""
-        params = message.params(dict[str, msgspec.Raw])
-        others = [number for number in self._core.clients if number != self.gateway_client]
-        if self.gateway_client is not None:
-            self._core.tell((self.gateway_client,), message)
-        if "authUrl" in params:
-            del params["authUrl"]
-            message = Message(message.with_params(params), {}, message.method)
-        self._core.tell(others, message)
 
     def _is_for_everybody(self, method: str, thread_id: str) -> bool:
         if method not in methods.BROADCAST:
@@ -231,7 +218,7 @@ class Notifications:
             # A turn that was running before this hub was there: its id is all that is known.
             turn_id = message.params(_TurnRef).turn_id
             if turn_id is not None:
-                self._core.turn_began(thread, {"id": turn_id})
+                self._core.turn_began(thread, {"id": turn_id}, is_late=True)
         self._core.tell(self.listeners(thread_id), message)
 
     def _tell_owner(self, message: Message) -> None:

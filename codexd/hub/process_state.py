@@ -13,6 +13,7 @@ import msgspec
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.core import Core
+from codexd.hub.gateway_login import GatewayLogin
 from codexd.hub.jsonrpc import Message
 from codexd.hub.kept import KeptLogin, KeptSetting
 from codexd.hub.requests import Pending, Requests
@@ -26,24 +27,24 @@ _KEPT = 1000
 _KEPT_BYTES = 8 << 20
 _KEPT_OF_CLIENT = 250
 _KEPT_BYTES_OF_CLIENT = 1 << 20
+# A login by tokens that the client looks after: the server has them in memory alone.
+_IN_MEMORY = "chatgptAuthTokens"
+_TOKENS = ("account/login/start", "")
 _ENDED = "The app-server was restarted before this was done."
 
 
 class _Login(msgspec.Struct, rename="camel", frozen=True):
+    type: str | None = None
     login_id: str | None = None
     name: str | None = None
     thread_id: str | None = None
     import_id: str | None = None
+    success: bool = False
 
     @property
     def key(self) -> str:
         """By what it is told from others of its kind."""
         return self.login_id or self.import_id or self.name or ""
-
-
-class _Gateway(msgspec.Struct, rename="camel", frozen=True):
-    provider_id: str = ""
-    status: str = ""
 
 
 @dataclass(slots=True)
@@ -60,11 +61,10 @@ class ProcessState:
     def __init__(self, core: Core, requests: Requests) -> None:
         self._core = core
         self._requests = requests
+        self.gateway = GatewayLogin(core, requests)
         # In the order in which they were set.
         self._settings: dict[tuple[str, str], _Setting] = {}
         self._logins: dict[tuple[str, str], _Login] = {}
-        # The provider whose login through the gateway is in progress.
-        self._gateway: str | None = None
         self._todo: list[_Setting] = []
         self._current: _Setting | None = None
         self._asked_at = self._begun_at = 0.0
@@ -87,7 +87,7 @@ class ProcessState:
             self._logins.pop(("account/login/start", login.login_id or ""), None)
 
     def _set(self, setting: _Setting) -> None:
-        name = methods.PROCESS_SETTINGS[setting.method]
+        name = methods.PROCESS_SETTINGS.get(setting.method)
         value = setting.params.get(name) if name is not None else None
         # What turns features on and off goes by the features.
         what = sorted(value) if isinstance(value, dict) else value
@@ -122,18 +122,25 @@ class ProcessState:
     def _login_began(self, method: str, entry: Pending, answer: Message) -> None:
         asked, got = entry.message.params(_Login), answer.result(_Login)
         if method == "account/login/start" and got.login_id is None:
-            # With a key there is nothing to wait for.
+            # With a key there is nothing to wait for; and what is not written down is set.
+            self._settings.pop(_TOKENS, None)
+            if asked.type == _IN_MEMORY and entry.client is not None:
+                params = entry.message.params(dict[str, Any])
+                self._set(_Setting(method, params, entry.client, len(entry.message.data)))
             return
-        login = _Login(got.login_id, asked.name, asked.thread_id, got.import_id)
+        login = _Login(None, got.login_id, asked.name, asked.thread_id, got.import_id)
         self._logins[method, login.key] = login
         if len(self._logins) > _KEPT:
             del self._logins[next(iter(self._logins))]
 
     def told(self, message: Message) -> None:
         """The server tells something: it may be that a login is over."""
-        if message.method == methods.GATEWAY_CHANGED:
-            gateway = message.params(_Gateway)
-            self._gateway = gateway.provider_id if gateway.status == "started" else None
+        self.gateway.told(message)
+        if message.method == "account/login/completed":
+            over = message.params(_Login)
+            if over.success and over.login_id is not None:
+                # It takes the place of the tokens that were handed over.
+                self._settings.pop(_TOKENS, None)
         for method, over in methods.LOGINS.items():
             if message.method == over:
                 self._logins.pop((method, message.params(_Login).key), None)
@@ -151,6 +158,8 @@ class ProcessState:
         return [
             KeptSetting(entry.method, entry.params, entry.client)
             for entry in self._settings.values()
+            # Tokens that are in memory alone are not for a file.
+            if entry.method in methods.PROCESS_SETTINGS
         ]
 
     @property
@@ -169,20 +178,17 @@ class ProcessState:
                 self._set(_Setting(kept.method, kept.params, -abs(kept.client), size))
         for login in logins:
             if login.method in methods.LOGINS:
-                known = _Login(login.login_id, login.name, login.thread_id, login.import_id)
+                known = _Login(None, login.login_id, login.name, login.thread_id, login.import_id)
                 self._logins[login.method, known.key] = known
 
     # -- a new process -----------------------------------------------------------------------
 
     def end_logins(self) -> None:
         """Nobody will hear any more how they went: they failed."""
+        self.gateway.ended(_ENDED)
         logins, self._logins = self._logins, {}
         for (method, _), login in logins.items():
             self._tell(methods.LOGINS[method], _ended(method, login))
-        gateway, self._gateway = self._gateway, None
-        if gateway is not None:
-            params = {"providerId": gateway, "status": "failed", "error": _ENDED}
-            self._tell(methods.GATEWAY_CHANGED, params)
 
     def _tell(self, method: str, params: dict[str, Any]) -> None:
         data = jsonrpc.notification(method, params)

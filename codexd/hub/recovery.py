@@ -402,7 +402,7 @@ class Recovery:
             self._turns.catch_up(thread, running, is_over=False)
         thread.is_active = is_active
         if running is not None and is_active:
-            self._core.turn_began(thread, running)
+            self._core.turn_began(thread, running, is_late=True)
 
     def _lose(self, thread: Thread, reason: str) -> None:
         if thread.is_busy:

@@ -13,6 +13,7 @@ from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import ToChild
 from codexd.hub.core import Core
+from codexd.hub.counts import LEFT
 from codexd.hub.jsonrpc import Message
 from codexd.hub.queues import FairQueue, Load, Room
 from codexd.hub.window import Window
@@ -32,7 +33,8 @@ class ThreadRef(msgspec.Struct, rename="camel", frozen=True):
 class Pending:
     """A request that is not answered. ``client`` is None for one of the hub's own.
 
-    ``since`` is when it began to wait, ``order`` its place among all. ``subscribed`` is the
+    ``since`` is when it began to wait, the last time, ``came_at`` when the client asked, ``order``
+    its place among all. ``subscribed`` is the
     thread whose notifications its client hears only because of it; ``is_repeated`` says that a
     server died over it, or beside it, before, ``is_unread`` that one died before it read it.
     """
@@ -43,6 +45,7 @@ class Pending:
     since: float
     on_answer: Callable[[Message], None] | None = None
     order: int = 0
+    came_at: float = 0.0
     subscribed: str | None = None
     is_repeated: bool = False
     is_unread: bool = False
@@ -113,13 +116,14 @@ class Requests:
         assert entry.client is not None
         self._order += 1
         entry.order = self._order
+        entry.came_at = entry.since
         if self._load.has_room(entry.client, entry.size):
             self._load.add(entry.client, entry.size)
             self._place(entry)
             self._send_ready()
             return
         text = "Too many requests wait for the app-server; try again later."
-        self._core.error(entry.client, entry.client_id, jsonrpc.OVERLOADED, text)
+        self._answer_error(entry, entry.client, jsonrpc.OVERLOADED, text)
 
     def put_back(self, entry: Pending) -> None:
         """The child refused a request because it is ending: the next one gets it.
@@ -222,6 +226,11 @@ class Requests:
                 self.openings -= 1
         return entry
 
+    def first_asker(self, method: str) -> int | None:
+        """The client whose request of this method has been with the child for longest."""
+        asked = (entry.client for entry in self._sent.values() if entry.message.method == method)
+        return next(asked, None)
+
     def go_on(self) -> None:
         """Something was answered, or time has passed: send what there is room for now."""
         self._window.grow_old(self._core.now)
@@ -301,7 +310,8 @@ class Requests:
         Nor is an answer waited for that would change nothing.
         """
         if self._load.of(client):
-            self._keep(lambda entry: entry.client != client)
+            for entry in self._keep(lambda entry: entry.client != client):
+                self._count_left(entry)
         for hub_id in [key for key, entry in self._sent.items() if entry.client == client]:
             self._forget_sent(hub_id)
         self._send_ready()
@@ -318,8 +328,13 @@ class Requests:
             assert slim is not None
             entry.message = slim
         elif method not in methods.PROCESS_SETTINGS and method not in methods.LOGINS:
+            self._count_left(entry)
             del self._sent[hub_id]
             self._window.done(hub_id)
+
+    def _count_left(self, entry: Pending) -> None:
+        waited_s = self._core.now - entry.came_at
+        self._core.counts.request_ended(entry.message.method, LEFT, waited_s)
 
     def _keep(self, stays: Callable[[Pending], bool]) -> list[Pending]:
         """Take out of all that waits what does not stay; returns it."""
@@ -379,7 +394,7 @@ class Requests:
         entry = self.answered(request)
         if entry is not None and entry.client is not None:
             self.undo_subscription(entry)
-            self._core.error(entry.client, entry.client_id, code, text)
+            self._answer_error(entry, entry.client, code, text)
 
     def undo_subscription(self, entry: Pending) -> None:
         """The thread's notifications were for the answer's sake, and there is none."""
@@ -429,7 +444,13 @@ class Requests:
     def _refuse(self, entry: Pending, code: int, text: str, reason: str) -> None:
         if entry.client is not None:
             data = {"codexd": {"reason": reason, "method": entry.message.method}}
-            self._core.error(entry.client, entry.client_id, code, text, data)
+            self._answer_error(entry, entry.client, code, text, data)
+
+    def _answer_error(
+        self, entry: Pending, client: int, code: int, text: str, data: Any = None
+    ) -> None:
+        method, since = entry.message.method, entry.came_at
+        self._core.error(client, entry.client_id, code, text, data, method=method, since=since)
 
 
 def text_id(message: Message) -> str:

@@ -26,6 +26,7 @@ from codexd.hub.jsonrpc import (
 )
 from codexd.hub.methods import APPROVALS
 from codexd.session_id import new_approval_id
+from codexd.shapes import Decision
 
 # What codex says to an MCP server whose form the client cannot show (measured).
 _REFUSALS = {"mcpServer/elicitation/request": {"action": "decline", "content": None}}
@@ -124,7 +125,7 @@ class ServerRequests:
             raise approvals.UnknownApproval(approval_id)
         return entry
 
-    def decide(self, approval_id: str, decision: approvals.Decision) -> None:
+    def decide(self, approval_id: str, decision: Decision) -> None:
         """Answer a request, for whoever is no client.
 
         Raises:

@@ -55,7 +55,8 @@ class Thread:
     ``config`` are the overrides that a resume must give the server again. ``opening`` is what
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
     to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
-    the server said that nothing goes on while a turn had not ended yet, ``took_s`` how long it
+    the server said that nothing goes on while a turn had not ended yet, ``began_at`` when the turn
+    began, where that was seen, ``took_s`` how long it
     took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
     because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
     ``has_gap`` says that some may have gone by while there was no connection, ``is_realtime`` that
@@ -74,6 +75,7 @@ class Thread:
     settings: dict[str, Any] | None = None
     left_at: float | None = None
     idle_at: float | None = None
+    began_at: float | None = None
     took_s: float = 0.0
     retold_until: float = 0.0
     seen: set[str] = field(default_factory=set)

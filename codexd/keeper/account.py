@@ -14,7 +14,9 @@ from codexd.link.errors import LinkError, RequestFailed
 Ask = Callable[[str, Any, float], Awaitable[bytes]]
 
 _TIMEOUT_S = 10.0
-_CHANGED = b'"account/updated"'
+_CHANGED = (b'"account/updated"', b'"account/login/completed"')
+# JSON-RPC's words for a question that a child does not know: asked again, it says the same.
+_UNKNOWN = (-32601, -32600)
 # A method stands at the beginning of a message; what follows may be long.
 _HEAD_BYTES = 64
 
@@ -61,7 +63,8 @@ class Account:
 
     def heard(self, message: bytes) -> None:
         """Every message of the child; one of them may say that the account changed."""
-        if _CHANGED in message[:_HEAD_BYTES]:
+        head = message[:_HEAD_BYTES]
+        if any(changed in head for changed in _CHANGED):
             self._is_settled = False
             self.tick()
 
@@ -78,6 +81,8 @@ class Account:
                 self._is_settled = True
                 self._answer = await self._question()
         except LinkError:
+            # It may have changed, and nobody says how it stands now.
+            self._answer = None
             self._is_settled = False
         finally:
             self._is_asking = False
@@ -86,5 +91,9 @@ class Account:
         try:
             answer = await self._ask("account/read", {}, _TIMEOUT_S)
             return msgspec.json.decode(answer, type=_Answer)
-        except (RequestFailed, *UNDECODABLE):
+        except RequestFailed as error:
+            if error.code not in _UNKNOWN:
+                raise
+            return None
+        except UNDECODABLE:
             return None

@@ -20,10 +20,10 @@ from codexd.hub.approvals import (
     DECLINE,
     AlreadyDecided,
     BadDecision,
-    Decision,
     UnknownApproval,
     WaitingApproval,
 )
+from codexd.shapes import Decision
 
 logger = logging.getLogger("codexd")
 

@@ -8,19 +8,24 @@ import os
 
 from codexd import runtime
 from codexd.api.service import Service
+from codexd.child import family
+from codexd.child.outcome import judge
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
 from codexd.keeper.approval_hook import ApprovalHook
-from codexd.keeper.circusd import Circusd
+from codexd.keeper.changes import ChildChanges
+from codexd.keeper.circusd import Orders
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.introduction import Introduction
 from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
+from codexd.keeper.metrics import Metrics
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
 from codexd.keeper.sockets import Sockets, socket_paths
 from codexd.keeper.status import Status
@@ -32,7 +37,7 @@ logger = logging.getLogger("codexd")
 _REPLACE_GRACE_MAX_S = 5.0
 
 
-def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
+def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     """The keeper of this plugin. Call it in the plugin's loop."""
     server, policy, runtime_dir = config.server, config.policy, config.runtime.runtime_dir
     event = records.recorder.event
@@ -85,9 +90,31 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         lambda: keeper.healthy(),
         replaces=spawns,
     )
+    restarts = Restarts()
+    metrics = Metrics(
+        server,
+        records,
+        family.path_of(runtime_dir),
+        driver=driver,
+        health=health,
+        outputs=outputs,
+        restarts=restarts,
+        clients_cut=lambda: sockets.cut,
+    )
     status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
-    service = Service(route_table(records, driver, status))
-    sockets = Sockets(driver, service, socket_paths(config), policy, event)
+    changes = ChildChanges(
+        circus,
+        lambda waited_s: judge(
+            records.state.daemon, server, policy, records.state.daemon.pid or 0, waited_s
+        ),
+        lambda: records.recorder.child.pid,
+        lambda: keeper.reconcile(),
+        lambda coroutine: keeper.spawn(coroutine),
+        is_external=not spawns,
+    )
+    service = Service(route_table(config.paths, records, driver, status, changes, metrics))
+    paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
+    sockets = Sockets(driver, service, paths, policy, event)
     keeper = Keeper(
         server,
         config.paths,
@@ -102,7 +129,10 @@ def assemble(config: Config, records: Records, circus: Circusd) -> Keeper:
         account=account,
         appetite=appetite,
         reporter=reporter,
+        restarts=restarts,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
-        end_leftover=functools.partial(runtime.end_leftover, config, logger.warning, grace_s=0),
+        end_leftover=functools.partial(
+            runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0
+        ),
     )
     return keeper

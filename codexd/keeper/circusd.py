@@ -22,3 +22,15 @@ class Circusd(Protocol):
             CircusError: no answer within ``timeout_s`` seconds, or a refusal.
         """
         ...
+
+
+class Orders(Circusd, Protocol):
+    """And those that it takes its time for."""
+
+    async def order(self, command: str, *, timeout_s: float, **properties: Any) -> dict[str, Any]:
+        """As :meth:`call`; meanwhile other calls go on.
+
+        Raises:
+            CircusError: as there.
+        """
+        ...

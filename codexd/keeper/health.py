@@ -9,13 +9,20 @@ nothing about the child and is not counted.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Literal, Protocol
 
 from codexd.settings import Policy
 
 # A timer that fires this much late means that this process was held up itself.
 _STALL_S = 1.0
+
+
+# What came of a check. answered: in time. heard: the child said something else meanwhile. missed:
+# nothing. void: it proves nothing, for this process was held up, or the connection broke off.
+Result = Literal["answered", "heard", "missed", "void"]
+RESULTS: Final[tuple[Result, ...]] = ("answered", "heard", "missed", "void")
 
 
 class Patient(Protocol):
@@ -61,6 +68,8 @@ class Health:
         self._on_unhealthy = on_unhealthy
         self._on_answer = on_answer
         self._misses = 0
+        # How many checks had which result.
+        self.checks: Counter[Result] = Counter()
 
     @property
     def misses(self) -> int:
@@ -80,32 +89,33 @@ class Health:
             if loop.time() - slept_from > self._interval_s + _STALL_S:
                 continue
             if self._patient.is_ready:
-                await self._check()
+                self.checks[await self._check()] += 1
             elif self._is_overdue(loop.time()):
                 self._give_up(f"The child did not become ready in {self._ready_timeout_s:g} s.")
 
-    async def _check(self) -> None:
+    async def _check(self) -> Result:
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         try:
             await self._patient.probe(self._timeout_s)
         except TimeoutError:
             if loop.time() - asked_at > self._timeout_s + _STALL_S:
-                return
+                return "void"
         except ConnectionError:
-            return
+            return "void"
         else:
             self._misses = 0
             self._on_answer()
-            return
+            return "answered"
         if self._patient.last_heard > asked_at:
             self._misses = 0
-            return
+            return "heard"
         self._misses += 1
         if self._misses % self._allowed_misses == 0:
             self._give_up(
                 f"The child did not answer {self._misses} checks of {self._timeout_s:g} s in a row."
             )
+        return "missed"
 
     def _is_overdue(self, now: float) -> bool:
         since = self._patient.waiting_since

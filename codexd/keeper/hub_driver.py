@@ -14,7 +14,8 @@ from websockets.frames import CloseCode
 from codexd.api.websocket import ClientEnd
 from codexd.child.told import Report, ServerState
 from codexd.contracts import SessionPurpose, SessionRecord
-from codexd.hub.approvals import Decision, WaitingApproval
+from codexd.hub.approvals import WaitingApproval
+from codexd.hub.counts import HubCounts
 from codexd.hub.hub import (
     Action,
     CloseClient,
@@ -36,6 +37,7 @@ from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Records
 from codexd.settings import Policy
+from codexd.shapes import Decision
 
 logger = logging.getLogger("codexd")
 
@@ -76,6 +78,7 @@ class HubDriver:
             id_prefix=f"hub-{secrets.token_hex(4)}-",
             endpoint=endpoint,
         )
+        self._counts = self._hub.counts
         self._order = 0
         self._told: ServerState = "away"
         self._answered_at = self._ticked_at = self._loop.time()
@@ -117,6 +120,7 @@ class HubDriver:
 
     def message(self, client: int, data: bytes) -> None:
         """A client has sent a message."""
+        self._counts.from_clients += 1
         try:
             self._do(self._hub.client_message(client, data, self._loop.time()))
         except Exception:
@@ -178,7 +182,12 @@ class HubDriver:
     @property
     def is_idle(self) -> bool:
         """Whether nobody waits for anything of the child."""
-        return is_idle(self._hub.snapshot())
+        return is_idle(self.snapshot())
+
+    @property
+    def counts(self) -> HubCounts:
+        """What has gone through since this plugin started."""
+        return self._counts
 
     def drain(self, order: int, *, holds: bool) -> None:
         """Follow an order of circusd's: hold new turns, for the child is to end, or let them go."""
@@ -196,6 +205,7 @@ class HubDriver:
     def child_message(self, data: bytes) -> None:
         """The child has sent a message; one that cannot be handled takes nothing with it."""
         self._answered_at = now = self._loop.time()
+        self._counts.from_server += 1
         try:
             self._on_message(data)
             self._do(self._hub.child_message(data, now))
@@ -230,9 +240,11 @@ class HubDriver:
     def _carry_out(self, action: Action) -> None:
         match action:
             case ToClient(client, data):
+                self._counts.to_clients += 1
                 if client in self._ends:
                     self._ends[client].send(data)
             case ToChild(data):
+                self._counts.to_server += 1
                 self._to_child(data)
             case Introduced(info, capabilities):
                 self._on_client(info, capabilities)

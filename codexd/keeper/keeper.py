@@ -25,6 +25,7 @@ from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
+from codexd.keeper.restarts import Restarts
 from codexd.keeper.sockets import Sockets
 from codexd.records.records import Records
 
@@ -66,6 +67,7 @@ class Keeper:
         account: Account,
         appetite: Appetite,
         reporter: Reporter,
+        restarts: Restarts,
         replace_grace_s: float,
         end_leftover: Callable[[], None],
     ) -> None:
@@ -90,6 +92,7 @@ class Keeper:
         self._account = account
         self._appetite = appetite
         self._reporter = reporter
+        self._restarts = restarts
         self._replace_grace_s = replace_grace_s
         self._end_leftover = end_leftover
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,6 +180,7 @@ class Keeper:
 
     def recycle(self) -> None:
         """Have the child end in order, and another started."""
+        self._restarts.because("memory")
         # A turn that begins in this moment may end first, as at any restart.
         self.spawn(self._call("codexd-restart"))
 
@@ -267,6 +271,8 @@ class Keeper:
             self._last_end = _reason(step)
             if step.kind == "ended":
                 step.error = self._outputs.take_last_words(step.generation)
+        if step.number > self._recorder.recorded:
+            self._restarts.step(step)
         self._recorder.step(step)
 
     def _follow(self) -> None:
@@ -289,6 +295,7 @@ class Keeper:
     def became_ready(self, pid: int | None, detail: dict[str, Any]) -> None:
         """The handshake with the child is done."""
         self._recorder.ready(detail)
+        self._restarts.ready()
         self._health.child_ready()
         if pid is not None:
             self.spawn(self._call("codexd-ready", pid=pid))
@@ -302,12 +309,14 @@ class Keeper:
         self._driver.answered()
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
+            self._restarts.because(None)
             self._recorder.ready({"pid": self._recorder.child.pid})
         self._account.tick()
 
     def unhealthy(self, reason: str) -> None:
         """The child is to be replaced."""
         self._recorder.not_ready(reason, unhealthy=True)
+        self._restarts.because("unhealthy")
         pid = self._recorder.child.pid
         if pid is not None:
             grace_s = self._replace_grace_s

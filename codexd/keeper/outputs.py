@@ -97,6 +97,8 @@ class StreamLog:
         self._talks = False
         self._last_words = _LastWords()
         self._said: dict[int, str | None] = {}
+        # How many bytes the children have written, whether the log took them or not.
+        self.moved = 0
         self._watch: PipeWatch | None = None
 
     def hand_to(self, generation: int, feed: Feed) -> None:
@@ -152,6 +154,7 @@ class StreamLog:
             self._talks = not self._talks
         before = self._capture.written
         moved = self._capture.pump(source.descriptor, _TURN_BYTES, self._listener(source))
+        self.moved += moved
         if moved:
             self._last_words.heard(self._loop.time(), before)
             self._tell_later()
@@ -272,6 +275,11 @@ class Outputs:
     def take_last_words(self, generation: int) -> str | None:
         """What the dead child of ``generation`` said last on its stderr; may be asked once."""
         return self._streams[1].take_last_words(generation)
+
+    @property
+    def moved(self) -> dict[Stream, int]:
+        """How many bytes the children have written on each stream."""
+        return {stream.stream: stream.moved for stream in self._streams}
 
     def tick(self) -> None:
         """Look after the logs; call it some times a second."""

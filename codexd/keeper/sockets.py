@@ -11,7 +11,6 @@ from typing import Any
 from codexd.api.exchange import HttpService
 from codexd.api.server import HubServer, ServerLimits
 from codexd.api.websocket import HubAdapter
-from codexd.config import Config
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import explain
 from codexd.settings import Policy
@@ -21,12 +20,9 @@ logger = logging.getLogger("codexd")
 _HEAL_S = 1.0
 
 
-def socket_paths(config: Config) -> list[str]:
-    """The Unix sockets that are to be served."""
-    paths = [config.runtime.hub_socket_path]
-    if config.policy.hub_default_socket:
-        paths.append(default_control_socket(os.environ))
-    return paths
+def socket_paths(own: str, *, on_the_default: bool) -> list[str]:
+    """The Unix sockets that are to be served: codexd's own, and maybe the vendor's."""
+    return [own, default_control_socket(os.environ)] if on_the_default else [own]
 
 
 class Sockets:
@@ -57,6 +53,8 @@ class Sockets:
         self._refusals: dict[str, str] = {}
         self._healing: asyncio.Task[None] | None = None
         self._heal_at = 0.0
+        # How many clients were cut off because they did not read.
+        self.cut = 0
 
     @property
     def unserved(self) -> list[dict[str, str]]:
@@ -110,6 +108,7 @@ class Sockets:
             self._record("error", "hub.socket.failed", message, {"path": path})
 
     def _on_cut(self, client: int | None, unread: int) -> None:
+        self.cut += 1
         message = f"A client was cut off: it left {unread} bytes unread."
         self._record("warn", "client.cut", message, {"client": client, "unreadBytes": unread})
 

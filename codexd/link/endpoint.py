@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from codexd.codex_home import codex_home
-from codexd.config import Config, Server
+from codexd.config import Server
 from codexd.settings import quoted
 
 Kind = Literal["stdio", "unix", "ws"]
@@ -80,17 +80,18 @@ def _parse_websocket(url: str) -> Endpoint:
     return Endpoint("ws", url, host=host, port=port)
 
 
-def check_endpoint(config: Config, environ: Mapping[str, str]) -> None:
+def check_endpoint(server: Server, environ: Mapping[str, str], *, hub_on_the_default: bool) -> None:
     """See that the configured endpoint is one that codexd can use.
+
+    ``hub_on_the_default``: the hub is to be on the vendor's control socket.
 
     Raises:
         BadEndpoint: with one line for the user.
     """
-    if config.server.mode != "app-server":
+    if server.mode != "app-server":
         return
-    server = config.server
     endpoint = parse_endpoint(server.endpoint, environ, cwd=server.child_cwd)
-    if config.policy.hub_default_socket and endpoint.path == default_control_socket(environ):
+    if hub_on_the_default and endpoint.path == default_control_socket(environ):
         raise BadEndpoint(
             f'The hub and the server cannot both be on "{endpoint.path}": with '
             "--hub-default-socket true, give the server another --server-endpoint."

@@ -24,6 +24,7 @@ from codexd.link.transport import (
     ignore_loss,
     ignore_message,
 )
+from codexd.platform.files import read_users
 from codexd.wire.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
 
 _READ_BYTES = 256 << 10
@@ -90,8 +91,7 @@ class WebSocketTransport:
         if self._token_file is None:
             return None
         try:
-            with open(self._token_file, encoding="ascii") as file:
-                token = file.read(_TOKEN_BYTES).strip()
+            token = read_users(self._token_file, _TOKEN_BYTES).decode("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             text = f"The server's token file {self._token_file} cannot be read: {error}"
             raise LinkUnauthorized(text) from error

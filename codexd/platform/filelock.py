@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from codexd.encoding import UNDECODABLE
-from codexd.platform.files import NotAFile, open_private, read_whole, set_aside
+from codexd.platform.files import open_clearing, read_whole
 from codexd.platform.process import ProcessId, identify
 
 _POLL_S: Final = 0.01
@@ -40,7 +40,7 @@ class FileLock:
         """
         deadline = time.monotonic() + timeout_s
         while not self._is_named():
-            descriptor = self._open()
+            descriptor = open_clearing(self.path)
             if try_flock(descriptor):
                 self._adopt(descriptor)
                 # Round once more: the name may have gone between the opening and the lock.
@@ -67,14 +67,6 @@ class FileLock:
         except (OSError, *UNDECODABLE):
             return None
 
-    def _open(self) -> int:
-        try:
-            return open_private(self.path)
-        except NotAFile:
-            if set_aside(self.path) is None:
-                raise
-            return open_private(self.path)
-
     def _is_named(self) -> bool:
         if self._fd < 0:
             return False
@@ -96,6 +88,20 @@ class FileLock:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, msgspec.json.encode(identify(os.getpid())) + b"\n", 0)
             self._signed = True
+
+
+def wait_for_flock(descriptor: int, timeout_s: float) -> bool:
+    """As :func:`try_flock`, but whoever has it may take ``timeout_s`` seconds to let go.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not try_flock(descriptor):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
 
 
 def try_flock(descriptor: int) -> bool:

@@ -26,6 +26,9 @@ _OTHERS_WRITE: Final = 0o022
 _OPEN: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# Follows the name of what was set aside.
+_ASIDE: Final = ".bad-"
+
 # Far above ten thousand sessions; what is larger was not written by codexd.
 _MAX_BYTES: Final = 256 << 20
 
@@ -72,6 +75,47 @@ def open_private(path: str, flags: int = os.O_RDWR | os.O_CREAT) -> int:
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, PRIVATE_FILE)
     return descriptor
+
+
+def open_clearing(
+    path: str,
+    flags: int = os.O_RDWR | os.O_CREAT,
+    *,
+    if_error: tuple[type[OSError], ...] = (NotAFile,),
+) -> int:
+    """As :func:`open_private`; what is in the way, as ``if_error`` tells, is set aside first.
+
+    Raises:
+        OSError: it cannot be opened or made, or what is in the way not be set aside.
+    """
+    try:
+        return open_private(path, flags)
+    except if_error:
+        if set_aside(path) is None:
+            raise
+        return open_private(path, flags)
+
+
+def create_once(path: str, data: bytes = b"") -> bool:
+    """Make a file that holds ``data``, unless there is anything at ``path``; whether it was made.
+
+    Of several that try, one is told so.
+
+    Raises:
+        OSError: it cannot be made, and nothing is left of it.
+    """
+    try:
+        descriptor = open_private(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except (FileExistsError, NotAFile):
+        return False
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    return True
 
 
 @contextlib.contextmanager
@@ -140,6 +184,22 @@ def _read(descriptor: int, path: str) -> bytes:
     if len(data) > _MAX_BYTES:
         raise NotAFile(errno.EFBIG, "Too large for a file of codexd", path)
     return data
+
+
+def read_users(path: str, limit: int) -> bytes:
+    """Up to ``limit`` bytes of a file that is not codexd's own: a link is followed, for it may be.
+
+    Raises:
+        OSError: it cannot be read, or is no file: a pipe, say, which might never have a word.
+    """
+    descriptor = os.open(path, _OPEN & ~os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAFile(errno.EINVAL, "Not a regular file", path)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def write_aside(path: str, data: bytes, *, flush: bool = True) -> None:
@@ -273,6 +333,11 @@ def kind_of(mode: int) -> str:
     return "a device"
 
 
+def is_aside(name: str) -> bool:
+    """Whether a file of this name was set aside."""
+    return _ASIDE in name
+
+
 def set_aside(path: str) -> str | None:
     """Rename what is at ``path`` to ``path.bad-YYYYMMDDTHHMMSSZ[-n]``; a link is not followed.
 
@@ -304,7 +369,7 @@ def keep_copy_aside(path: str) -> str | None:
 
 
 def _free_aside_path(path: str) -> str:
-    stem = f"{path}.bad-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    stem = f"{path}{_ASIDE}{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     candidate, number = stem, 1
     while os.path.lexists(candidate):
         number += 1

@@ -6,6 +6,7 @@ stands until that daemon has made it again, so that at no moment a second one is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
@@ -112,13 +113,31 @@ def living_holder(path: str) -> ProcessId | None:
 def flock_holder(path: str) -> int | None:
     """The pid of whoever holds an flock on ``path``; None where nobody tells (macOS)."""
     try:
-        inode = os.stat(path).st_ino
+        status = os.stat(path)
         with open("/proc/locks", encoding="ascii") as file:
             lines = [line.split() for line in file]
     except (OSError, ValueError):
         return None
     for fields in lines:
-        # A file system may show another device here than stat(2) does.
-        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
-            return int(fields[4]) or None
+        # A file system may show another device here than stat(2) does, and files on two devices
+        # may have one number: so it is looked whether the process has the file.
+        if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(status.st_ino):
+            pid = int(fields[4])
+            if pid > 0 and _may_have_open(pid, status):
+                return pid
     return None
+
+
+def _may_have_open(pid: int, status: os.stat_result) -> bool:
+    """Whether a process has a file open; True also where nobody may look."""
+    place = f"/proc/{pid}/fd"
+    try:
+        for name in os.listdir(place):
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(f"{place}/{name}"), status):
+                    return True
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 
 import msgspec
-import psutil
 
 
 class ProcessId(msgspec.Struct, frozen=True, rename="camel"):
@@ -89,6 +88,33 @@ def _linux_glimpse(pid: int) -> Glimpse | None:
         return None
     id_ = ProcessId(pid, f"{_boot_id()}:{fields[19].decode()}")
     return Glimpse(id_, parent=int(fields[1]), session=int(fields[3]))
+
+
+def resident_bytes(pid: int) -> int | None:
+    """How much memory of a process is resident; None where there is no such process.
+
+    Raises:
+        OSError: nobody can tell, for no file can be opened.
+    """
+    if sys.platform == "linux":
+        # A third of what psutil takes, which counts for a family of a hundred.
+        try:
+            with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+                return int(file.read().split()[1]) * _page_size()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+    import psutil
+
+    try:
+        resident: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return None
+    return resident
+
+
+@functools.cache
+def _page_size() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
 
 
 @functools.cache
@@ -162,6 +188,9 @@ def end_group(process: ProcessId, *, grace_s: float, report: Callable[[str], Non
 
 def end_tree(process: ProcessId, *, grace_s: float, report: Callable[[str], None]) -> None:
     """As :func:`end_group`, and also what ``process`` has started, in whatever group it is."""
+    # Who only looks does without it, and starts sooner.
+    import psutil
+
     below: list[ProcessId | None] = []
     with contextlib.suppress(psutil.Error):
         below = [identify(p.pid) for p in psutil.Process(process.pid).children(recursive=True)]
@@ -204,6 +233,8 @@ def end_marked_group(group: int, mark: tuple[str, str]) -> None:
     The number alone proves nothing: after the last member it may be given to others. Only a
     process whose environment has the variable ``mark`` (name, value) is ended.
     """
+    import psutil
+
     name, value = mark
     for process in psutil.process_iter() if _group_exists(group) else ():
         with contextlib.suppress(psutil.Error):

@@ -13,7 +13,7 @@ from typing import Any
 from codexd import runtime
 from codexd.child import steps as supervision
 from codexd.clock import now_iso
-from codexd.config import Config, Paths, Server
+from codexd.config import Config, Paths, Runtime, Server
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
 from codexd.eventlog.reader import events_with, last_number
@@ -44,8 +44,9 @@ class StillWritten(OSError):
 class Places:
     """The directories, and the lock that says who writes in them: all may be taken away."""
 
-    def __init__(self, config: Config, lock: FileLock) -> None:
-        self._config = config
+    def __init__(self, paths: Paths, place: Runtime, lock: FileLock) -> None:
+        self._paths = paths
+        self._place = place
         self._lock = lock
         self._trouble = ""
 
@@ -57,12 +58,12 @@ class Places:
         """
         trouble, repairs = "", []
         try:
-            was_there = os.path.isdir(self._config.paths.state_dir)
-            repairs = runtime.make_directories(self._config)
+            was_there = os.path.isdir(self._paths.state_dir)
+            repairs = runtime.make_directories(self._paths, self._place)
             if not was_there:
                 repairs.append("The state directory was taken away; it was made again.")
             # Only behind no link: what is there is then ours to move.
-            repairs += runtime.set_right(self._config)
+            repairs += runtime.set_right(self._paths, self._place)
             if not self._lock.acquire(0):
                 trouble = "another process has taken writer.lock"
         except OSError as error:
@@ -251,7 +252,7 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     recorder = Recorder(
         state,
         events,
-        recorded=_newest_recorded_step(config),
+        recorded=_newest_recorded_step(paths),
         last_end=_last_end(paths),
         approvals=OpenApprovals.found(
             events_with(paths.structured_event_log_path, "turnId"),
@@ -266,12 +267,12 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     return Records(
         config.server,
         paths,
-        supervision.path_of(config),
+        supervision.path_of(paths.state_dir),
         state,
         events,
         recorder,
         flusher,
-        Places(config, lock).look,
+        Places(paths, config.runtime, lock).look,
     )
 
 
@@ -288,9 +289,9 @@ def _newest(path: str, type_: str) -> int:
     return next((event.seq for event in events_with(path, type_) if event.type == type_), 0)
 
 
-def _newest_recorded_step(config: Config) -> int:
-    number = last_number(config.paths.structured_event_log_path, "step")
+def _newest_recorded_step(paths: Paths) -> int:
+    number = last_number(paths.structured_event_log_path, "step")
     if number is not None:
         return number
     # Rotated away: what circusd still remembers was recorded long ago.
-    return supervision.load(supervision.path_of(config)).last_number
+    return supervision.load(supervision.path_of(paths.state_dir)).last_number

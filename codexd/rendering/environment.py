@@ -12,6 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from codexd.codex_home import codex_home
+from codexd.platform.files import read_users
+
+# Far above what anybody writes by hand.
+_MAX_BYTES = 1 << 20
 
 # Read by codex itself, by the programs that it starts, or by codexd.
 _PATHS = (
@@ -89,8 +93,8 @@ def _has_password(url: str) -> bool:
 
 def _named_in_configuration(environ: Mapping[str, str], cwd: str) -> list[str]:
     try:
-        with open(os.path.join(codex_home(environ, cwd=cwd), "config.toml"), "rb") as file:
-            names = list(_references(tomllib.load(file)))
+        text = read_users(os.path.join(codex_home(environ, cwd=cwd), "config.toml"), _MAX_BYTES)
+        names = list(_references(tomllib.loads(text.decode())))
     except (OSError, ValueError, RecursionError):
         # codex itself says what is wrong with it.
         return []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from codexd.clock import now_iso
-from codexd.config import Config
+from codexd.config import Server
 from codexd.contracts import ChildState, DaemonState, RecentEvents
 
 
-def blank_daemon(config: Config) -> DaemonState:
+def blank_daemon(server: Server) -> DaemonState:
     """A daemon that never ran, with the configured child."""
-    server = config.server
     child = ChildState(
         strategy=server.child_strategy,
         mode=server.mode,
@@ -21,6 +20,6 @@ def blank_daemon(config: Config) -> DaemonState:
     return DaemonState(updated_at=now_iso(), child=child)
 
 
-def blank_recent(config: Config) -> RecentEvents:
+def blank_recent(max_entries: int) -> RecentEvents:
     """No events."""
-    return RecentEvents(max_entries=config.event_cache_size)
+    return RecentEvents(max_entries=max_entries)

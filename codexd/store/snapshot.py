@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from codexd.config import Config, Paths
-from codexd.contracts import DaemonState, Identity, RecentEvents, SessionRegistry
+from codexd.contracts import DaemonState, Identity, RecentEvents, Record, SessionRegistry
 from codexd.platform.files import read_whole
 from codexd.store.blank import blank_daemon, blank_recent
 from codexd.store.load import peek
+
+R = TypeVar("R", bound=Record)
 
 
 class Snapshot(NamedTuple):
@@ -31,10 +33,20 @@ def read_snapshot(config: Config) -> Snapshot:
     identity = peek(paths.identity_path, nobody)
     return Snapshot(
         identity=identity if identity is not None and identity.daemon_id else None,
-        daemon=peek(paths.daemon_state_path, blank_daemon(config)) or blank_daemon(config),
-        sessions=peek(paths.session_registry_path, SessionRegistry()) or SessionRegistry(),
-        recent=peek(paths.recent_events_path, blank_recent(config)) or blank_recent(config),
+        daemon=_peek_or(paths.daemon_state_path, blank_daemon(config.server)),
+        sessions=read_sessions(paths),
+        recent=_peek_or(paths.recent_events_path, blank_recent(config.event_cache_size)),
     )
+
+
+def read_sessions(paths: Paths) -> SessionRegistry:
+    """session-registry.json alone; an empty one where it is missing or damaged."""
+    return _peek_or(paths.session_registry_path, SessionRegistry())
+
+
+def _peek_or(path: str, blank: R) -> R:
+    found = peek(path, blank)
+    return blank if found is None else found
 
 
 def read_daemon(paths: Paths) -> DaemonState | None:

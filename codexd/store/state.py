@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from codexd.clock import now_iso
-from codexd.config import Config
+from codexd.config import Config, Paths
 from codexd.contracts import (
     DaemonState,
     Event,
@@ -36,10 +36,10 @@ class StateStore:
 
     def __init__(
         self,
-        config: Config,
+        paths: Paths,
         identity: Identity,
         daemon: DaemonState,
-        registry: SessionRegistry,
+        sessions: Sessions,
         recent: Callable[[], RecentEvents],
         clock: Callable[[], str],
     ) -> None:
@@ -47,12 +47,8 @@ class StateStore:
         self.daemon = daemon
         self.repairs: list[str] = []
         self._clock = clock
-        policy = config.policy
-        self._sessions = Sessions(
-            registry, keep_count=policy.session_keep, keep_ms=policy.session_keep_ms
-        )
+        self._sessions = sessions
         self._lock = threading.Lock()
-        paths = config.paths
         self._identity_file = StateFile(paths.identity_path, lambda: pretty(identity))
         self._daemon_file = StateFile(paths.daemon_state_path, self._encode_daemon)
         self._registry_file = StateFile(paths.session_registry_path, self._encode_registry)
@@ -76,7 +72,7 @@ class StateStore:
 
         Writes nothing: a :class:`Flusher` does, as soon as the disk takes it.
         """
-        paths = config.paths
+        paths, policy = config.paths, config.policy
         for path in (
             paths.identity_path,
             paths.daemon_state_path,
@@ -85,10 +81,14 @@ class StateStore:
         ):
             remove_leftovers(path)
         identity, is_written, repairs = read_identity(config)
-        daemon, daemon_repair = load_tolerant(paths.daemon_state_path, blank_daemon(config))
+        daemon, daemon_repair = load_tolerant(paths.daemon_state_path, blank_daemon(config.server))
         registry, registry_repair = load_tolerant(paths.session_registry_path, SessionRegistry())
-        cached, recent_repair = load_tolerant(paths.recent_events_path, blank_recent(config))
-        store = cls(config, identity, daemon, registry, recent, clock)
+        nothing = blank_recent(config.event_cache_size)
+        cached, recent_repair = load_tolerant(paths.recent_events_path, nothing)
+        sessions = Sessions(
+            registry, keep_count=policy.session_keep, keep_ms=policy.session_keep_ms
+        )
+        store = cls(paths, identity, daemon, sessions, recent, clock)
         store.repairs = repairs
         store.repairs += [text for text in (daemon_repair, registry_repair, recent_repair) if text]
         if not is_written:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from codexd import runtime
 from codexd.child.command import CommandNotFound, check_cwd, find_executable
+from codexd.child.outcome import Outcome
 from codexd.circus_ext import hooks
 from codexd.circus_ext.run import RunningCircus, run_circus
 from codexd.config import Config
@@ -20,7 +21,7 @@ from codexd.records.records import Records, open_as_daemon, record_end
 from codexd.rendering import CannotRender, render_circus_ini
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
-from codexd.supervisor.readiness import Outcome, ignore, wait_until_up
+from codexd.supervisor.readiness import ignore, wait_until_up
 from codexd.supervisor.session import NewSession, register
 from codexd.supervisor.status_text import status_text
 
@@ -48,11 +49,15 @@ class Daemon:
             CannotStart: with the reason.
         """
         try:
-            check_endpoint(self.config, os.environ)
+            check_endpoint(
+                self.config.server,
+                os.environ,
+                hub_on_the_default=self.config.policy.hub_default_socket,
+            )
         except BadEndpoint as error:
             raise CannotStart(str(error), is_configuration=True) from error
         try:
-            self._repairs = runtime.make_directories(self.config)
+            self._repairs = runtime.make_directories(self.config.paths, self.config.runtime)
             self._repairs += runtime.take_over(self.config, _say)
         except LockedElsewhere as error:
             holder = f"as pid {error.holder}" if error.holder else "in another process"
@@ -67,7 +72,7 @@ class Daemon:
         try:
             self._record_and_render()
         except CannotStart:
-            runtime.leave(self.config)
+            runtime.leave(self.config.paths, self.config.runtime)
             raise
 
     def _record_and_render(self) -> None:
@@ -129,7 +134,7 @@ class Daemon:
             circus.spawn(self._watch, circus, lifetime_s)
             circus.spawn(self._beat)
             if self._session is not None:
-                circus.spawn(register, self.config, self._session, circus.publish)
+                circus.spawn(register, self.config.paths, self._session, circus.publish)
 
         return run_circus(self.config.runtime.circus_ini_path, begin)
 
@@ -164,7 +169,7 @@ class Daemon:
     def finish(self, *, close_session: str | None = None) -> None:
         """Set right what the plugin could not see, once circus is gone."""
         record_end(self.config, close_session=close_session)
-        runtime.leave(self.config)
+        runtime.leave(self.config.paths, self.config.runtime)
         hooks.ignore_signals()
 
 

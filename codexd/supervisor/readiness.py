@@ -5,62 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
-from codexd.child.command import speaks_protocol
-from codexd.config import Config
-from codexd.contracts import DaemonState
+from codexd.child.outcome import Outcome, judge
+from codexd.config import Config, Paths, Server
+from codexd.settings import Policy
 from codexd.store.snapshot import read_daemon
 
 _POLL_S = 0.02
-# How long a child that may not speak the protocol gets before it is called running, not ready.
-_PATIENCE_S = 3.0
 _TELL_AFTER_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a start; ``reason`` is one line where it is ``failed``.
-
-    On the way there it is ``running`` once the child runs, and ``waiting`` when that has not
-    answered for a second.
-    """
-
-    kind: Literal["running", "waiting", "up", "failed"]
-    reason: str | None = None
 
 
 def ignore(_outcome: Outcome) -> None:
     """For those who want to know only what came of it."""
 
 
-def judge(daemon: DaemonState | None, config: Config, pid: int, waited_s: float) -> Outcome | None:
-    """What the files say of the daemon ``pid``; None while it is too early to tell."""
-    if daemon is None or daemon.pid != pid or not daemon.started:
-        return None
-    child = daemon.child
-    if child.ready or child.status == "external":
-        return Outcome("up")
-    if config.server.mode == "exec" and child.status in ("running", "stopped"):
-        return Outcome("up")
-    is_final = config.policy.restart == "never" or child.next_restart_at is not None
-    if child.status == "failed" and is_final:
-        return Outcome("failed", child.last_error)
-    if child.status == "stopped" and config.policy.restart != "always":
-        return Outcome("up")
-    if child.status == "running" and not speaks_protocol(config.server):
-        return Outcome("up") if waited_s >= _PATIENCE_S else None
-    if waited_s < config.policy.ready_timeout_ms / 1000:
-        return None
-    return Outcome("failed", child.last_error or f"The child is {child.status}, not ready.")
-
-
 async def wait_until_up(
     config: Config, pid: int, tell: Callable[[Outcome], None] = ignore
 ) -> Outcome:
     """Wait for the daemon ``pid``, from a loop; ``tell`` hears of each step on the way."""
-    wait = _Wait(config, pid, tell)
+    wait = _Wait(config.paths, config.server, config.policy, pid, tell)
     while True:
         outcome = wait.look()
         if outcome is not None:
@@ -75,7 +38,7 @@ def wait_for_process(
     tell: Callable[[Outcome], None] = ignore,
 ) -> Outcome | None:
     """Wait for the daemon ``pid``, blocking; None if it ended first."""
-    wait = _Wait(config, pid, tell)
+    wait = _Wait(config.paths, config.server, config.policy, pid, tell)
     while not ended():
         outcome = wait.look()
         if outcome is not None:
@@ -85,8 +48,17 @@ def wait_for_process(
 
 
 class _Wait:
-    def __init__(self, config: Config, pid: int, tell: Callable[[Outcome], None]) -> None:
-        self._config = config
+    def __init__(
+        self,
+        paths: Paths,
+        server: Server,
+        policy: Policy,
+        pid: int,
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        self._paths = paths
+        self._server = server
+        self._policy = policy
         self._pid = pid
         self._tell = tell
         self._begun = time.monotonic()
@@ -95,8 +67,8 @@ class _Wait:
 
     def look(self) -> Outcome | None:
         now = time.monotonic()
-        daemon = read_daemon(self._config.paths)
-        outcome = judge(daemon, self._config, self._pid, now - self._begun)
+        daemon = read_daemon(self._paths)
+        outcome = judge(daemon, self._server, self._policy, self._pid, now - self._begun)
         if outcome is None and daemon is not None and daemon.pid == self._pid:
             self._tell_step(daemon.child.status == "running", now)
         return outcome

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from codexd.config import Config
+from codexd.config import Paths
 from codexd.contracts import SessionPurpose
-from codexd.store.snapshot import read_daemon, read_snapshot
+from codexd.store.snapshot import read_daemon, read_sessions
 
 _POLL_S = 0.05
 
@@ -25,7 +25,7 @@ class NewSession:
 
 
 async def register(
-    config: Config, session: NewSession, publish: Callable[[str, dict[str, Any]], object]
+    paths: Paths, session: NewSession, publish: Callable[[str, dict[str, Any]], object]
 ) -> None:
     """Have ``session`` registered, with the child that is on record by then.
 
@@ -33,10 +33,10 @@ async def register(
     the plugin listens is lost, so it is sent until the session is there.
     """
     while True:
-        daemon = read_daemon(config.paths)
+        daemon = read_daemon(paths)
         if daemon is not None and daemon.pid == os.getpid() and daemon.child.pid is not None:
             publish("session", asdict(session))
         await asyncio.sleep(_POLL_S)
-        known = read_snapshot(config).sessions.sessions
+        known = read_sessions(paths).sessions
         if any(entry.session_id == session.session_id for entry in known):
             return

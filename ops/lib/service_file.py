@@ -54,7 +54,8 @@ def check(service: Service, own_pid: int | None) -> str | None:
     """The obstacle, or None; warnings are only said."""
     if service.kind == "launchd":
         home = service.environ["HOME"]
-        for path in closed_directories(service.config, home):
+        config = service.config
+        for path in closed_directories(config.paths, config.server.child_cwd, home):
             say(
                 f"warning: macOS may keep launchd jobs out of {path}; the service then ends with "
                 "126. Give it Full Disk Access (docs/how-to/install-launchd.md), or move it."

@@ -48,7 +48,7 @@ class Turn:
 
 def turns(box: DaemonBox) -> int | None:
     """How many turns run, as circusd knows."""
-    return running_turns(box.config)
+    return running_turns(box.config.runtime)
 
 
 @pytest.mark.real

@@ -49,7 +49,7 @@ def test_an_endpoint_that_comes_goes_and_comes_back(make_box: MakeBox) -> None:
         assert box.run("status", "--check").returncode == 0
         client = AppClient(box.config.runtime.hub_socket_path)
         thread = client.start_thread()
-        eventually(lambda: running_turns(box.config) == 0, what="word that no turn runs")
+        eventually(lambda: running_turns(box.config.runtime) == 0, what="word that no turn runs")
         # The daemon's strategy counts, not that of the shell.
         refused = box.run("restart", "--repo-root", str(box.root), flags=False)
         assert refused.returncode == 1

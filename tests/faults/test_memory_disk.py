@@ -174,7 +174,7 @@ def test_a_directory_removed_under_the_plugin_comes_back_with_all_of_it(
     tmp_path: Path, which: str
 ) -> None:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     paths = config.paths
     with open_records(config, timeout_s=0) as records:
         records.recorder.daemon_started(42, config.server)
@@ -226,7 +226,7 @@ def test_a_plugin_that_starts_on_a_full_disk_has_its_files_later(
     disk: Path, tmp_path: Path
 ) -> None:
     config = config_on(disk, tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     Path(config.paths.state_dir, "writer.lock").touch()
     fill(disk)
     with open_records(config, timeout_s=0) as records:
@@ -241,7 +241,7 @@ def test_a_plugin_that_starts_on_a_full_disk_has_its_files_later(
 
 def test_what_must_be_written_names_the_disk(disk: Path, tmp_path: Path) -> None:
     config = config_at(tmp_path, state_dir=str(disk), logs_dir=str(disk))
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     with open_records(config, timeout_s=0) as records:
         records.must_be_written()
         filler = fill(disk)

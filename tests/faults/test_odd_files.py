@@ -60,7 +60,7 @@ def test_files_that_nobody_may_change_are_left_and_named() -> None:
 
 def hub_child(box: DaemonBox) -> int | None:
     """The server that the hub says it has."""
-    hub = ask_hub(box.config)
+    hub = ask_hub(box.config.runtime.hub_socket_path)
     return hub["childPid"] if hub and hub["ready"] else None
 
 

@@ -130,7 +130,7 @@ def test_whoever_has_the_pid_now_is_left_alone(
     box.start()
     check_sound(box)
     box.stop_cleanly()
-    path = supervision.path_of(box.config)
+    path = supervision.path_of(box.config.paths.state_dir)
     record = supervision.load(path)
     # As if the pid had been given to the bystander since.
     record.child = ProcessId(bystander.pid, "boot:1")
@@ -201,7 +201,7 @@ def test_what_outlives_server_daemon_and_plugin_is_told_and_ended_by_the_next_st
     box.start()
     pid = check_sound(box)["pid"]
     (helper,) = helpers_of(box, 1)
-    path = family.path_of(box.config)
+    path = family.path_of(box.config.runtime.runtime_dir)
     eventually(lambda: family.survivors(path), what="a helper on record")
     # circusd first stands still, so that it ends nobody.
     daemon = box.processes()[0]
@@ -242,7 +242,7 @@ def test_what_a_turn_runs_ends_with_the_server_and_a_job_that_it_cast_off_does_n
         client.start_turn(thread)
         eventually(lambda: _number_in(job) and _number_in(work), what="both processes")
         pids = [_number_in(job) or 0, _number_in(work) or 0]
-        path = family.path_of(box.config)
+        path = family.path_of(box.config.runtime.runtime_dir)
         eventually(
             lambda: [left.pid for left in family.survivors(path) if left.pid == pids[1]],
             what="the command on record",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 
 from codexd.api import connection, exchange
-from codexd.api.http import EVENT_STREAM, Access, Call, Stream, event_frame
+from codexd.api.http import EVENT_STREAM, Access, Answer, Call, Stream, event_frame
 from codexd.api.server import ServerLimits
 from codexd.api.table import route
 from tests.support.codex import short_directory
@@ -67,6 +68,23 @@ class Things:
                 await asyncio.sleep(0)
 
         return Stream(pieces(), EVENT_STREAM)
+
+    @route("GET", "/breaks", Access.READ)
+    async def breaks(self, call: Call[Any, None]) -> Stream:
+        """Fail in the middle."""
+
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            yield b"half "
+            raise KeyError(call.head.path)
+
+        return Stream(pieces(), EVENT_STREAM)
+
+    @route("GET", "/large", Access.READ)
+    async def large(self, call: Call[Any, None]) -> Answer:
+        """A large answer."""
+        del call
+        self.sent += 1
+        return Answer(b"x" * (1 << 20))
 
     @route("GET", "/endless", Access.READ)
     async def endless(self, call: Call[Any, None]) -> Stream:
@@ -284,6 +302,53 @@ def test_a_reader_that_does_not_read_is_cut_off(
         await things.ended.wait()
         assert things.sent < 2000
         assert [client for client, _ in echo.hub.cut] == [None]
+
+    play(place, act)
+
+
+def test_answers_that_are_not_read_hold_up_the_next(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        writer.write(get("/large") * 20)
+        assert (await reader.readexactly(9)) == b"HTTP/1.1 "
+        assert (await echo.get("/healthz"))[0] == 200
+        assert things.sent < 3
+        await reader.readexactly(20 << 20)
+        assert things.sent == 20
+
+    play(place, act)
+
+
+def test_a_stream_that_fails_breaks_off(place: Path) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del things
+        writer.write(get("/breaks"))
+        assert (await reader.read()).endswith(b"\r\n5\r\nhalf \r\n")
+        assert (await echo.get("/healthz"))[0] == 200
+
+    play(place, act)
+
+
+def test_a_reader_that_reads_slowly_is_waited_for(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(exchange.Exchange):
+        def __init__(self, wire: Any, service: Any) -> None:
+            super().__init__(wire, service, stall_s=0.15)
+
+    monkeypatch.setattr(connection, "Exchange", Hasty)
+
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del things, reader, writer
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX) as slow:
+            slow.setblocking(False)
+            await loop.sock_connect(slow, echo.path)
+            await loop.sock_sendall(slow, get("/large"))
+            taken = 0
+            while taken < 1 << 20:
+                taken += len(await loop.sock_recv(slow, 60_000))
+                await asyncio.sleep(0.02)
+        assert echo.hub.cut == []
 
     play(place, act)
 

@@ -93,6 +93,8 @@ def test_a_turn_as_a_stream_is_its_notifications_and_its_end(room: HubRoom, api:
 def test_a_turn_that_runs_is_steered_interrupted_and_waited_for(room: HubRoom, api: Api) -> None:
     thread_id = api.thread(cwd=str(room.root))
     turns = f"/v1/threads/{thread_id}/turns"
+    assert api.ask("GET", f"/v1/threads/{thread_id}").document["turns"] == []
+    assert api.ask("GET", f"{turns}/none").document["type"] == "urn:codexd:turn-not-found"
     held = room.hold_turn("half")
     begun = api.ask("POST", f"{turns}?wait=0.2", {"input": [{"type": "text", "text": "hi"}]})
     assert (begun.status, begun.document["status"]) == (202, "inProgress")
@@ -102,6 +104,7 @@ def test_a_turn_that_runs_is_steered_interrupted_and_waited_for(room: HubRoom, a
     assert api.ask("GET", turn).document["status"] == "inProgress"
     (session,) = api.ask("GET", f"/v1/sessions?threadId={thread_id}").document["sessions"]
     assert session["turn"] == turn_id
+    eventually(lambda: held not in room.model.queue)
     assert session["clients"] == ["codexd_http"]
     steered = api.ask("POST", f"{turn}/steer", {"input": "faster"})
     assert (steered.status, steered.document) == (200, {"turnId": turn_id})

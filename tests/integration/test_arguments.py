@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tornado.ioloop import IOLoop
 
+from codexd.child.told import Patience
 from codexd.circus_ext import hooks
 from codexd.circus_ext.arbiter import read_settings
 from codexd.circus_ext.channel import Channel
@@ -82,10 +83,11 @@ def spawned(ini_text: str, root: Path) -> Iterator[Watcher]:
     watcher.loop = IOLoop()
     config = read_settings(str(ini))
     assert config is not None
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     try:
         with mock.patch.object(watcher, "notify_event"):
-            hooks.adopt(watcher, config, Channel(mock.Mock(_stopping=False), config))
+            channel = Channel(mock.Mock(_stopping=False), Patience(15.0, 60.0), {})
+            hooks.adopt(watcher, config, channel)
             watcher.hooks.clear()
             watcher.loop.run_sync(watcher._start)
         yield watcher

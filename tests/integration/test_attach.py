@@ -82,7 +82,7 @@ class EchoThread:
     def call(self, action: str, *arguments: object) -> None:
         """Have the server do something on its loop."""
         assert self.echo is not None
-        self._loop.call_soon_threadsafe(getattr(self.echo.server, action), *arguments)
+        self._loop.call_soon_threadsafe(getattr(self.echo, action), *arguments)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())

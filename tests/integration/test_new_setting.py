@@ -15,6 +15,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ANCHOR = "    health_misses: Annotated["
 ROW = '    tea_ms: Annotated[int, _number(7, "How long tea draws.")]\n'
+AS_THE_PLUGIN = """
+from circus.config import get_config
+from codexd.settings_ini import read_plugin_settings
+(section,) = get_config("circus.ini")["plugins"]
+print(read_plugin_settings(section).policy.tea_ms)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,11 @@ def test_it_is_read_from(changed: Path, how: str) -> None:
 
 def test_it_is_in_ini_plist_and_unit(changed: Path) -> None:
     flags = ("--tea-ms", "9")
-    assert "tea-ms = 9\n" in run(changed, "codexd", "render-circus", *flags)
+    ini = run(changed, "codexd", "render-circus", *flags)
+    assert "tea-ms = 9\n" in ini
+    (changed / "circus.ini").write_text(ini)
+    (changed / "as_the_plugin.py").write_text(AS_THE_PLUGIN)
+    assert run(changed, "as_the_plugin") == "9\n"
     plist = plistlib.loads(run(changed, "codexd", "render-plist", *flags).encode())
     assert plist["EnvironmentVariables"]["BAA_CODEXD_TEA_MS"] == "9"
     assert "BAA_CODEXD_TEA_MS=9" in run(changed, "codexd", "render-systemd", *flags)

@@ -141,7 +141,7 @@ def test_a_restart_of_the_plugin_is_quick_and_harmless(box: DaemonBox) -> None:
 def _hub(box: DaemonBox) -> bool:
     from codexd.client.http import ask_hub
 
-    return ask_hub(box.config) is not None
+    return ask_hub(box.config.runtime.hub_socket_path) is not None
 
 
 def _exits(box: DaemonBox) -> dict[int, str | None]:

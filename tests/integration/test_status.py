@@ -71,6 +71,11 @@ def test_it_tells_what_runs(box: DaemonBox) -> None:
 
 
 def test_it_writes_nothing(box: DaemonBox) -> None:
+    # Alone for three seconds, codexd introduces itself to the server, notes that, and asks it.
+    eventually(
+        lambda: json.loads(box.run("status", "--json").stdout)["live"]["account"],
+        what="the account",
+    )
     before = _files(box)
     for words in ((), ("--json",), ("--check",)):
         assert box.run("status", *words).returncode == 0

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from codexd.config import Config, resolve
+from tests.support.client import AppClient
 from tests.support.waiting import eventually
 
 CODEXD = [sys.executable, "-m", "codexd"]
@@ -127,15 +128,21 @@ class DaemonBox:
     def wait_quiet(self) -> None:
         """Wait until what the child wrote so far is in a log, and what is told of it in the cache.
 
-        The talk on stdout is told of once a minute only.
+        The talk on stdout is told of once a minute only. A client comes and goes, for until there
+        was one codexd waits for a while before it introduces itself, and asks who is logged in.
         """
+        AppClient(self.config.runtime.hub_socket_path).close()
+        log = self.logs_dir / "stdout.log"
+        handshake = Path(self.config.runtime.runtime_dir, "handshake.json")
 
         def look() -> bool:
+            if not handshake.exists() or b"OpenaiAuth" not in log.read_bytes():
+                return False
             events = self.events()
             cached = self.read("recent-events.json")
             if not events or cached is None or cached["events"][-1] != events[-1]:
                 return False
-            if not any(event["type"] == "child.ready" for event in events):
+            if not {"child.ready", "client.disconnected"} <= {event["type"] for event in events}:
                 return False
             told = [e["detail"]["bytes"] for e in events if e["type"] == "child.stderr"]
             return bool(told) and sum(told) == (self.logs_dir / "stderr.log").stat().st_size

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
+from codexd.api.openapi import describe
+from codexd.api.table import Nothing, Row
 from codexd.child.machine import MEANING, TABLE, WORDS, Action, Event, State
 from codexd.cli.main import COMMANDS, cli
+from codexd.keeper.metric_table import METRICS, PREFIX
 from codexd.settings import BY_NAME, SETTINGS
+from tests.support.nouns import all_rows
 from tests.support.rooms import ROOMS
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +112,15 @@ def transition_drawing() -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", "    [*] --> off", *lines, "```"])
 
 
+def metric_table() -> str:
+    """Every metric: type, labels, meaning."""
+    lines = ["| Metric | Type | Labels | Meaning |", "| --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(_row(f"`{PREFIX}{metric.name}`", metric.kind, labels, metric.help))
+    return "\n".join(lines)
+
+
 def room_table() -> str:
     """Each room and its sentence, the highest first."""
     names = [room for rank in ROOMS for room in rank]
@@ -115,6 +132,91 @@ def _room(name: str) -> object:
     return importlib.import_module(f"codexd.{name}")
 
 
+def route_list() -> str:
+    """Every route: who may, what is sent, and what comes back."""
+    document = describe(all_rows())
+    return "\n\n".join(_describe_route(row, document) for row in all_rows())
+
+
+def _describe_route(row: Row, document: Mapping[str, Any]) -> str:
+    operation = document["paths"][row.path][row.method.lower()]
+    lines = [f"### {row.method} {row.path}", f"{row.summary} *Access: {row.access.name.lower()}.*"]
+    sent = [
+        _row("query", f"`{item['name']}`", _parameter(item))
+        for item in operation["parameters"]
+        if item["in"] == "query"
+    ]
+    if row.body is not None:
+        schema = document["components"]["schemas"][row.body.__name__]
+        required = schema.get("required", [])
+        sent += [
+            _row("body", f"`{name}`", _field(shape, name in required))
+            for name, shape in schema["properties"].items()
+        ]
+    if sent:
+        lines.append("\n".join(["| Where | Name | What |", "| --- | --- | --- |", *sent]))
+    for struct in (row.query, row.body):
+        if struct is not None and struct is not Nothing:
+            lines.append((inspect.getdoc(struct) or "").replace("``", "`"))
+    answers = [_answer(row.status, row.answer, (row.media_type, *row.streams))]
+    answers += [_answer(status, kind, (row.media_type,)) for status, kind in row.also.items()]
+    answers += [f"{status.value} (a problem)" for status in row.problems]
+    lines.append(f"Answers {'; '.join(answers)}.")
+    return "\n\n".join(lines)
+
+
+def _parameter(item: Mapping[str, Any]) -> str:
+    """A list is a parameter that is given again."""
+    schema = item["schema"]
+    if schema.get("type") == "array":
+        return f"{_shape(schema['items'])}; may be repeated"
+    return _field(schema, item["required"])
+
+
+def _field(schema: Mapping[str, Any], is_required: bool) -> str:
+    return _shape(schema) + (", required" if is_required else "")
+
+
+def _shape(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "anyOf" in schema:
+        words = " or ".join(_shape(option) for option in schema["anyOf"])
+    elif "$ref" in schema:
+        words = f"`{schema['$ref'].rpartition('/')[2]}`"
+    elif "enum" in schema:
+        words = ", ".join(f"`{value}`" for value in schema["enum"])
+    elif schema.get("type") == "array":
+        words = f"list of {_shape(schema.get('items', {}))}"
+    else:
+        words = str(schema.get("type", "anything"))
+    for key, word in (("minimum", "at least"), ("maximum", "at most")):
+        words += f", {word} {schema[key]}" if key in schema else ""
+    if schema.get("default") not in (None, [], {}):
+        words += f"; default {json.dumps(schema['default'])}"
+    return words + (f". {schema['description']}" if "description" in schema else "")
+
+
+def _answer(status: HTTPStatus, kind: Any, media_types: Sequence[str]) -> str:
+    forms = ", ".join(f"`{media_type}`" for media_type in media_types)
+    if kind is None:
+        return str(status.value)
+    is_record = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    return f"{status.value}{f' `{kind.__name__}`' if is_record else ''} ({forms})"
+
+
+def answer_list() -> str:
+    """The records that are answered, with their fields."""
+    schemas = describe(all_rows())["components"]["schemas"]
+    sent = {row.body.__name__ for row in all_rows() if row.body is not None}
+    rows = [
+        _row(f"`{name}`", f"`{field}`", _shape(shape))
+        for name, schema in schemas.items()
+        if name not in sent
+        for field, shape in schema.get("properties", {}).items()
+    ]
+    return "\n".join(["| Record | Field | What |", "| --- | --- | --- |", *rows])
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "commands": command_list,
@@ -122,6 +224,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "drawing": transition_drawing,
     "states": state_table,
     "rooms": room_table,
+    "routes": route_list,
+    "answers": answer_list,
+    "metrics": metric_table,
 }
 
 

@@ -27,29 +27,50 @@ HOMES: dict[str, tuple[str, ...]] = {
     "zmq": ("circus_ext", "client"),
 }
 
-# What a room never imports, besides the rooms it may not: rooms of ours, packages, modules.
-BANNED: dict[str, tuple[str, ...]] = {
-    # Messages in, messages out; the time is an argument.
+# All that a room imports besides itself. Small tools of ours count as what they import.
+ONLY: dict[str, tuple[str, ...]] = {
+    # Messages in, messages out. What it waits for goes by the time that it is given.
     "hub": (
-        "codexd.link",
-        "asyncio",
-        "concurrent",
-        "io",
-        "multiprocessing",
-        "os",
-        "pathlib",
-        "selectors",
-        "shutil",
-        "signal",
-        "socket",
-        "ssl",
-        "subprocess",
-        "tempfile",
-        "threading",
-        "time",
-        "tornado",
-        "websockets",
+        # The time of day, on what is written down or sent.
+        "codexd.clock",
+        "codexd.session_id",
+        "__future__",
+        "abc",
+        "bisect",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "enum",
+        "functools",
+        "hashlib",
+        "heapq",
+        "itertools",
+        "json",
+        "math",
+        "msgspec",
+        "operator",
+        "re",
+        "string",
+        "types",
+        "typing",
     ),
+}
+# What it does not call either.
+BUILTIN_IO = ("__import__", "eval", "exec", "input", "open", "print")
+
+# What a room never imports, besides the rooms it may not.
+# Each can be used from any thread.
+_NO_LOOP = ("asyncio", "concurrent", "selectors", "tornado", "websockets")
+# What the plugin knows, it tells circusd; who runs the daemon asks nobody over HTTP.
+_NO_HTTP = ("codexd.client.http", "http.client", "urllib.request", "tornado.httpclient")
+BANNED: dict[str, tuple[str, ...]] = {
+    "supervisor": _NO_HTTP,
+    "circus_ext": _NO_HTTP,
+    "keeper": _NO_HTTP,
+    "records": _NO_LOOP,
+    "store": _NO_LOOP,
+    "eventlog": _NO_LOOP,
 }
 
 # What the plugin's own process does without.

@@ -35,14 +35,14 @@ def main(kind: str, path: str) -> None:
                 log.write(f"codexd: {broken.read_text()}\n")
         sys.exit(1)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    runtime.make_directories(service.config)
+    runtime.make_directories(service.config.paths, service.config.runtime)
     lock.acquire(service.config.runtime.lock_path)
-    daemon = blank_daemon(service.config)
+    daemon = blank_daemon(service.config.server)
     daemon.started, daemon.pid = True, os.getpid()
     daemon.child.status, daemon.child.ready = "running", True
     write_atomic(service.config.paths.daemon_state_path, pretty(daemon))
     signal.sigwait({signal.SIGTERM})
-    runtime.leave(service.config)
+    runtime.leave(service.config.paths, service.config.runtime)
 
 
 if __name__ == "__main__":

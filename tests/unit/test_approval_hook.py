@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from codexd.hub.approvals import AlreadyDecided, Decision, UnknownApproval, WaitingApproval
+from codexd.hub.approvals import AlreadyDecided, UnknownApproval, WaitingApproval
 from codexd.keeper import approval_hook as module
 from codexd.keeper.approval_hook import ApprovalHook
+from codexd.shapes import Decision
 
 
 class Desk:

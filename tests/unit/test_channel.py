@@ -12,14 +12,13 @@ import pytest
 from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
-from codexd.child.told import Report
+from codexd.child.told import Patience, Report
 from codexd.circus_ext import arbiter as arbiter_module
 from codexd.circus_ext import channel as channel_module
 from codexd.circus_ext.channel import Channel
-from codexd.config import resolve
 
 CHILD = os.getpid()
-CONFIG = resolve({"repo_root": "/repo"}, {}, cwd="/")
+PATIENCE = Patience(silence_s=15.0, start_s=60.0)
 
 
 class Process:
@@ -69,7 +68,7 @@ class Arbiter:
 class Rig:
     def __init__(self) -> None:
         self.arbiter = Arbiter()
-        self.channel = Channel(self.arbiter, CONFIG)
+        self.channel = Channel(self.arbiter, PATIENCE, {})
         self.published = self.arbiter.child.published
         self.channel.told.became_ready(CHILD)
 

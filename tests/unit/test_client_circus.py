@@ -56,8 +56,8 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_the_time_goes_with_the_order_and_nothing_is_set(play: Any) -> None:
     circusd = play(codexd_restart={"status": "ok"}, codexd_stop={"graceful_timeout": 3.0})
-    order_restart(CONFIG, 5.0)
-    assert order_stop(CONFIG, 3.0) == 3.0
+    order_restart(CONFIG.runtime, 5.0, else_s=90.0)
+    assert order_stop(CONFIG.runtime, 3.0) == 3.0
     assert [(name, given.get("graceful_timeout")) for name, given, _ in circusd.calls] == [
         ("codexd-restart", 5.0),
         ("codexd-stop", 3.0),
@@ -67,7 +67,7 @@ def test_the_time_goes_with_the_order_and_nothing_is_set(play: Any) -> None:
 def test_without_one_the_daemons_own_counts_also_for_how_long_is_waited(play: Any) -> None:
     answer = {"options": {"graceful_timeout": 90.0}}
     circusd = play(get=answer, codexd_restart={"status": "ok"})
-    order_restart(CONFIG, None)
+    order_restart(CONFIG.runtime, None, else_s=90.0)
     name, given, timeout_s = circusd.calls[-1]
     assert name == "codexd-restart"
     assert "graceful_timeout" not in given
@@ -76,33 +76,43 @@ def test_without_one_the_daemons_own_counts_also_for_how_long_is_waited(play: An
 
 def test_an_older_circusd_is_stopped_by_a_signal(play: Any) -> None:
     circusd = play(set={"status": "ok"})
-    assert order_stop(CONFIG, None) is None
+    assert order_stop(CONFIG.runtime, None) is None
     assert [name for name, _, _ in circusd.calls] == ["codexd-stop"]
-    assert order_stop(CONFIG, 0.0) is None
+    assert order_stop(CONFIG.runtime, 0.0) is None
     options = {given["name"]: given["options"] for name, given, _ in circusd.calls if name == "set"}
     assert options[WATCHER] == {"graceful_timeout": 0.0}
 
 
 def test_an_older_circusd_restarts_as_it_can_and_tells_no_settings(play: Any) -> None:
     circusd = play(get={"options": {"graceful_timeout": 1.0}}, restart={"status": "ok"})
-    order_restart(CONFIG, None)
+    order_restart(CONFIG.runtime, None, else_s=90.0)
     assert circusd.calls[-1][0] == "restart"
     assert settings_of(CONFIG) is CONFIG
 
 
-@pytest.mark.parametrize("hub", [None, {"runningTurns": 2}, {"runningTurns": 0}])
+@pytest.mark.parametrize(
+    ("hub", "turns"),
+    [
+        (None, None),
+        ({"runningTurns": 2}, 2),
+        ({"runningTurns": 0}, 0),
+        # What is not told is not none.
+        ({"ready": True}, None),
+        ({"runningTurns": None}, None),
+    ],
+)
 def test_of_an_older_circusd_the_hub_tells_the_turns_or_nobody(
-    play: Any, monkeypatch: pytest.MonkeyPatch, hub: dict[str, int] | None
+    play: Any, monkeypatch: pytest.MonkeyPatch, hub: dict[str, Any] | None, turns: int | None
 ) -> None:
     play()
-    monkeypatch.setattr(circus, "ask_hub", lambda _config: hub)
-    assert running_turns(CONFIG) == (None if hub is None else hub["runningTurns"])
+    monkeypatch.setattr(circus, "ask_hub", lambda _path: hub)
+    assert running_turns(CONFIG.runtime) == turns
 
 
 @pytest.mark.parametrize("turns", [None, 0, 3])
 def test_circusd_tells_the_turns(play: Any, turns: int | None) -> None:
     play(codexd_turns={"turns": turns})
-    assert running_turns(CONFIG) == turns
+    assert running_turns(CONFIG.runtime) == turns
 
 
 def test_the_settings_are_the_daemons(play: Any) -> None:
@@ -114,10 +124,10 @@ def test_the_settings_are_the_daemons(play: Any) -> None:
 def test_what_circus_cannot_do_is_told(play: Any) -> None:
     play(codexd_restart={"failed": "arbiter is already running x command"})
     with pytest.raises(DaemonError, match="already running"):
-        order_restart(CONFIG, 1.0)
+        order_restart(CONFIG.runtime, 1.0, else_s=90.0)
     play(codexd_stop={"status": "error", "reason": "no"})
     with pytest.raises(DaemonError, match="refused codexd-stop: no"):
-        order_stop(CONFIG, 1.0)
+        order_stop(CONFIG.runtime, 1.0)
 
 
 class _Poller:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from codexd import daemons
 from codexd.client import service
 from codexd.client.service import closed_directories, find_obstacle, wait_for_service
 from codexd.config import Config, resolve
 from codexd.contracts import ChildState
+from codexd.daemons import membership
 from codexd.platform import lock
 from codexd.store.blank import blank_daemon
 from codexd.store.files import pretty, write_atomic
@@ -31,7 +31,7 @@ def running(config: Config, child: ChildState | None = None) -> Iterator[None]:
     """This process is the daemon of ``config``."""
     Path(config.paths.state_dir).mkdir(parents=True, exist_ok=True)
     lock.acquire(config.runtime.lock_path)
-    state = blank_daemon(config)
+    state = blank_daemon(config.server)
     state.started, state.pid = True, os.getpid()
     state.child = child or state.child
     write_atomic(config.paths.daemon_state_path, pretty(state))
@@ -64,7 +64,7 @@ def test_one_on_the_same_codex_home_is_in_the_way(
 ) -> None:
     environ = {"HOME": str(tmp_path), "CODEX_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}
     other = resolve({"repo_root": str(tmp_path / "other")}, {}, cwd="/")
-    daemons.enter(other, environ)
+    membership.enter(other, environ)
     try:
         # The list leaves out whoever asks.
         monkeypatch.setattr(os, "getpid", lambda: NOBODY)
@@ -72,7 +72,7 @@ def test_one_on_the_same_codex_home_is_in_the_way(
         assert f"codexd stop --state-dir {tmp_path}/other/state" in said
         monkeypatch.undo()
     finally:
-        daemons.leave(other, environ)
+        membership.leave(other.paths.state_dir, environ)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,20 @@ def test_directories_that_macos_closes() -> None:
     flags = {"repo_root": "/Users/me/Documents/repo", "logs_dir": "/Volumes/disk/logs"}
     config = resolve({**flags, "state_dir": "/Users/me/Documentsx", "server_cwd": "/"}, {}, cwd="/")
     closed = ["/Users/me/Documents/repo", "/Volumes/disk/logs/codexd"]
-    assert closed_directories(config, "/Users/me") == closed
-    icloud = resolve({"repo_root": "/Users/me/Library/Mobile Documents/x"}, {}, cwd="/")
-    assert closed_directories(icloud, "/Users/me") != []
-    assert (
-        closed_directories(resolve({"repo_root": "/Users/me/code"}, {}, cwd="/"), "/Users/me") == []
-    )
+    assert closed_directories(config.paths, config.server.child_cwd, "/Users/me") == closed
+
+
+@pytest.mark.parametrize(
+    ("repo", "child_cwd", "closed"),
+    [
+        ("/Users/me/Library/Mobile Documents/x", "/", 3),
+        ("/Users/me/code", "/", 0),
+        ("/Users/me/code", "/Users/me/Desktop", 1),
+    ],
+)
+def test_each_place_that_macos_closes_is_told_once(repo: str, child_cwd: str, closed: int) -> None:
+    paths = resolve({"repo_root": repo}, {}, cwd="/").paths
+    assert len(closed_directories(paths, child_cwd, "/Users/me")) == closed
 
 
 @pytest.mark.parametrize(

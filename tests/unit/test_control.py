@@ -37,14 +37,14 @@ class Rig:
         self.now = 0.0
         # Whether each step was in the file by the time that it was told.
         self.on_file = True
-        self._path = supervision.path_of(config)
+        self._path = supervision.path_of(config.paths.state_dir)
         self.kept = kept or (
-            Ledger(supervision.path_of(config)),
+            Ledger(supervision.path_of(config.paths.state_dir)),
             PipeRack(config.runtime.runtime_dir),
         )
         ledger, rack = self.kept
         ledger.attach(self._publish, self._call_later)
-        machine = machine_for(config, lambda: self.now)
+        machine = machine_for(config.server, config.policy, lambda: self.now)
         self.control = ChildControl(machine, ledger, rack, self._call_later, self._wake)
         self.control.start()
 
@@ -109,12 +109,14 @@ def test_no_number_of_a_step_is_used_again_by_the_next_daemon(config: Config, ri
     again = Rig(config)
     again.control.spawned(NO_PID, "true", ["/bin/true"], "/")
     assert again.published[0]["number"] > numbers[-1]
-    record = supervision.load(supervision.path_of(config))
+    record = supervision.load(supervision.path_of(config.paths.state_dir))
     assert record.begin == again.published[0]["number"] - 1
 
 
 def saved(config: Config) -> list[str]:
-    return [step.kind for step in supervision.load(supervision.path_of(config)).steps]
+    return [
+        step.kind for step in supervision.load(supervision.path_of(config.paths.state_dir)).steps
+    ]
 
 
 def test_an_end_is_in_the_file_once_the_next_child_is_or_is_waited_for(
@@ -156,7 +158,7 @@ def test_the_child_is_on_record_with_the_start_of_its_process(
     config: Config, rig: Rig, child: subprocess.Popen[bytes]
 ) -> None:
     rig.control.spawned(child.pid, "python", [sys.executable], "/")
-    record = supervision.load(supervision.path_of(config))
+    record = supervision.load(supervision.path_of(config.paths.state_dir))
     assert record.child is not None
     assert record.child.pid == child.pid
     assert record.executable is not None
@@ -164,7 +166,7 @@ def test_the_child_is_on_record_with_the_start_of_its_process(
     assert record.daemon.pid == os.getpid()
     rig.control.ended(child.pid, 0)
     rig.fire()
-    assert supervision.load(supervision.path_of(config)).child is None
+    assert supervision.load(supervision.path_of(config.paths.state_dir)).child is None
 
 
 def test_a_crash_loop_waits_longer_and_gives_up_at_the_limit(rig: Rig) -> None:
@@ -226,14 +228,14 @@ def test_a_watcher_made_anew_goes_on_where_the_last_one_was(config: Config, rig:
     rig.control.stopping()
     rig.control.ended(NO_PID, 0)
     rig.control.stopped()
-    begin = supervision.load(supervision.path_of(config)).begin
+    begin = supervision.load(supervision.path_of(config.paths.state_dir)).begin
     again = Rig(config, rig.kept)
     again.control.new_pipes()
     again.control.spawned(NO_PID, "x", ["/x"], "/")
     (step,) = again.published
     assert (step["number"], step["attempt"]) == (rig.published[-1]["number"] + 1, 2)
     assert step["generation"] == rig.published[0]["generation"] + 1
-    assert supervision.load(supervision.path_of(config)).begin == begin
+    assert supervision.load(supervision.path_of(config.paths.state_dir)).begin == begin
 
 
 def test_each_generation_has_pipes_of_its_own_until_they_are_read(config: Config, rig: Rig) -> None:
@@ -299,7 +301,7 @@ def test_what_a_full_disk_did_not_take_is_written_when_there_is_space(
 
 def test_a_file_that_is_taken_away_is_written_again(config: Config, rig: Rig) -> None:
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    os.unlink(supervision.path_of(config))
+    os.unlink(supervision.path_of(config.paths.state_dir))
     rig.control.restore_pipes()
     assert saved(config) == ["spawned"]
 
@@ -323,7 +325,7 @@ def test_a_lost_file_does_not_begin_the_numbers_anew(
     config: Config, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.control.spawned(NO_PID, "x", ["/x"], "/")
-    os.unlink(supervision.path_of(config))
+    os.unlink(supervision.path_of(config.paths.state_dir))
     minute_later = time.time() + 60
     monkeypatch.setattr("codexd.child.ledger.time.time", lambda: minute_later)
     again = Rig(config)
@@ -332,7 +334,7 @@ def test_a_lost_file_does_not_begin_the_numbers_anew(
 
 
 def test_the_file_of_an_older_daemon_is_read(config: Config) -> None:
-    path = Path(supervision.path_of(config))
+    path = Path(supervision.path_of(config.paths.state_dir))
     path.write_text(
         '{"daemon":{"pid":1,"token":"a:1"},"child":{"pid":2,"token":"a:2"},"executable":'
         '["/bin/x",1,2],"generation":7,"begin":100,"steps":[{"number":101,"kind":"spawned","at":1.5,'
@@ -363,7 +365,7 @@ def test_only_the_pipes_of_a_child_that_lives_get_their_names_again(rig: Rig) ->
 
 def test_a_step_says_what_was_executed(config: Config, rig: Rig) -> None:
     rig.control.spawned(NO_PID, "codex", ["/bin/codex", "app-server", "-c"], "/work")
-    step = supervision.load(supervision.path_of(config)).steps[-1]
+    step = supervision.load(supervision.path_of(config.paths.state_dir)).steps[-1]
     assert (step.command, step.args, step.cwd) == ("codex", ["app-server", "-c"], "/work")
 
 

@@ -52,6 +52,29 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert [target for target in links(page) if not (page.parent / target).exists()] == []
 
 
+def named_paths(text: str) -> Iterator[str]:
+    """The files and directories of this repository that a page names, modules also by room."""
+    # What a daemon keeps is below a `codexd/`, too.
+    yield from re.findall(r"`(codexd/[\w/]+\.py|(?:docs|ops|tests)/[\w./-]*)`", text)
+    rooms = "|".join(path.name for path in (ROOT / "codexd").iterdir() if path.is_dir())
+    for path in re.findall(rf"`((?:{rooms})/\w+\.py)`", text):
+        yield f"codexd/{path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        # It tells of what was.
+        return
+    assert [path for path in named_paths(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+def test_a_file_that_is_named_is_found() -> None:
+    text = "`codexd/gone.py` and `hub/gone.py`, not `codexd/run/`: `tests/unit/gone.py`, `docs/x`"
+    found = ["codexd/gone.py", "codexd/hub/gone.py", "docs/x", "tests/unit/gone.py"]
+    assert sorted(named_paths(text)) == found
+
+
 def test_every_page_is_within_reach_of_the_readme() -> None:
     seen: set[Path] = set()
     waiting = [ROOT / "README.md"]

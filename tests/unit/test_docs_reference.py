@@ -12,8 +12,11 @@ import pytest
 from codexd import contracts
 from codexd.config import resolve
 from codexd.eventlog.types import TYPES
+from codexd.keeper.metric_table import METRICS, PREFIX
+from tests.support import problem_kinds as problems
 from tests.support.event_types import Unclear, recorded_types
 from tests.support.make_reference import PAGES, REFERENCE, updated
+from tests.support.problem_kinds import problem_kinds
 
 PACKAGE = REFERENCE.parents[1] / "codexd"
 
@@ -125,3 +128,36 @@ def test_every_dependency_has_its_reason() -> None:
         for name in cell.split(",")
     }
     assert names <= cells
+
+
+def test_the_table_of_problems_holds_just_those_that_are_answered() -> None:
+    answered = {kind for path in PACKAGE.rglob("*.py") for kind in problem_kinds(path.read_text())}
+    page = (REFERENCE / "http.md").read_text()
+    documented = re.findall(r"^\| `urn:codexd:([\w-]+)` \|", page, re.MULTILINE)
+    assert documented == sorted(answered)
+
+
+PROBLEMS = """
+def a(self):
+    raise Problem(HTTPStatus.CONFLICT, "one", text)
+async def b(self):
+    kind = "two" if self.x else "three"
+    return Problem(status, kind, text)
+def c():
+    return Problem(status, kind="four", detail="")
+"""
+
+
+def test_kinds_of_problems_are_found_however_they_are_written() -> None:
+    assert sorted(problem_kinds(PROBLEMS)) == ["four", "one", "three", "two"]
+    with pytest.raises(problems.Unclear, match=r"line 2: self\.kind"):
+        list(problem_kinds("def a(self):\n  Problem(status, self.kind, text)"))
+
+
+def test_the_guide_to_prometheus_asks_for_metrics_that_are_there() -> None:
+    guide = (REFERENCE.parent / "how-to/watch-with-prometheus.md").read_text()
+    told = {PREFIX + row.name for row in METRICS}
+    spread = {f"{PREFIX}{row.name}_bucket" for row in METRICS if row.kind == "histogram"}
+    asked = set(re.findall(r"\bcodexd_\w+", guide))
+    assert len(asked) > 5
+    assert asked <= told | spread

@@ -76,10 +76,11 @@ STARTS = st.sampled_from(
 
 @given(STARTS, st.text(), st.booleans())
 def test_any_text_is_an_endpoint_or_refused_in_one_line(start: str, rest: str, ours: bool) -> None:
-    flags = {"server_endpoint": start + rest, "hub_default_socket": "true" if ours else None}
+    flags = {"server_endpoint": start + rest}
     refusal = ""
     try:
-        check_endpoint(resolve(flags, {}, cwd="/repo"), {"HOME": "/h"})
+        server = resolve(flags, {}, cwd="/repo").server
+        check_endpoint(server, {"HOME": "/h"}, hub_on_the_default=ours)
     except (SettingError, BadEndpoint) as error:
         refusal = str(error)
     assert len(refusal.splitlines()) <= 1

@@ -262,6 +262,8 @@ def test_more_events_than_can_wait_are_counted(
     record_many(log, 1)
     types = [event.type for event in all_events(tmp_path)]
     assert types == ["test.numbered"] * 3 + ["events.dropped", "test.numbered"]
+    assert log.dropped_total == 7
+    assert log.counts == {"other": 4, "events.dropped": 1}
     assert all_events(tmp_path)[3].detail == {"count": 7}
     assert seqs(tmp_path) == [1, 2, 3, 4, 5]
 

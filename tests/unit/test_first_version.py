@@ -24,7 +24,7 @@ THREAD = "01a213c7-90e3-7c02-9947-744a5852da31"
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     for path in WRITTEN.iterdir():
         where = config.paths.logs_dir if path.suffix == ".jsonl" else config.paths.state_dir
         shutil.copy(path, where)
@@ -42,7 +42,7 @@ def test_a_status_reads_them(config: Config) -> None:
 
 
 def test_the_next_start_finds_the_child_that_was_left_behind(config: Config) -> None:
-    record = supervision.load(supervision.path_of(config))
+    record = supervision.load(supervision.path_of(config.paths.state_dir))
     assert record.child is not None
     assert (record.child.pid, record.generation, record.last_number) == (CHILD, 4, 310)
     assert record.spawns == 1

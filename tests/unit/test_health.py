@@ -77,6 +77,7 @@ def test_a_child_that_misses_every_check_is_given_up() -> None:
         await ward.run(lambda: bool(ward.reasons))
         assert ward.patient.asked == 3
         assert "3 checks" in ward.reasons[0]
+        assert ward.health.checks["missed"] in (2, 3)
 
     asyncio.run(main())
 
@@ -93,6 +94,8 @@ def test_an_answer_forgives_the_misses_before() -> None:
         await ward.run(lambda: ward.patient.asked >= 12)
         assert ward.reasons == []
         assert ward.answers >= 3
+        assert ward.health.checks["answered"] == ward.answers
+        assert set(ward.health.checks) == {"answered", "missed"}
 
     asyncio.run(main())
 
@@ -109,6 +112,7 @@ def test_whatever_a_busy_child_sends_is_a_sign_of_life() -> None:
         ward.patient.answer = late_but_talking
         await ward.run(lambda: ward.patient.asked >= 8)
         assert ward.reasons == []
+        assert set(ward.health.checks) == {"heard"}
 
     asyncio.run(main())
 
@@ -130,6 +134,7 @@ def test_a_time_in_which_this_process_did_not_run_counts_for_nothing(
         monkeypatch.setattr(health, "_STALL_S", 0.005)
         await ward.run(lambda: ward.patient.asked >= 6)
         assert ward.reasons == []
+        assert set(ward.health.checks) == {"void"}
 
     asyncio.run(main())
 
@@ -145,6 +150,7 @@ def test_a_connection_that_is_gone_is_told_elsewhere() -> None:
         ward.patient.answer = gone
         await ward.run(lambda: ward.patient.asked >= 6)
         assert ward.reasons == []
+        assert set(ward.health.checks) == {"void"}
 
     asyncio.run(main())
 

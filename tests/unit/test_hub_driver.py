@@ -155,6 +155,10 @@ def test_a_request_goes_to_the_child_and_its_answer_back(play: Play) -> None:
         assert len(room.answers(second)) == 1
         assert room.answers(first) == []
         assert room.heard[-1] == json.dumps({"id": asked["id"], "result": {"data": []}}).encode()
+        counts = room.driver.counts
+        # Each client said hello, initialized and one asked; the server was asked for its threads.
+        assert (counts.from_clients, counts.to_clients) == (5, 3)
+        assert (counts.from_server, counts.to_server) == (3, 2)
 
     play(act)
 

@@ -210,22 +210,6 @@ def test_an_import_in_progress_is_told_as_over(rig: HubRig, schemas: Schemas) ->
     schemas.check(told[-1], None)
 
 
-def test_only_who_asked_for_a_login_is_sent_to_its_page(rig: HubRig, schemas: Schemas) -> None:
-    rig.ask(2, "account/gatewayOAuth/login")
-    changed = {"providerId": "p", "status": "started"}
-    rig.tell("account/gatewayOAuth/changed", authUrl="https://a/", **changed)
-    rig.answer("account/gatewayOAuth/login")
-    assert rig.got(1, "account/gatewayOAuth/changed")[0]["params"] == changed
-    asked = rig.got(2, "account/gatewayOAuth/changed")
-    assert asked[0]["params"] == {**changed, "authUrl": "https://a/"}
-    _restart(rig)
-    told = rig.got(1, "account/gatewayOAuth/changed")[1]
-    assert (told["params"]["providerId"], told["params"]["status"]) == ("p", "failed")
-    schemas.check(told, None)
-    _restart(rig)
-    assert len(rig.got(1, "account/gatewayOAuth/changed")) == 2
-
-
 def test_what_is_spoken_on_a_thread_ends_with_its_server(rig: HubRig, schemas: Schemas) -> None:
     rig.open_thread(1, "t1")
     rig.open_thread(1, "t2")
@@ -237,3 +221,44 @@ def test_what_is_spoken_on_a_thread_ends_with_its_server(rig: HubRig, schemas: S
     told = rig.got(1, "thread/realtime/closed")
     assert [entry["params"]["threadId"] for entry in told] == ["t2", "t1"]
     schemas.check(told[-1], None)
+
+
+TOKENS = {"type": "chatgptAuthTokens", "accessToken": "t", "chatgptAccountId": "a"}
+
+
+def _logs_in(rig: HubRig, **params: Any) -> None:
+    rig.ask(1, "account/login/start", params)
+    rig.answer("account/login/start", {"type": params["type"]})
+
+
+def test_tokens_that_the_server_has_in_memory_alone_are_given_again(rig: HubRig) -> None:
+    _logs_in(rig, **TOKENS)
+    _logs_in(rig, **{**TOKENS, "accessToken": "newer"})
+    rig.tell("account/login/completed", loginId=None, success=True)
+    _restart(rig)
+    wanted = [("account/login/start", {**TOKENS, "accessToken": "newer"})]
+    assert _asked(rig) == wanted
+    rig.answer("account/login/start", {"type": "chatgptAuthTokens"})
+    assert rig.hub.snapshot()["server"] == "up"
+    # Who brought them may have left.
+    rig.leave(1)
+    _restart(rig)
+    assert _asked(rig) == wanted
+
+
+@pytest.mark.parametrize("how", ["logout", "key", "browser", "refused"])
+def test_tokens_that_are_not_in_force_any_more_are_not_given_again(rig: HubRig, how: str) -> None:
+    if how == "refused":
+        rig.ask(1, "account/login/start", TOKENS)
+        rig.answer("account/login/start", error={"code": -32603, "message": "no"})
+    else:
+        _logs_in(rig, **TOKENS)
+    if how == "logout":
+        _set(rig, 2, "account/logout", {})
+    elif how == "key":
+        _logs_in(rig, type="apiKey", apiKey="k")
+    elif how == "browser":
+        rig.tell("account/login/completed", loginId="failed", success=False)
+        rig.tell("account/login/completed", loginId="L", success=True)
+    _restart(rig)
+    assert _asked(rig) == []

@@ -21,6 +21,7 @@ from codexd.config import Config
 from codexd.keeper import keeper as module
 from codexd.keeper.circusd import WATCHER, CircusError
 from codexd.keeper.keeper import Keeper
+from codexd.keeper.restarts import Restarts
 from codexd.link.endpoint import Endpoint
 from codexd.platform.process import ProcessId, identify
 from codexd.records.records import Records, open_records
@@ -127,12 +128,14 @@ class Room:
         self.people = {name: Colleague(name, self.all_said) for name in names}
         self.people["driver"] = Driver("driver", self.all_said)
         self.connector = Connector("connector", self.all_said)
+        self.restarts = Restarts(clock=lambda: 10.0)
         self.keeper = Keeper(
             config.server,
             config.paths,
             records,
             self.circus,
             connector=cast("Any", self.connector),
+            restarts=self.restarts,
             replace_grace_s=1.5,
             end_leftover=self.end_leftover,
             **cast("dict[str, Any]", self.people),
@@ -181,7 +184,7 @@ def ended(number: int, generation: int, pid: int, code: int = -9) -> Step:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     return config
 
 
@@ -229,6 +232,7 @@ def test_one_child_after_the_other_is_spoken_with(play: Play) -> None:
             "child.started",
             "child.exited",
         ]
+        assert room.restarts.by_reason == {"died": 1}
 
     play(act)
 
@@ -354,6 +358,25 @@ def test_a_child_that_answers_again_before_it_is_replaced_is_ready(play: Play) -
         assert not room.records.recorder.child.ready
         assert room.records.recorder.child.last_error == "The connection broke."
         assert room.events()[-3:] == ["child.unhealthy", "child.ready", "link.lost"]
+        # What it dies of later is something else.
+        room.tell(ended(2, 1, 71))
+        room.tell(spawned(3, 2, 72, attempt=2))
+        assert room.restarts.by_reason == {"died": 1}
+
+    play(act)
+
+
+def test_a_child_that_is_replaced_or_recycled_has_not_died(play: Play) -> None:
+    async def act(room: Room) -> None:
+        await room.keeper.start(DAEMON)
+        room.tell(spawned(1, 1, 71))
+        room.keeper.unhealthy("It hangs.")
+        room.tell(ended(2, 1, 71))
+        room.tell(spawned(3, 2, 72, attempt=2))
+        room.keeper.recycle()
+        room.tell(msgspec.structs.replace(ended(4, 2, 72, code=0), asked=True))
+        room.tell(spawned(5, 3, 73, attempt=3))
+        assert room.restarts.by_reason == {"unhealthy": 1, "memory": 1}
 
     play(act)
 
@@ -430,15 +453,31 @@ def test_a_plugin_that_comes_later_records_what_happened_before(config: Config) 
     async def second() -> None:
         with open_records(config, timeout_s=0) as records:
             room = Room(config, records)
-            room.write(spawned(1, 1, 71), ended(2, 1, 71), spawned(3, 2, 72))
+            room.write(spawned(1, 1, 71), ended(2, 1, 71), spawned(3, 2, 72, attempt=2))
             await room.keeper.start(DAEMON)
             expected = "daemon.started child.started child.exited child.started"
             assert " ".join(room.events()) == expected
             assert "connector.child_started 2 72" in room.said()
+            # The end was at 6, and it is 10 now.
+            room.keeper.became_ready(72, {"pid": 72})
+            assert room.restarts.by_reason == {"died": 1}
+            assert room.restarts.recovery.sum == 4.0
+            await room.keeper.stop()
+
+    async def third() -> None:
+        with open_records(config, timeout_s=0) as records:
+            room = Room(config, records)
+            room.write(spawned(1, 1, 71), ended(2, 1, 71), spawned(3, 2, 72, attempt=2))
+            await room.keeper.start(DAEMON)
+            room.keeper.became_ready(72, {"pid": 72})
+            # What the plugin before has counted is not counted again.
+            assert room.restarts.by_reason == {}
+            assert sum(room.restarts.recovery.counts) == 0
             await room.keeper.stop()
 
     asyncio.run(first())
     asyncio.run(second())
+    asyncio.run(third())
 
 
 def test_under_a_stock_circusd_the_plugin_records_the_start(config: Config) -> None:

@@ -12,6 +12,7 @@ CHATGPT = (
     b'{"account":{"type":"chatgpt","email":"someone@example.org","planType":"pro"},'
     b'"requiresOpenaiAuth":true}'
 )
+COMPLETED = b'{"method":"account/login/completed","params":{"loginId":null,"success":true}}'
 UPDATED = b'{"method":"account/updated","params":{"authMode":"apikey"}}'
 
 
@@ -88,6 +89,20 @@ def test_no_answer_is_asked_for_again_and_an_error_is_not() -> None:
             older.account.tick()
             assert await older.settle() is None
             assert older.asked == 1
+
+    asyncio.run(main())
+
+
+def test_what_may_pass_is_asked_again_and_till_then_nothing_is_known() -> None:
+    async def main() -> None:
+        child = Child(LOGGED_OUT, RequestFailed("account/read", -32603, "full"), CHATGPT)
+        child.account.child_ready()
+        assert (await child.settle() or {})["loggedIn"] is False
+        child.account.heard(COMPLETED)
+        # No longer logged out, as far as is known.
+        assert await child.settle() is None
+        child.account.tick()
+        assert (await child.settle() or {})["loggedIn"] is True
 
     asyncio.run(main())
 

@@ -110,6 +110,7 @@ def test_talk_is_told_once_for_long_and_before_anything_else(config: Config) -> 
         ("child.stdout", TALK, 50 * 15),
         ("child.stdout", "stdout: bye", 4),
     ]
+    assert room.outputs.moved == {"stdout": 6 + 50 * 15 + 4, "stderr": 0}
 
 
 def test_talk_is_told_at_the_childs_end(config: Config) -> None:

@@ -18,7 +18,7 @@ from tests.support.memory import config_at
 
 def test_the_document_is_that_of_the_command_and_what_the_hub_tells(tmp_path: Path) -> None:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     connector = SimpleNamespace(last_heard=0.0, is_ready=True)
     unserved: list[dict[str, str]] = []
 

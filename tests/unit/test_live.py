@@ -10,12 +10,12 @@ import pytest
 
 from codexd.cli.status import status_document, status_line
 from codexd.client import live as live_module
+from codexd.client.ini import read_ini
 from codexd.client.live import look
 from codexd.config import Config, resolve
 from codexd.platform import lock
 from codexd.records.records import open_as_daemon
 from codexd.rendering import render_circus_ini
-from codexd.settings_ini import read_ini
 from codexd.store.snapshot import read_snapshot
 
 

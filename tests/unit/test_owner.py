@@ -34,9 +34,9 @@ def be(monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
 
 
 def test_ones_own_is_ones_own(config: Config) -> None:
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     lock.acquire(config.runtime.lock_path)
-    check_owner(config)
+    check_owner(config.paths, config.runtime)
     lock.release(config.runtime.lock_path)
 
 
@@ -48,9 +48,9 @@ def test_the_process_tells_whose_daemon_it_is(
         be(monkeypatch, STRANGER)
         me = pwd.getpwuid(os.getuid()).pw_name
         with pytest.raises(DaemonError, match=f"belongs to {me}: run this as that user"):
-            check_owner(config)
+            check_owner(config.paths, config.runtime)
         with pytest.raises(DaemonError, match=me):
-            check_owner(config, root_may=True)
+            check_owner(config.paths, config.runtime, root_may=True)
     finally:
         lock.release(config.runtime.lock_path)
 
@@ -61,15 +61,15 @@ def test_root_may_look_and_is_told(
     lock.acquire(config.runtime.lock_path)
     try:
         be(monkeypatch, 0)
-        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
         monkeypatch.setattr("codexd.client.owner._user_of", lambda _pid: STRANGER)
-        check_owner(config, root_may=True)
+        check_owner(config.paths, config.runtime, root_may=True)
         print_status(config, as_json=False)
         line, remark = capsys.readouterr().out.splitlines()
         assert "daemon=" in line
         assert f"belongs to user {STRANGER}" in remark
         with pytest.raises(DaemonError):
-            check_owner(config)
+            check_owner(config.paths, config.runtime)
     finally:
         lock.release(config.runtime.lock_path)
 
@@ -79,9 +79,9 @@ def test_a_daemon_of_ours_on_files_of_others_is_ours(
 ) -> None:
     # A volume of a container, say: the files bear the number of a user outside.
     lock.acquire(config.runtime.lock_path)
-    monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+    monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
     assert psutil.Process().uids().effective == os.geteuid()
-    assert foreign_owner(config) is None
+    assert foreign_owner(config.paths, config.runtime) is None
     lock.release(config.runtime.lock_path)
 
 
@@ -90,7 +90,7 @@ def test_nobody_starts_on_another_users_daemon(
 ) -> None:
     lock.acquire(config.runtime.lock_path)
     try:
-        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda _config: False)
+        monkeypatch.setattr("codexd.client.owner._is_all_ours", lambda *_: False)
         monkeypatch.setattr("codexd.client.owner._user_of", lambda _pid: STRANGER)
         monkeypatch.setattr("codexd.client.owner.os.geteuid", lambda: STRANGER + 1)
         result = CliRunner().invoke(start, ["--repo-root", config.paths.repo_root])
@@ -104,4 +104,4 @@ def test_what_cannot_be_read_is_its_owners(config: Config, monkeypatch: pytest.M
     be(monkeypatch, STRANGER)
     monkeypatch.setattr("codexd.client.owner.os.access", lambda _path, _mode: False)
     with pytest.raises(DaemonError, match="belongs to"):
-        check_owner(config, root_may=True)
+        check_owner(config.paths, config.runtime, root_may=True)

@@ -14,12 +14,16 @@ import pytest
 from codexd.platform import files
 from codexd.platform.files import (
     NotAFile,
+    create_once,
     explain,
+    is_aside,
     make_ours,
     make_private_directory,
+    open_clearing,
     open_private,
     open_to_read,
     read_own,
+    read_users,
     read_whole,
     require_private_directory,
     set_aside_odd,
@@ -278,3 +282,93 @@ def test_other_errors_name_the_path() -> None:
     error = PermissionError(errno.EACCES, "Permission denied", "/x/y")
     assert explain(error) == "Permission denied: /x/y"
     assert explain(OSError("a sentence of our own.")) == "a sentence of our own."
+
+
+# -- made once, and made where something is in the way ------------------------------------------
+
+
+def test_of_two_that_make_a_file_one_is_told_so(path: Path) -> None:
+    assert create_once(str(path), b"first")
+    assert not create_once(str(path), b"second")
+    assert path.read_bytes() == b"first"
+    assert mode(path) == 0o600
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_file_is_not_made_once_where_anything_is(path: Path, victim: Victim, kind: str) -> None:
+    put(kind, path, victim)
+    before = path.lstat()
+    assert not create_once(str(path), b"x")
+    assert path.lstat().st_ino == before.st_ino
+
+
+def test_a_file_that_cannot_be_made_is_not_taken_for_one_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        create_once(str(tmp_path / "gone" / "a"))
+
+
+def test_on_a_full_disk_nothing_is_left_of_a_file_that_is_made_once(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, size_kib=64):
+        with pytest.raises(OSError, match="No space"):
+            create_once(str(disk / "a"), b"x" * (200 << 10))
+        assert os.listdir(disk) == []
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_in_the_way_is_set_aside(path: Path, victim: Victim, kind: str) -> None:
+    put(kind, path, victim)
+    os.close(open_clearing(str(path)))
+    assert stat.S_ISREG(path.lstat().st_mode)
+    (aside,) = [name for name in os.listdir(path.parent) if name != path.name]
+    assert is_aside(aside)
+    assert not is_aside(path.name)
+
+
+def test_what_can_be_opened_is_not_set_aside(path: Path) -> None:
+    path.write_bytes(b"x")
+    os.close(open_clearing(str(path)))
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_who_may_not_open_a_file_sets_it_aside_only_where_told_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Iterator[OSError | int] = iter([PermissionError(1, "no"), 5, PermissionError(1, "no")])
+
+    def fake(_path: str, _flags: int) -> int:
+        answer = next(opened)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    path.write_bytes(b"theirs")
+    monkeypatch.setattr(files, "open_private", fake)
+    assert open_clearing(str(path), if_error=(NotAFile, PermissionError)) == 5
+    assert not path.exists()
+    with pytest.raises(PermissionError):
+        open_clearing(str(path))
+
+
+# -- files of the user's ------------------------------------------------------------------------
+
+
+def test_of_a_file_of_the_users_a_link_is_followed(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_bytes(b"secret")
+    path.symlink_to(tmp_path / "token")
+    assert read_users(str(path), 4) == b"secr"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "link to a pipe", "device", "nothing"])
+def test_what_is_no_file_of_the_users_is_not_waited_for(path: Path, kind: str) -> None:
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind != "nothing":
+        fifo = path if kind == "pipe" else path.with_name("fifo")
+        os.mkfifo(fifo)
+        if fifo != path:
+            path.symlink_to(fifo)
+    with pytest.raises(FileNotFoundError if kind == "nothing" else NotAFile):
+        read_users(str(path), 4)

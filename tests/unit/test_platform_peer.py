@@ -63,7 +63,7 @@ class Impostor:
 
 
 def ask(config: Config) -> None:
-    assert ask_hub(config) is None
+    assert ask_hub(config.runtime.hub_socket_path) is None
 
 
 def attach(config: Config) -> None:
@@ -97,7 +97,7 @@ def test_circusd_is_asked_only_where_nobody_else_can_stand(tmp_path: Path) -> No
     place.chmod(0o777)
     try:
         with pytest.raises(DaemonError, match="writable by others"):
-            call_circus(config, "status", timeout_s=1)
+            call_circus(config.runtime, "status", timeout_s=1)
     finally:
         place.rmdir()
 

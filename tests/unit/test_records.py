@@ -46,7 +46,7 @@ time.sleep(600)
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_at(tmp_path)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     return config
 
 
@@ -60,7 +60,7 @@ def step(number: int, kind: Any, **facts: Any) -> Step:
 
 def write_steps(config: Config, *entries: Step, begin: int = 0, daemon: int = 9) -> None:
     record = Supervision(daemon=ProcessId(pid=daemon, token="x"), begin=begin, steps=list(entries))
-    steps.save(steps.path_of(config), record)
+    steps.save(steps.path_of(config.paths.state_dir), record)
 
 
 def session(**facts: Any) -> SessionRecord:
@@ -151,14 +151,14 @@ def test_directories_that_are_taken_away_are_made_again_or_said_once(
 ) -> None:
     lock = FileLock(os.path.join(config.paths.state_dir, "writer.lock"))
     assert lock.acquire(0)
-    places = Places(config, lock)
+    places = Places(config.paths, config.runtime, lock)
     assert places.look() == []
     shutil.rmtree(config.paths.state_dir)
     assert "The state directory was taken away; it was made again." in places.look()
     assert os.path.exists(lock.path)
     with monkeypatch.context() as patched, caplog.at_level(logging.ERROR):
 
-        def fail(_config: Config) -> list[str]:
+        def fail(*_: object) -> list[str]:
             raise OSError("no space")
 
         patched.setattr(runtime, "make_directories", fail)
@@ -248,7 +248,7 @@ def test_what_the_present_circusd_did_is_left_to_the_plugin(config: Config) -> N
 @pytest.mark.parametrize(("strategy", "ends"), [("spawn", True), ("external", False)])
 def test_turns_end_with_a_server_of_ours(tmp_path: Path, strategy: str, ends: bool) -> None:
     config = config_at(tmp_path, server_strategy=strategy)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     with open_records(config, timeout_s=0) as records:
         records.recorder.daemon_started(9, config.server)
         records.recorder.session(session(thread_id="t", metadata={RUNNING_TURN: "u"}))

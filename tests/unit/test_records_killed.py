@@ -15,7 +15,7 @@ from codexd.records.records import open_as_daemon
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = resolve({"repo_root": str(tmp_path)}, {}, cwd=str(tmp_path))
-    runtime.make_directories(config)
+    runtime.make_directories(config.paths, config.runtime)
     return config
 
 

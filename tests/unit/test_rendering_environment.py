@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_what_the_configuration_of_codex_names_is_one_too(tmp_path: Path) -> Non
     assert secret_names({**environ, "CODEX_HOME": str(tmp_path)}, cwd="/") == wanted
 
 
-def test_a_broken_configuration_of_codex_is_not_for_us_to_tell(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_bytes(b"\xff[[[")
+@pytest.mark.parametrize("kind", ["no TOML", "a pipe", "a directory"])
+def test_a_broken_configuration_of_codex_is_not_for_us_to_tell(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "config.toml"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff[[[")
     assert secret_names({"CODEX_HOME": str(tmp_path)}, cwd="/") == []

@@ -32,7 +32,9 @@ def repo() -> Iterator[Path]:
 
 
 @pytest.fixture
-def config(repo: Path) -> Config:
+def config(repo: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    # It is locked by whoever takes over, and there may be several of these tests at once.
+    monkeypatch.setenv("CODEX_HOME", str(repo / "home"))
     return config_at(repo)
 
 
@@ -53,8 +55,9 @@ def test_a_directory_that_is_a_link_is_refused(repo: Path, what: str) -> None:
     link = repo / what
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(victim.directory)
+    config = config_at(repo)
     with pytest.raises(UnusableDirectory) as caught:
-        make_directories(config_at(repo))
+        make_directories(config.paths, config.runtime)
     assert f'"{link}' in str(caught.value)
     assert "symbolic link" in str(caught.value)
     assert "--logs-dir" in str(caught.value) or "--state-dir" in str(caught.value)
@@ -65,11 +68,12 @@ def test_a_link_above_the_named_directory_is_refused_in_the_repository_only(repo
     (repo / "var").symlink_to(repo.parent)
     inside = config_at(repo, state_dir=str(repo / "var" / "state"))
     with pytest.raises(UnusableDirectory, match="is not followed"):
-        make_directories(inside)
+        make_directories(inside.paths, inside.runtime)
     outside = repo.parent / "elsewhere"
     outside.mkdir()
     (repo.parent / "named").symlink_to(outside)
-    make_directories(config_at(repo, state_dir=str(repo.parent / "named")))
+    config = config_at(repo, state_dir=str(repo.parent / "named"))
+    make_directories(config.paths, config.runtime)
     assert (outside / "codexd" / "run").is_dir()
 
 
@@ -80,10 +84,12 @@ def test_what_stands_in_place_of_the_runtime_directory_is_set_aside(
 ) -> None:
     victim = Victim(repo / "victim")
     config = config_at(repo)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     path = Path(config.paths.state_dir, name)
     put(kind, path, victim)
-    repairs = make_directories(config) + set_right(config)
+    repairs = make_directories(config.paths, config.runtime) + set_right(
+        config.paths, config.runtime
+    )
     assert [text.split(" was ")[0] for text in repairs] == [path.name]
     assert any(entry.startswith(f"{path.name}.bad-") for entry in names(path.parent))
     assert mode(config.runtime.runtime_dir) == 0o700
@@ -94,13 +100,13 @@ def test_pipes_of_an_earlier_child_are_not_looked_for_behind_links(
     repo: Path, config: Config
 ) -> None:
     victim = Victim(repo / "victim")
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     io = Path(config.runtime.runtime_dir, "io")
     io.mkdir()
     (io / "1").symlink_to(victim.directory)
     runtime.take_over(config, print)
     assert not io.exists()
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)
     victim.check()
 
 
@@ -120,50 +126,50 @@ def test_whatever_stands_in_place_of_a_file_is_set_aside(
     repo: Path, config: Config, kind: str
 ) -> None:
     victim = Victim(repo / "victim")
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     for file in FILES:
         put(kind, repo / file, victim)
-    repairs = set_right(config)
+    repairs = set_right(config.paths, config.runtime)
     assert sorted(text.split(" was ")[0] for text in repairs) == sorted(
         os.path.basename(file) for file in FILES
     )
     for file in FILES:
         assert not os.path.lexists(repo / file)
         assert any((repo / file).parent.glob(f"{os.path.basename(file)}.bad-*"))
-    assert set_right(config) == []
+    assert set_right(config.paths, config.runtime) == []
     victim.check()
 
 
 def test_what_is_right_stays(repo: Path, config: Config) -> None:
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     with socket.socket(socket.AF_UNIX) as serving:
         serving.bind(config.runtime.hub_socket_path)
         for file in FILES:
             if not file.endswith(".sock"):
                 (repo / file).touch()
         (repo / "logs/codexd/another.thing").symlink_to("/nowhere")
-        assert set_right(config) == []
+        assert set_right(config.paths, config.runtime) == []
 
 
 def test_what_was_set_aside_outlives_the_runtime_directory(config: Config) -> None:
-    runtime.make_directories(config)
+    runtime.make_directories(config.paths, config.runtime)
     runtime.take_over(config, print)
     place = Path(config.runtime.runtime_dir)
     (place / "circus.ini").mkdir()
     (place / "circus.ini" / "mine").touch()
-    set_right(config)
+    set_right(config.paths, config.runtime)
     (place / "handshake.json").touch()
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)
     (aside,) = place.iterdir()
     assert names(aside) == ["mine"]
 
 
 def test_leaving_goes_through_no_link(repo: Path, config: Config) -> None:
     victim = Victim(repo / "victim")
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     os.rmdir(config.runtime.runtime_dir)
     os.symlink(victim.directory, config.runtime.runtime_dir)
-    runtime.leave(config)
+    runtime.leave(config.paths, config.runtime)
     victim.check()
 
 
@@ -184,7 +190,7 @@ def test_a_runtime_directory_of_another_user_is_not_used(config: Config, which: 
         os.chown(theirs, 12345, 12345)
         theirs.chmod(0o755)
         with pytest.raises(UnusableDirectory, match="belongs to someone else"):
-            make_directories(moved)
+            make_directories(moved.paths, moved.runtime)
         assert mode(theirs) == 0o755
     finally:
         shutil.rmtree(place.parent)
@@ -200,7 +206,7 @@ def test_sudo_makes_nothing_where_a_users_daemon_was(
     os.chown(theirs, 12345, 12345)
     monkeypatch.setenv("SUDO_UID", "12345")
     with pytest.raises(UnusableDirectory, match="is a place of user 12345: run codexd as that"):
-        make_directories(config)
+        make_directories(config.paths, config.runtime)
     assert list(theirs.iterdir()) == []
 
 
@@ -214,7 +220,7 @@ def test_sudo_makes_nothing_in_a_users_repository(
     os.chown(repo, 12345, 12345)
     monkeypatch.setenv("SUDO_UID", "12345")
     with pytest.raises(UnusableDirectory, match="run codexd as that user"):
-        make_directories(config)
+        make_directories(config.paths, config.runtime)
     assert list(repo.iterdir()) == []
     tell_whose_place_it_is(config)
     assert capsys.readouterr().err == ""
@@ -222,7 +228,7 @@ def test_sudo_makes_nothing_in_a_users_repository(
     monkeypatch.delenv("SUDO_UID")
     tell_whose_place_it_is(config)
     assert "is in a place of user 12345" in capsys.readouterr().err
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     tell_whose_place_it_is(config)
     assert capsys.readouterr().err == ""
 
@@ -231,7 +237,7 @@ def test_sudo_makes_nothing_in_a_users_repository(
 
 
 def test_git_sees_nothing_of_it(repo: Path, config: Config) -> None:
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     for place in ("logs", "logs/codexd", "state", "state/codexd"):
         assert (repo / place / ".gitignore").read_text() == "*\n"
 
@@ -240,7 +246,7 @@ def test_git_still_sees_what_is_not_ours(repo: Path, config: Config) -> None:
     (repo / "state").mkdir()
     (repo / "state" / "tracked.json").touch()
     (repo / "logs" / "launchd").mkdir(parents=True)
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     assert not (repo / "state" / ".gitignore").exists()
     assert (repo / "state" / "codexd" / ".gitignore").exists()
     assert (repo / "logs" / ".gitignore").exists()
@@ -255,14 +261,15 @@ def test_an_ignore_file_that_is_there_stays(repo: Path, config: Config, kind: st
         path.symlink_to(victim.missing)
     else:
         path.write_text("!keep\n")
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     assert path.is_symlink() or path.read_text() == "!keep\n"
     victim.check()
 
 
 def test_directories_elsewhere_get_no_ignore_file(repo: Path) -> None:
     elsewhere = repo.parent / "elsewhere"
-    make_directories(config_at(repo, state_dir=str(elsewhere)))
+    config = config_at(repo, state_dir=str(elsewhere))
+    make_directories(config.paths, config.runtime)
     assert names(elsewhere) == ["codexd"]
     assert names(elsewhere / "codexd") == ["run"]
 
@@ -271,18 +278,18 @@ def test_directories_elsewhere_get_no_ignore_file(repo: Path) -> None:
 
 
 def test_a_daemon_that_loses_its_directories_makes_them_again(config: Config) -> None:
-    make_directories(config)
+    make_directories(config.paths, config.runtime)
     runtime.take_over(config, print)
     try:
         shutil.rmtree(config.paths.state_root_dir)
         shutil.rmtree(config.paths.logs_root_dir)
-        runtime.keep(config)
+        runtime.keep(config.paths, config.runtime)
         holder = lock.read_holder(config.runtime.lock_path)
         assert holder is not None
         assert holder.pid == os.getpid()
         assert os.path.isdir(config.paths.logs_dir)
     finally:
-        runtime.leave(config)
+        runtime.leave(config.paths, config.runtime)
 
 
 def test_a_directory_that_cannot_be_made_names_the_disk(
@@ -293,4 +300,4 @@ def test_a_directory_that_cannot_be_made_names_the_disk(
 
     monkeypatch.setattr(os, "mkdir", full)
     with pytest.raises(UnusableDirectory, match=r"No space left on device: the disk at /.*, for /"):
-        make_directories(config)
+        make_directories(config.paths, config.runtime)

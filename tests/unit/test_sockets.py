@@ -111,5 +111,6 @@ def test_who_is_cut_off_and_that_there_is_no_room_are_recorded(play: Callable[..
             ("client.cut", {"client": 3, "unreadBytes": 1 << 20}),
             ("hub.full", {"connections": 250}),
         ]
+        assert room.sockets.cut == 1
 
     play(act)

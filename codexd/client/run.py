@@ -1,0 +1,77 @@
+"""What a client that runs a turn knows of it, without I/O: from the stream, or asked for later."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from codexd.client.calls import JsonObject
+from codexd.client.errors import DaemonError
+from codexd.client.wire import Events
+from codexd.encoding import UNDECODABLE
+from codexd.shapes import FINISHED, RUNS, FinishedTurn, Turn
+
+# Between two looks at a turn whose stream broke off.
+LOOK_S: Final = 0.5
+
+
+class _Ref(msgspec.Struct, frozen=True):
+    id: str | None = None
+
+
+class _Params(msgspec.Struct, rename="camel", frozen=True):
+    turn_id: str | None = None
+    turn: _Ref = _Ref()
+
+
+class _Notification(msgspec.Struct):
+    params: _Params = _Params()
+
+
+class TurnStream:
+    """A turn as its stream tells it."""
+
+    def __init__(self) -> None:
+        self.turn_id: str | None = None
+        self.finished: FinishedTurn | None = None
+        self._events = Events()
+
+    def feed(self, data: bytes) -> list[JsonObject]:
+        """The notifications that are whole now.
+
+        Raises:
+            DaemonError: what came is not what a daemon says.
+        """
+        told: list[JsonObject] = []
+        for name, text in self._events.feed(data):
+            try:
+                if name == FINISHED:
+                    self.finished = msgspec.json.decode(text, type=FinishedTurn)
+                    continue
+                notification: JsonObject = msgspec.json.decode(text, type=dict[str, Any])
+                ref = msgspec.convert(notification, _Notification).params
+            except UNDECODABLE as error:
+                raise DaemonError(f"The daemon's stream is not understood: {error}.") from error
+            self.turn_id = ref.turn.id or ref.turn_id or self.turn_id
+            told.append(notification)
+        return told
+
+
+def finished_of(turn: Turn) -> FinishedTurn | None:
+    """How a turn ended that was asked for; None while it runs."""
+    if turn.status == RUNS:
+        return None
+    return FinishedTurn(
+        turn_id=turn.turn_id,
+        status=turn.status,
+        final_response=turn.final_response,
+        usage=turn.usage,
+        duration_ms=turn.duration_ms,
+        error=turn.error,
+    )
+
+
+def turn_body(prompt: str | list[JsonObject], **more: Any) -> JsonObject:
+    """The body that starts a turn."""
+    return {"input": prompt, **{name: value for name, value in more.items() if value is not None}}
