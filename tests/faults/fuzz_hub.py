@@ -380,6 +380,7 @@ _ALLOWED = {
     # Counts by known methods and codes.
     "requests": 2500,
     "durations": 250,
+    "turns": 10,
 }
 
 
