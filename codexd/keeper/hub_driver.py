@@ -258,7 +258,9 @@ class HubDriver:
                 self._kept.save(self._hub.kept)
 
     def _emit(self, event: Emit) -> None:
-        self._records.recorder.event(event.level, event.type, event.message, event.detail)
+        match event:
+            case Emit(level, type_, message, detail):
+                self._records.recorder.event(level, type_, message, detail)
         if event.type.startswith("turn."):
             self._on_change()
         elif event.type == "approval.requested":
