@@ -78,8 +78,8 @@ class Server:
         if self.pid is None:
             return None
         stop = f"`kill {self.pid}`"
-        # The vendor's own daemon.
-        is_vendors = "app-server" in self.command
+        # The vendor's own daemon, and not `codexd app-server`.
+        is_vendors = "app-server" in self.command and "codexd" not in self.command
         return f"`codex app-server daemon stop`, or {stop}" if is_vendors else stop
 
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from codexd.cli.codex_options import APP_SERVER_COMMANDS
-from codexd.cli.options import BadValue, CliError, daemon_options
+from codexd.cli.codex_options import APP_SERVER_COMMANDS, command_index
+from codexd.cli.options import (
+    BadValue,
+    CliError,
+    Count,
+    config_options,
+    daemon_options,
+    found_config,
+)
 from codexd.cli.overrides import CannotGive, Overrides, read_overrides
+from codexd.client.bearer import AuthOptions
 from codexd.client.owner import check_owner
 from codexd.config import Config
+from codexd.hub.profile import NOTHING, ClientProfile
 
 # Everything that a daemon starts has it.
 _DAEMON_ID_VARIABLE = "BAA_CODEXD_DAEMON_ID"
 _STDIN_FD = 0
 _STDOUT_FD = 1
-# A daemon whose plugin is being restarted has its socket back within about a second, or, where it
-# hangs, within the time of the health checks.
-_RETRY_S = 60.0
 
 
 @click.command("attach")
@@ -42,51 +46,119 @@ def attach(config: Config) -> None:
 @click.command(
     "app-server", context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
 )
-@click.option("--listen", metavar="URL", help="stdio:// only: the daemon has its own sockets.")
+@click.option(
+    "--listen",
+    metavar="URL",
+    help="Serve on ws://IP:PORT, unix://PATH or unix:// instead.  [default: stdio://]",
+)
 @click.option("--stdio", is_flag=True, help="Speak on stdin and stdout, which it does anyway.")
-@functools.partial(daemon_options, takes_file=False)  # codex has a --config of its own
+@click.option(
+    "--ws-auth",
+    type=click.Choice(["capability-token", "signed-bearer-token"]),
+    help="How clients on ws:// show that they may come in.",
+)
+@click.option("--ws-token-file", metavar="FILE", help="Holds the capability token.")
+@click.option("--ws-token-sha256", metavar="HEX", help="SHA-256 of the capability token.")
+@click.option("--ws-shared-secret-file", metavar="FILE", help="Secret of signed tokens (HS256).")
+@click.option("--ws-issuer", metavar="TEXT", help="Who must have issued a signed token.")
+@click.option("--ws-audience", metavar="TEXT", help="For whom a signed token must be.")
+@click.option(
+    "--ws-max-clock-skew-seconds",
+    type=Count(),
+    metavar="SECONDS",
+    help="How far clocks may differ.  [default: 30]",
+)
+@functools.partial(config_options, takes_file=False)  # codex has a --config of its own
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def app_server(config: Config, listen: str | None, stdio: bool, arguments: tuple[str, ...]) -> None:
-    """Do what `codexd attach` does, called as tools call `codex app-server`.
+def app_server(
+    config: Config,
+    listen: str | None,
+    stdio: bool,
+    arguments: tuple[str, ...],
+    **ws: Any,
+) -> None:
+    """Be to tools what `codex app-server` is, on the server that the daemon runs.
 
-    -c, --enable, --disable, -m, -s, -a, -C and --add-dir hold for the threads that are opened
-    through it. What cannot be given to a server that runs already is refused.
+    On stdin and stdout it is `codexd attach`; with --listen it serves there until it is told to
+    end. Each client is alone with its threads. -c, --enable, --disable, -m, -s, -a, -C and
+    --add-dir hold for the threads that are opened through it. What cannot be given to a server
+    that runs already is refused.
+
+    `daemon VERB` drives the daemon and answers as the vendor's does; `proxy` joins stdin and
+    stdout to the hub's socket; generate-ts and generate-json-schema are the real codex's.
     """
-    del stdio
-    if listen is not None and listen != "stdio://":
-        raise BadValue(
-            f'Unsupported --listen "{listen}": `codexd app-server` speaks on stdin and stdout; '
-            f"the daemon's socket is {config.runtime.hub_socket_path}."
-        )
+    # What is codex's own needs no daemon, and what is wrong is so whichever it is.
+    del config, stdio
+    words = list(arguments)
+    index = command_index(words)
+    if index is not None and words[index] in APP_SERVER_COMMANDS:
+        # What stands before one has no effect on it, as with codex itself.
+        _run_subcommand(words[index], words[index + 1 :], words)
+        return
     try:
-        overrides = read_overrides(list(arguments))
+        overrides = read_overrides(words)
     except CannotGive as error:
         raise BadValue(str(error)) from error
     if overrides.rest:
-        word = overrides.rest[0]
-        if word in APP_SERVER_COMMANDS:
-            raise BadValue(f'"{word}" is for codex itself: run `codex app-server {word}`.')
-        raise BadValue(f'Unknown argument "{word}" of app-server.')
-    _attach(config, overrides)
+        raise BadValue(f'Unknown argument "{overrides.rest[0]}" of app-server.')
+    auth, config = _auth_options(ws), found_config()
+    if listen is None or listen == "stdio://":
+        _attach(config, overrides)
+        return
+    from codexd.cli.listen import serve
+
+    serve(config, listen, auth, _prepare(config, overrides))
+
+
+def _run_subcommand(name: str, words: list[str], arguments: list[str]) -> None:
+    if name == "daemon" and "help" not in words[:1]:
+        from codexd.cli.app_server_daemon import run_verb
+
+        run_verb(found_config(), words)
+    elif name == "proxy":
+        from codexd.cli.proxy import proxy
+
+        proxy(found_config(), words, arguments)
+    else:
+        from codexd.cli.codex import run_codex
+
+        run_codex(["app-server", *arguments])
+
+
+def _auth_options(ws: dict[str, Any]) -> AuthOptions:
+    return AuthOptions(
+        mode=ws["ws_auth"],
+        token_file=ws["ws_token_file"],
+        token_sha256=ws["ws_token_sha256"],
+        shared_secret_file=ws["ws_shared_secret_file"],
+        issuer=ws["ws_issuer"],
+        audience=ws["ws_audience"],
+        max_clock_skew_s=ws["ws_max_clock_skew_seconds"],
+    )
 
 
 def _attach(config: Config, overrides: Overrides) -> None:
-    from codexd.hub.profile import ClientProfile
+    profile = _prepare(config, overrides)
+    runs = functools.partial(daemon_runs, config)
+    attach_to(config.runtime.hub_socket_path, _STDIN_FD, _STDOUT_FD, runs, profile)
 
+
+def _prepare(config: Config, overrides: Overrides) -> ClientProfile:
+    """See that this may be a client of the daemon; what its clients bring with them."""
     check_owner(config.paths, config.runtime)
     if _DAEMON_ID_VARIABLE in os.environ:
         _refuse_to_be_the_server(config)
     if os.environ.get("CODEX_HOME", "").strip():
         _tell_of_another_home(config)
+    cwd = os.path.normpath(os.path.join(os.getcwd(), overrides.cwd))
+    return ClientProfile(cwd=cwd, config=overrides.config, private=True)
 
-    def daemon_runs() -> bool:
-        from codexd.platform import lock
 
-        return lock.living_holder(config.runtime.lock_path) is not None
+def daemon_runs(config: Config) -> bool:
+    """Whether there is a daemon that may serve its socket, now or soon."""
+    from codexd.platform import lock
 
-    cwd = os.path.join(os.getcwd(), overrides.cwd)
-    profile = ClientProfile(cwd=os.path.normpath(cwd), config=overrides.config, private=True)
-    attach_to(config.runtime.hub_socket_path, _STDIN_FD, _STDOUT_FD, daemon_runs, profile)
+    return lock.living_holder(config.runtime.lock_path) is not None
 
 
 def _refuse_to_be_the_server(config: Config) -> None:
@@ -120,7 +192,7 @@ def attach_to(
     stdin_fd: int,
     stdout_fd: int,
     daemon_runs: Callable[[], bool],
-    profile: Any = None,
+    profile: ClientProfile = NOTHING,
 ) -> None:
     """Join two file descriptors to the server at ``socket_path``, over the loss of connections.
 
@@ -129,46 +201,15 @@ def attach_to(
     Raises:
         CliError: nobody serves the socket, or the connection was lost for good.
     """
-    from codexd.client.stdio_bridge import BridgeError, StdioBridge
-    from codexd.hub.profile import NOTHING
+    from codexd.client.bridge import Bridge
+    from codexd.client.hub_wire import BridgeError, HubConnector
+    from codexd.client.stdio_end import StdioEnd
 
-    bridge = StdioBridge(
-        _Connector(socket_path, daemon_runs), stdin_fd, stdout_fd, profile or NOTHING
-    )
+    client = StdioEnd(stdin_fd, stdout_fd)
     try:
-        bridge.run()
+        Bridge(HubConnector(socket_path, daemon_runs, profile), client).run()
     except BridgeError as error:
         raise CliError(str(error)) from error
     finally:
-        if bridge.ignored:
-            print(f"codexd: {bridge.ignored} lines were no JSON objects", file=sys.stderr)
-
-
-class _Connector:
-    """Connects to the daemon's socket, as long as there is a daemon that may serve it."""
-
-    def __init__(self, socket_path: str, daemon_runs: Callable[[], bool]) -> None:
-        self._path = socket_path
-        self._daemon_runs = daemon_runs
-        self._failing_since: float | None = None
-
-    def __call__(self) -> socket.socket | None:
-        from codexd.client.stdio_bridge import BridgeError, connect
-        from codexd.platform.peer import ForeignPeer
-
-        try:
-            connected = connect(self._path)
-        except ForeignPeer as error:
-            raise BridgeError(f"{self._path} is not used: {error.strerror}.") from error
-        except OSError as error:
-            if not self._daemon_runs():
-                text = f"No daemon serves {self._path}: start it with `codexd start`."
-                raise BridgeError(text) from error
-            now = time.monotonic()
-            self._failing_since = self._failing_since or now
-            if now - self._failing_since > _RETRY_S:
-                reason = error.strerror or error
-                raise BridgeError(f"The daemon does not serve {self._path}: {reason}.") from error
-            return None
-        self._failing_since = None
-        return connected
+        if client.ignored:
+            print(f"codexd: {client.ignored} lines were no JSON objects", file=sys.stderr)

@@ -6,6 +6,7 @@ arguments; `codex app-server` joins stdin and stdout to the daemon as `codexd ap
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ _DEPTH_VARIABLE = "BAA_CODEXD_CODEX_DEPTH"
 _MAX_DEPTH = 8
 _NOT_FOUND = 127
 _VERSION_S = 5.0
+_VERSION = re.compile(r"\d+\.\d+\.\d+[-.+0-9A-Za-z]*")
 
 
 def main() -> None:
@@ -27,21 +29,17 @@ def main() -> None:
     args = sys.argv[1:]
     index = command_index(args)
     if index is not None and args[index] == "app-server":
-        listen, rest, is_for_codex = split_app_server(args[index + 1 :])
+        listening, rest, is_for_codex = split_app_server(args[index + 1 :])
         if not is_for_codex:
-            _join(listen, [*args[:index], *rest])
+            from codexd.cli.main import main as codexd
+
+            codexd(["app-server", *listening, "--", *args[:index], *rest])
             return
-    _run_codex(args)
+    run_codex(args)
 
 
-def _join(listen: str | None, arguments: list[str]) -> None:
-    from codexd.cli.main import main as codexd
-
-    told = [] if listen is None else ["--listen", listen]
-    codexd(["app-server", *told, "--", *arguments])
-
-
-def _run_codex(args: list[str]) -> None:
+def run_codex(args: list[str]) -> None:
+    """Be the real codex from now on, with these arguments."""
     from codexd.child.command import CommandNotFound
 
     try:
@@ -83,18 +81,33 @@ def real_codex() -> str:
 
 def version_text() -> str:
     """What `codexd --version` says: codex's version first, which is what tools look for."""
-    ours = f"codexd {__version__}"
     from codexd.child.command import CommandNotFound
 
+    ours = f"codexd {__version__}"
+    try:
+        line = _version_line(real_codex())
+    except CommandNotFound:
+        return ours
+    return f"{line} (by {ours})" if line else ours
+
+
+@functools.cache
+def version_of(program: str) -> str | None:
+    """The version of a codex, as a number with its dots; None where it does not tell."""
+    match = _VERSION.search(_version_line(program) or "")
+    return match[0] if match else None
+
+
+def _version_line(program: str) -> str | None:
     try:
         done = subprocess.run(
-            [real_codex(), "--version"],
+            [program, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_VERSION_S,
         )
-    except (OSError, CommandNotFound, subprocess.TimeoutExpired):
-        return ours
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     line = done.stdout.decode("utf-8", "replace").strip().partition("\n")[0]
-    is_version = done.returncode == 0 and re.search(r"\d+\.\d+\.\d+", line) and line.isprintable()
-    return f"{line} (by {ours})" if is_version else ours
+    is_version = done.returncode == 0 and _VERSION.search(line) and line.isprintable()
+    return line if is_version else None

@@ -1,4 +1,4 @@
-"""What codex's command line looks like (0.163), as far as finding its subcommand takes."""
+"""What codex's command line looks like (0.163, 0.169), as far as finding its subcommand takes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ TAKES_VALUE = frozenset(
 # These take every word up to the next option.
 _TAKES_VALUES = frozenset({"-i", "--image"})
 
-# What `codex app-server` calls its subcommands: there is nothing to join them to.
-APP_SERVER_COMMANDS = frozenset({"daemon", "proxy", "generate-ts", "generate-json-schema", "help"})
-_APP_SERVER_TAKES_VALUE = frozenset(
+# What `codex app-server` calls its subcommands; the first ones are the daemon's here.
+_SERVED_HERE = frozenset({"daemon", "proxy"})
+APP_SERVER_COMMANDS = _SERVED_HERE | {"generate-ts", "generate-json-schema", "help"}
+# Where and for whom it listens: `codexd app-server` has these as well, all with a value.
+_LISTENING = frozenset(
     {
-        *("--listen", "--code-mode-host", "--ws-auth", "--ws-token-file", "--ws-token-sha256"),
+        *("--listen", "--ws-auth", "--ws-token-file", "--ws-token-sha256"),
         *("--ws-shared-secret-file", "--ws-issuer", "--ws-audience"),
         "--ws-max-clock-skew-seconds",
     }
 )
+_APP_SERVER_TAKES_VALUE = _LISTENING | {"--code-mode-host"}
 
 
 def command_index(args: list[str]) -> int | None:
@@ -40,25 +43,28 @@ def command_index(args: list[str]) -> int | None:
     return None
 
 
-def split_app_server(args: list[str]) -> tuple[str | None, list[str], bool]:
+def split_app_server(args: list[str]) -> tuple[list[str], list[str], bool]:
     """What follows `codex app-server`, taken apart.
 
     Returns:
-        the value of --listen, the other words without --stdio, and whether codex itself is
-        asked: for its help, or for a subcommand.
+        the options that say where and for whom to listen, the other words without --stdio, and
+        whether codex itself is asked: for its help, or for a subcommand that is not served here.
     """
-    listen: str | None = None
+    listening: list[str] = []
     rest: list[str] = []
     words = iter(args)
     for word in words:
+        if word in _SERVED_HERE:
+            # Whoever wants to know what codex can do is told by codex.
+            after = list(words)
+            is_help = bool({"-h", "--help", "help"} & set(after))
+            return listening, [*rest, word, *after], is_help
         if word in ("-h", "--help", "-V", "--version") or word in APP_SERVER_COMMANDS:
-            return listen, rest, True
-        if word == "--listen":
-            listen = next(words, "")
-        elif word.startswith("--listen="):
-            listen = word.partition("=")[2]
-        elif word in TAKES_VALUE or word in _APP_SERVER_TAKES_VALUE:
-            rest += [word, *(value for value in [next(words, None)] if value is not None)]
+            return listening, rest, True
+        name = word.partition("=")[0]
+        into = listening if name in _LISTENING else rest
+        if word in TAKES_VALUE or word in _APP_SERVER_TAKES_VALUE:
+            into += [word, *(value for value in [next(words, None)] if value is not None)]
         elif word != "--stdio":
-            rest.append(word)
-    return listen, rest, False
+            into.append(word)
+    return listening, rest, False

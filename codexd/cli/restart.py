@@ -20,6 +20,18 @@ def restart(
     config: Config, timeout_s: float | None, when_idle: bool, now: bool, as_json: bool
 ) -> None:
     """Start the server anew; the daemon and its clients stay."""
+    config = restart_server(config, timeout_s, when_idle=when_idle, now=now)
+    print_status(config, as_json=as_json)
+
+
+def restart_server(
+    config: Config,
+    timeout_s: float | None = None,
+    *,
+    when_idle: bool = False,
+    now: bool = False,
+) -> Config:
+    """Start the server anew, and wait until it is ready; returns the daemon's own settings."""
     from codexd.supervisor.readiness import wait_for_process
 
     daemon = running_daemon(config)
@@ -34,4 +46,4 @@ def restart(
     outcome = wait_for_process(config, daemon.pid, lambda: not is_alive(daemon))
     if outcome is None or outcome.kind == "failed":
         raise CliError(f"The server is not ready: {outcome.reason if outcome else 'it ended'}")
-    print_status(config, as_json=as_json)
+    return config

@@ -36,7 +36,8 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
     check_owner(config.paths, config.runtime, root_may=True)
     tell_whose_place_it_is(config)
     if detach:
-        start_detached(config, as_json=as_json)
+        start_detached(config)
+        print_status(config, as_json=as_json, is_starting=True)
     else:
         run_in_foreground(config, run_once=run_once, as_json=as_json)
 
@@ -139,8 +140,8 @@ def tell_whose_place_it_is(config: Config) -> None:
         )
 
 
-def start_detached(config: Config, *, as_json: bool) -> None:
-    """Start the daemon in a session of its own and wait until it is up."""
+def start_detached(config: Config) -> int:
+    """Start the daemon in a session of its own and wait until it is up; its pid."""
     out = os.path.join(config.paths.logs_dir, "daemon.log")
     with _open_log(config, out) as log:
         begun = log.seek(0, os.SEEK_END)
@@ -170,7 +171,7 @@ def start_detached(config: Config, *, as_json: bool) -> None:
             f"The server is not ready: {reason}. codexd (pid {process.pid}) keeps trying; "
             "`codexd stop` ends it."
         )
-    print_status(config, as_json=as_json, is_starting=True)
+    return process.pid
 
 
 def _environment(config: Config) -> dict[str, str]:

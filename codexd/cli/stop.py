@@ -16,7 +16,7 @@ from codexd.client.errors import DaemonError
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
-from codexd.platform.process import is_alive
+from codexd.platform.process import ProcessId, is_alive
 
 
 @click.command("stop")
@@ -32,6 +32,19 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
     if daemon is None:
         click.echo("codexd is not running")
         return
+    end_daemon(config, daemon, timeout_s, when_idle=when_idle, now=now)
+    click.echo("codexd stopped")
+
+
+def end_daemon(
+    config: Config,
+    daemon: ProcessId,
+    timeout_s: float | None = None,
+    *,
+    when_idle: bool = False,
+    now: bool = False,
+) -> None:
+    """End the daemon, and wait until it has ended; see :func:`.drain.drain_options`."""
     # Stopped (SIGSTOP), it would not hear that it shall end.
     with contextlib.suppress(ProcessLookupError):
         os.kill(daemon.pid, signal.SIGCONT)
@@ -52,4 +65,3 @@ def stop(config: Config, timeout_s: float | None, when_idle: bool, now: bool) ->
     wait_for(
         lambda: not is_alive(daemon), deadline, "the daemon to end", lambda: f"pid {daemon.pid}"
     )
-    click.echo("codexd stopped")

@@ -141,6 +141,13 @@ class Continuity:
         """How many requests of the client have no answer yet."""
         return len(self._waiting)
 
+    @property
+    def turns_run(self) -> bool:
+        """Whether a turn of the client's runs, or is asked for. Another thread may ask."""
+        return any(
+            request.method in methods.TURN_STARTING for request in list(self._waiting.values())
+        ) or any(thread.turn is not None for thread in list(self._threads.values()))
+
     # -- on a connection ---------------------------------------------------------------------
 
     def from_client(self, data: bytes) -> list[bytes]:

@@ -616,6 +616,8 @@ class Hub:
             "resumingThreads": self._recovery.waiting_threads,
             "configFaults": self._greeting.config_faults,
             "server": core.state,
+            "serverVersion": self._greeting.server_version,
+            "remoteControl": self._greeting.remote_control,
         }
 
 

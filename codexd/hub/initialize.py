@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
+from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import CloseClient, Emit, Introduced, ToClient
 from codexd.hub.clients import Client, NotIntroduced
@@ -22,6 +25,14 @@ class _ConfigWarning(msgspec.Struct):
     summary: str = ""
     details: str | None = None
     path: str | None = None
+
+
+class _Introduced(msgspec.Struct, rename="camel"):
+    user_agent: str = ""
+
+
+class _RemoteControl(msgspec.Struct):
+    status: str = ""
 
 
 class Greeting:
@@ -58,6 +69,17 @@ class Greeting:
                 del self._told[next(iter(self._told))]
 
     @property
+    def server_version(self) -> str | None:
+        """The version in the server's User-Agent; None before it has told that."""
+        try:
+            told = msgspec.json.decode(self._result or b"{}", type=_Introduced).user_agent
+        except UNDECODABLE:
+            return None
+        # "NAME/VERSION (SYSTEM) …"
+        found = re.search(r"/(\d[^\s/]*) ", told)
+        return found[1] if found else None
+
+    @property
     def config_faults(self) -> list[str]:
         """What the server says is wrong with its configuration, where it names the file."""
         messages = [jsonrpc.parse(data) for data in self._told.values()]
@@ -67,6 +89,13 @@ class Greeting:
             if message is not None and message.method == "configWarning"
         ]
         return [f"{entry.summary} {entry.details or ''}" for entry in warnings if entry.path]
+
+    @property
+    def remote_control(self) -> str | None:
+        """How the server's remote control stands; None before it has told that."""
+        data = self._told.get((methods.REMOTE_CONTROL, b""))
+        message = None if data is None else jsonrpc.parse(data)
+        return None if message is None else message.params(_RemoteControl).status or None
 
     def initialize(self, client: Client, message: Message, now: float) -> None:
         """A client wants to initialize."""

@@ -34,7 +34,8 @@ FOLLOWS_RESUME = frozenset({"thread/goal/cleared", "thread/goal/updated"})
 CAUSED_BY_TURN = {"account/rateLimits/updated": "thread/tokenUsage/updated"}
 
 # What a new connection is told unasked, once it is initialized.
-GREETING = frozenset({"configWarning", "remoteControl/status/changed"})
+REMOTE_CONTROL = "remoteControl/status/changed"
+GREETING = frozenset({"configWarning", REMOTE_CONTROL})
 
 # Requests that change nothing (a resume only loads): sent again if the server dies before it
 # answers.

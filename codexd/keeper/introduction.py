@@ -54,8 +54,8 @@ class Introduction:
 
     def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:
         """A client has introduced itself; returns what is to be remembered, if that is new."""
-        if info.name == local_client.NAME:
-            # Somebody looks, over HTTP: that is no reason to speak in that name for good.
+        if info.name in (OWN.name, local_client.NAME):
+            # Somebody looks, over HTTP or with a command of codexd's own: that is no client's name.
             return None
         known = self._remembered or _Remembered(info)
         found = _Remembered(known.client_info, known.capabilities.merged(capabilities.kept()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -11,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +22,7 @@ from websockets.server import ServerProtocol
 from codexd.api.server import ServerLimits
 from tests.support.codex import CodexServer, short_directory
 from tests.support.daemon import CODEXD, SETTINGS_PREFIXES
-from tests.support.echo import EchoServer, echo_server
+from tests.support.echo_thread import EchoThread
 from tests.support.model import ModelServer, Reply
 from tests.support.waiting import eventually
 
@@ -55,45 +53,6 @@ def attach_command(socket_path: str, daemon: str = "no-daemon") -> list[str]:
 def place() -> Iterator[Path]:
     with short_directory() as directory:
         yield directory
-
-
-class EchoThread:
-    """An echo server on a loop of its own, for tests that block."""
-
-    def __init__(self, path: Path, limits: ServerLimits | None = None) -> None:
-        self._path = path
-        self._limits = limits
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run)
-        self._started = threading.Event()
-        self._ending: asyncio.Event | None = None
-        self.echo: EchoServer | None = None
-
-    def __enter__(self) -> EchoThread:
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._ending is not None
-        self._loop.call_soon_threadsafe(self._ending.set)
-        self._thread.join(20)
-
-    def call(self, action: str, *arguments: object) -> None:
-        """Have the server do something on its loop."""
-        assert self.echo is not None
-        self._loop.call_soon_threadsafe(getattr(self.echo, action), *arguments)
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-        self._loop.close()
-
-    async def _serve(self) -> None:
-        self._ending = asyncio.Event()
-        async with echo_server(self._path, self._limits) as echo:
-            self.echo = echo
-            self._started.set()
-            await self._ending.wait()
 
 
 @contextlib.contextmanager
@@ -288,6 +247,45 @@ def test_a_daemon_whose_socket_is_not_there_yet_is_waited_for(place: Path) -> No
             assert (process.returncode, errors) == (0, b"")
 
 
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [b"", BUSY], ids=["none", "503"])
+def test_a_plugin_that_lets_nobody_in_for_now_is_passing_trouble(
+    place: Path, answer: bytes
+) -> None:
+    path = place / "hub.sock"
+    with attached(attach_command(str(path), "daemon")) as process:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(path))
+            listening.listen()
+            listening.settimeout(20)
+            connected, _ = listening.accept()
+            with connected:
+                connected.recv(65536)
+                connected.sendall(answer)
+        with EchoThread(path) as server:
+            eventually(lambda: server.echo is not None and server.echo.hub.opened_clients)
+            _, errors = process.communicate(timeout=20)
+            assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_daemon_that_refuses_it_ends_it_with_one_line(place: Path) -> None:
+    with (
+        socket.socket(socket.AF_UNIX) as listening,
+        attached(attach_command(str(place / "hub.sock"), "daemon")) as process,
+    ):
+        listening.bind(str(place / "hub.sock"))
+        listening.listen()
+        listening.settimeout(20)
+        connected, _ = listening.accept()
+        with connected:
+            connected.recv(65536)
+            connected.sendall(BUSY.replace(b"503 Service Unavailable", b"403 Forbidden"))
+            code, _, errors = end_of(process)
+    assert (code, errors) == (1, b"codexd: The daemon refused the connection: HTTP 403.\n")
+
+
 def test_without_a_daemon_it_says_so_at_once(place: Path) -> None:
     result = subprocess.run(
         attach_command(str(place / "none.sock")), capture_output=True, timeout=20, text=True
@@ -418,8 +416,9 @@ def test_options_of_codex_are_taken_without_a_word(hub: Path, shape: tuple[str, 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--listen", "unix:///x.sock"),
-        ("--listen", "ws://127.0.0.1:1"),
+        ("--listen", "unix:///" + "x" * 200),
+        ("--listen", "ws://localhost:1"),
+        ("--listen", "ws://127.0.0.1:70000"),
         ("--listen", "off"),
         ("--strict-config",),
         ("--code-mode-host", "http://x"),
@@ -427,8 +426,8 @@ def test_options_of_codex_are_taken_without_a_word(hub: Path, shape: tuple[str, 
         ("-c", "otel.exporter=x"),
         ("-c", "no-equals-sign"),
         ("-s",),
-        ("daemon", "start"),
-        ("generate-json-schema", "--out", "x"),
+        ("daemon", "bogus"),
+        ("proxy", "--bogus"),
     ],
     ids=" ".join,
 )

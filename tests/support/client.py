@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, unix_connect
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from tests.support.waiting import eventually
 
 
 class AppClient:
-    """Speaks JSON-RPC over the socket at ``path``; keeps every message it got."""
+    """Speaks JSON-RPC over the socket at ``path``, or a ws:// URL; keeps every message it got."""
 
     def __init__(self, path: str, name: str = "test", *, initialize: bool = True) -> None:
         self.path = path
@@ -123,8 +123,12 @@ class AppClient:
 def _connect(path: str) -> ClientConnection | None:
     try:
         # Without a bound on what is kept: a test that reads late is not to hold up the server.
-        return unix_connect(
-            path, uri="ws://localhost/", max_size=None, max_queue=None, compression=None
-        ).__enter__()
+        if path.startswith("ws://"):
+            connecting = connect(path, max_size=None, max_queue=None, compression=None)
+        else:
+            connecting = unix_connect(
+                path, uri="ws://localhost/", max_size=None, max_queue=None, compression=None
+            )
+        return connecting.__enter__()
     except (OSError, EOFError):
         return None

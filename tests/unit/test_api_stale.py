@@ -70,6 +70,7 @@ def test_who_lives_is_named_and_left_alone(place: Path, by_link: bool) -> None:
 
 def test_how_to_stop_the_vendors_own_daemon_is_said() -> None:
     assert "codex app-server daemon stop" in (stale.Server(7, "codex app-server").stop or "")
+    assert stale.Server(7, "python3 /opt/bin/codexd app-server").stop == "`kill 7`"
 
 
 def test_who_answers_is_told_without_what_its_options_hold(place: Path) -> None:

@@ -46,8 +46,9 @@ def test_any_other_script_does_not(tmp_path: Path, text: str) -> None:
     assert not leads_back(str(script(tmp_path / "codex", text)))
 
 
-def test_our_own_programs_lead_back_by_any_name(tmp_path: Path) -> None:
-    (tmp_path / "codex").symlink_to(ROOT / "ops/codexd")
+@pytest.mark.parametrize("name", ["codexd", "codex-shim"])
+def test_our_own_programs_lead_back_by_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "codex").symlink_to(ROOT / "ops" / name)
     assert leads_back(str(tmp_path / "codex"))
 
 

@@ -38,30 +38,33 @@ def test_the_subcommand_is_found(args: list[str], command: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "listen", "rest", "is_for_codex"),
+    ("args", "listening", "rest", "is_for_codex"),
     [
-        ([], None, [], False),
-        (["--listen", "stdio://", "--stdio"], "stdio://", [], False),
+        ([], [], [], False),
+        (["--listen", "stdio://", "--stdio"], ["--listen", "stdio://"], [], False),
         (
             ["--listen=ws://127.0.0.1:0", "-c", "daemon"],
-            "ws://127.0.0.1:0",
+            ["--listen=ws://127.0.0.1:0"],
             ["-c", "daemon"],
             False,
         ),
-        (["--listen"], "", [], False),
-        (["-c"], None, ["-c"], False),
+        (["--listen"], ["--listen"], [], False),
+        (["-c"], [], ["-c"], False),
         (
-            ["--ws-issuer", "help", "--strict-config"],
-            None,
-            ["--ws-issuer", "help", "--strict-config"],
+            ["--ws-issuer", "help", "--strict-config", "--ws-auth=capability-token"],
+            ["--ws-issuer", "help", "--ws-auth=capability-token"],
+            ["--strict-config"],
             False,
         ),
-        (["-c", "a=b", "daemon", "start"], None, ["-c", "a=b"], True),
-        (["generate-json-schema", "--out", "x"], None, [], True),
-        (["--help"], None, [], True),
+        (["--code-mode-host", "help"], [], ["--code-mode-host", "help"], False),
+        (["-c", "a=b", "daemon", "start"], [], ["-c", "a=b", "daemon", "start"], False),
+        (["proxy", "--sock", "help"], [], ["proxy", "--sock", "help"], True),
+        (["daemon", "start", "--help"], [], ["daemon", "start", "--help"], True),
+        (["generate-json-schema", "--out", "x"], [], [], True),
+        (["--help"], [], [], True),
     ],
 )
 def test_what_follows_app_server_is_taken_apart(
-    args: list[str], listen: str | None, rest: list[str], is_for_codex: bool
+    args: list[str], listening: list[str], rest: list[str], is_for_codex: bool
 ) -> None:
-    assert split_app_server(args) == (listen, rest, is_for_codex)
+    assert split_app_server(args) == (listening, rest, is_for_codex)

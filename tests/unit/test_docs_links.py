@@ -19,9 +19,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 # Flags of other programs that the pages name.
 FOREIGN_FLAGS = {
-    "--ws-auth",
-    "--ws-token-file",
     "--add-dir",
+    "--code-mode-host",
     "--disable",
     "--enable",
     "--disable-linger",
@@ -32,6 +31,8 @@ FOREIGN_FLAGS = {
     "--out",
     "--place",
     "--remote",
+    "--sock",
+    "--strict-config",
     "--unix-socket",
     "--upgrade",
     "--user",
@@ -108,6 +109,6 @@ def test_every_command_and_flag_exists(page: Path) -> None:
     text = code(page)
     named = re.findall(r"(?:^|[\s/])codexd ([a-z][a-z-]+)\b", text, re.MULTILINE)
     assert [name for name in named if name not in COMMANDS] == []
-    given = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    given = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
     ours = flags() | set(kill_matrix.arguments()._option_string_actions)
     assert given - ours - FOREIGN_FLAGS == set()

@@ -41,6 +41,7 @@ def test_a_client_is_told_at_once_what_the_server_tells_a_new_connection() -> No
     rig.tell("configWarning", summary="two")
     rig.tell("remoteControl/status/changed", status="disabled")
     rig.tell("remoteControl/status/changed", status="enabled")
+    assert rig.hub.snapshot()["remoteControl"] == "enabled"
     assert "result" in _initialize(rig, {"clientInfo": WHO})
     told = [entry["params"] for entry in rig.to_client[1][1:]]
     assert told == [{"summary": "one"}, {"summary": "two"}, {"status": "enabled"}]

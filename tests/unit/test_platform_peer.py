@@ -16,7 +16,7 @@ from codexd.cli.options import CliError
 from codexd.client.circus import call_circus
 from codexd.client.errors import DaemonError
 from codexd.client.http import ask_hub
-from codexd.client.stdio_bridge import connect
+from codexd.client.hub_wire import connect
 from codexd.config import Config
 from codexd.platform.peer import ForeignPeer, require_own_peer
 from tests.support.memory import config_at
