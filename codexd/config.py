@@ -140,7 +140,7 @@ def build(read: Mapping[str, Value], *, cwd: str, uid: int | None = None) -> Con
             child_cwd=absolute(values["server_cwd"] or repo_root, cwd),
         ),
         runtime=_runtime(paths.state_dir, os.getuid() if uid is None else uid),
-        policy=_policy(values),
+        policy=_policy(values, cwd),
     )
 
 
@@ -173,7 +173,13 @@ def setting_texts(config: Config) -> dict[str, str]:
     for name in Policy.__struct_fields__:
         value = getattr(config.policy, name)
         texts[name] = str(value).lower() if isinstance(value, bool) else str(value)
+        if _is_path(name):
+            texts[name] = value and path_text(value)
     return texts
+
+
+def _is_path(name: str) -> bool:
+    return BY_NAME[name].metavar == "PATH"
 
 
 def path_text(path: str) -> str:
@@ -243,8 +249,10 @@ def _plain(path: str) -> bool:
     return all(char.isascii() and (char.isalnum() or char in "/._-+@=,") for char in path)
 
 
-def _policy(values: Mapping[str, Any]) -> Policy:
+def _policy(values: Mapping[str, Any], cwd: str) -> Policy:
     chosen = {name: values[name] for name in Policy.__struct_fields__}
+    for name in filter(_is_path, chosen):
+        chosen[name] = chosen[name] and absolute(chosen[name], cwd)
     if chosen["restart"] is None:
         chosen["restart"] = "on-failure" if values["mode"] == "exec" else "always"
     return Policy(**chosen)

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Protocol, get_type_hints
 
 import msgspec
 
+from codexd.address import BadAddress, parse_address
+
 # Any whole number is taken, but what is larger than JSON readers hold counts as this.
 LARGEST = 2**53 - 1
 # The same for a time: a hundred years, which no clock or timer here minds.
@@ -152,6 +154,16 @@ def _header_value(value: str, source: str) -> str:
     return text
 
 
+def _listen(value: str, source: str) -> str:
+    text = value.strip()
+    try:
+        return str(parse_address(text)) if text else ""
+    except BadAddress as error:
+        raise SettingError(
+            f"Invalid address {quoted(text)} ({source}): use HOST:PORT, 127.0.0.1:8765 or [::1]:0."
+        ) from error
+
+
 def parse_arguments(value: str, source: str) -> list[str]:
     """The child's arguments: words parted by white space, or a JSON array of strings."""
     text = value.strip()
@@ -219,6 +231,10 @@ def _ours(name: str) -> tuple[str, ...]:
 
 def _number(default: int, help_: str, *, positive: bool = False) -> _Row:
     return _Row(default, help_, _positive if positive else parse_integer, metavar="INTEGER")
+
+
+def _path(help_: str, shown_default: str) -> _Row:
+    return _Row("", help_, _text, metavar="PATH", shown_default=shown_default)
 
 
 _PLACES: tuple[Setting, ...] = (
@@ -409,6 +425,41 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
         _Row(
             False,
             "Also listen on the vendor's default control socket: a plain `codex` attaches there.",
+            _boolean,
+            metavar="BOOL",
+            shown_default="false",
+        ),
+    ]
+
+    hub_listen: Annotated[
+        str,
+        _Row(
+            "",
+            "Also serve HTTP and WebSocket on TCP there, to who has the token; port 0: any.",
+            _listen,
+            metavar="HOST:PORT",
+            shown_default="no TCP",
+        ),
+    ]
+    hub_token_file: Annotated[
+        str,
+        _path(
+            "File with the token for TCP; made if it is not there.",
+            "hub-token in the state directory; where that is in the repo, a place of the user's",
+        ),
+    ]
+    hub_read_token_file: Annotated[
+        str, _path("File with a second token, for reading and metrics only.", "no such token")
+    ]
+    hub_tls_cert: Annotated[
+        str, _path("Certificate (PEM, with its chain) for TLS on TCP.", "no TLS")
+    ]
+    hub_tls_key: Annotated[str, _path("Private key of --hub-tls-cert (PEM).", "no TLS")]
+    hub_allow_plaintext: Annotated[
+        bool,
+        _Row(
+            False,
+            "Serve TCP without TLS on an address that other machines reach.",
             _boolean,
             metavar="BOOL",
             shown_default="false",

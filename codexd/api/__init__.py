@@ -1,1 +1,1 @@
-"""The server on codexd.sock: WebSocket and HTTP."""
+"""The server: WebSocket and HTTP, on codexd.sock and where asked for on TCP."""

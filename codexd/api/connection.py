@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -52,12 +54,29 @@ class Owner(Protocol):
     def gone(self, connection: Connection) -> None: ...
 
 
+class Visitor(HttpService, Protocol):
+    """Who is at the other end of a connection, and who answers it."""
+
+    def comes(self, connection: Connection) -> None:
+        """The connection is about to be made; it may be aborted from now on."""
+
+    def may_stay(self, connected: socket.socket) -> bool:
+        """Whether it may say anything at all. Raises :class:`OSError` where nobody knows."""
+
+    def left(self) -> None:
+        """The connection is gone, or was never made; called once."""
+
+
 class Connection(asyncio.BufferedProtocol):
     """Bytes between asyncio and one side or the other, with the limits that are common to both."""
 
-    def __init__(self, owner: Owner, service: HttpService) -> None:
+    def __init__(self, owner: Owner, visitor: Visitor) -> None:
         self._owner = owner
-        self._service = service
+        self._service: HttpService = visitor
+        self._visitor = visitor
+        self._cancel: Callable[[], object] | None = None
+        self._is_made = False
+        self._is_refused = False
         self._loop = asyncio.get_running_loop()
         self._head = bytearray()
         self._exchange: Exchange | None = None
@@ -87,10 +106,30 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.abort()
 
+    def begins(self, cancel: Callable[[], object]) -> None:
+        """It is being made; ``cancel()`` breaks that off."""
+        self._cancel = cancel
+        self._visitor.comes(self)
+
+    def is_over_if_not_made(self) -> bool:
+        """Nobody makes it any more: whether it is over by that."""
+        self._cancel = None
+        if self._is_made:
+            return False
+        self._visitor.left()
+        return True
+
     def abort(self) -> None:
         """Break off at once."""
         if self._transport is not None:
             self._transport.abort()
+        elif self._cancel is not None:
+            self._cancel()
+
+    @property
+    def visitor(self) -> Visitor:
+        """Who is at the other end."""
+        return self._visitor
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -102,6 +141,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._is_made = True
         if not self._owner.made(self):
             transport.abort()
             return
@@ -117,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
             self._socket.feed(data)
         elif self._exchange is not None:
             self._exchange.feed(data)
-        elif not self._ending:
+        elif not (self._ending or self._is_refused):
             self._take_head(data)
 
     def eof_received(self) -> bool:
@@ -147,6 +187,7 @@ class Connection(asyncio.BufferedProtocol):
             self._exchange.lost()
         if self._socket is not None:
             self._socket.lost()
+        self._visitor.left()
         self._owner.gone(self)
 
     # -- the first request ---------------------------------------------------------------------
@@ -174,12 +215,21 @@ class Connection(asyncio.BufferedProtocol):
             self._owner.require_room(self)
             upgrade = Upgrade(head, self._owner.max_message_bytes)
         except Problem as problem:
-            self._answer(problem_answer(problem))
+            self._refuse_upgrade(problem)
             return
         self.await_request(False)
         self._socket = WebSocket(self, upgrade, self._owner.adapter)
         if after:
             self._socket.feed(after)
+
+    def _refuse_upgrade(self, problem: Problem) -> None:
+        answer = problem_answer(problem)
+        self.await_request(False)
+        self._is_refused = True
+        if problem.delay_s:
+            self._timer = self._loop.call_later(problem.delay_s, self._answer, answer)
+        else:
+            self._answer(answer)
 
     def _answer(self, answer: Answer) -> None:
         """To a request for a WebSocket that is none."""
@@ -317,7 +367,8 @@ class Connection(asyncio.BufferedProtocol):
 def _parsed(head: bytes) -> Head:
     """The head of a request for a WebSocket, of which codex asks less than HTTP does."""
     parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
-    data = head if b"\r\nhost:" in head.lower() else head[:-2] + b"Host: localhost\r\n\r\n"
+    is_named = b"\r\nhost:" in head.lower()
+    data = head if is_named else head[:-2] + b"Host: localhost\r\n\r\n"
     try:
         parser.receive_data(data)
         event = parser.next_event()
@@ -325,4 +376,8 @@ def _parsed(head: bytes) -> Head:
         text = f"This is no HTTP/1.1 request that can be understood: {error}."
         raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text) from error
     assert isinstance(event, h11.Request)
-    return head_of(event)
+    found = head_of(event)
+    if not is_named:
+        headers = {name: value for name, value in found.headers.items() if name != "host"}
+        return Head(found.method, found.target, headers)
+    return found

@@ -165,6 +165,11 @@ class Exchange:
                 raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text)
             self._answer = self._service.find(head, self._service.admit(head))
         except Problem as problem:
+            if problem.delay_s:
+                self._wire.await_request(False)
+                self._wire.hold_reading(True)
+                self._task = asyncio.get_running_loop().create_task(self._refuse_late(problem))
+                return
             if _has_body(head):
                 self._refuse(problem)
                 return
@@ -216,6 +221,12 @@ class Exchange:
         self._wire.hold_reading(False)
         self._wire.await_request(True)
         self._go_on()
+
+    async def _refuse_late(self, problem: Problem) -> None:
+        await asyncio.sleep(problem.delay_s)
+        self._task = None
+        self._wire.hold_reading(False)
+        self._refuse(problem)
 
     # -- answers -------------------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ class Problem(Exception):
     """An answer that says what was wrong (RFC 9457).
 
     ``kind`` is the stable part of its type, `urn:codexd:KIND`; ``detail`` says in a sentence or
-    two what is wrong and what to do; ``more`` are further members.
+    two what is wrong and what to do; ``more`` are further members. Whoever is told of it waits for
+    ``delay_s`` seconds first, and is then asked to leave.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {})
         self.more = dict(more or {})
+        self.delay_s = 0.0
 
     def document(self) -> dict[str, Any]:
         """The members of the answer."""

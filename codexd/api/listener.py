@@ -14,9 +14,13 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from codexd.api.connection import Connection
 from codexd.platform.limits import files_left_above
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 # Taken in by one turn of the loop: a crowd of newcomers does not hold up those who are there.
 _BURST: Final = 16
@@ -24,6 +28,9 @@ _BACKLOG: Final = 1024
 # Kept back: what the plugin opens for a child and for its files is about a dozen. Half of it may
 # be used by guests.
 _RESERVE: Final = 32
+# How long a client may take over the beginning of TLS, and over its end.
+_HANDSHAKE_S: Final = 10.0
+_SHUTDOWN_S: Final = 2.0
 # Before the listener looks again, where not even a guest can be let in.
 _PAUSE_S: Final = 0.25
 
@@ -41,19 +48,25 @@ def is_guest(connected: socket.socket) -> bool:
 class Listener:
     """Accepts on a bound socket until it is closed.
 
-    ``make()`` makes the protocol of a new connection; ``make_room()`` ends one that can be
-    spared, and tells whether there was one.
+    ``make(accepted, address)`` makes a new connection; ``make_room()`` ends one that can be spared,
+    and tells whether there was one. ``tls()`` gives the context where there is TLS. Where
+    ``takes_guests``, newcomers may have some of what is kept back.
     """
 
     def __init__(
         self,
         bound: socket.socket,
-        make: Callable[[], asyncio.BaseProtocol],
+        make: Callable[[socket.socket, Any], Connection],
         make_room: Callable[[], bool],
+        *,
+        tls: Callable[[], SSLContext] | None = None,
+        takes_guests: bool = True,
     ) -> None:
         self._socket = bound
         self._make = make
         self._make_room = make_room
+        self._tls = tls
+        self._takes_guests = takes_guests
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -67,6 +80,8 @@ class Listener:
             self._pause.cancel()
         self._loop.remove_reader(self._socket)
         self._socket.close()
+        for task in list(self._beginning):
+            task.cancel()
 
     def _resume(self) -> None:
         self._pause = None
@@ -77,27 +92,40 @@ class Listener:
         self._pause = self._loop.call_later(_PAUSE_S, self._resume)
 
     def _accept_some(self) -> None:
-        # Those that have only begun are not yet among those that could make room.
-        for _ in range(_BURST - len(self._beginning)):
+        # Those that have only begun are not yet among those that could make room; those who begin
+        # with TLS take their time over it.
+        beginning = len(self._beginning) if self._tls is None else 0
+        for _ in range(_BURST - beginning):
             left, kept = self._files_left(), reserve()
             if left < kept and self._make_room():
                 # It is gone after this turn of the loop, and the newcomer waits for so long.
                 return
-            if left < kept // 2:
+            if left < (kept // 2 if self._takes_guests else kept):
                 self._wait()
                 return
             try:
-                connected, _ = self._socket.accept()
+                connected, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
                 # The system's own limits: they pass, or do not, and nobody is helped by a log.
                 self._wait()
                 return
-            connected.setblocking(False)
-            task = self._loop.create_task(self._begin(connected))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            self._take_in(connected, address)
+
+    def _take_in(self, connected: socket.socket, address: Any) -> None:
+        connected.setblocking(False)
+        connection = self._make(connected, address)
+        task = self._loop.create_task(self._begin(connected, connection))
+        self._beginning.add(task)
+
+        def begun(done: asyncio.Task[None]) -> None:
+            self._beginning.discard(done)
+            if connection.is_over_if_not_made():
+                connected.close()
+
+        task.add_done_callback(begun)
+        connection.begins(task.cancel)
 
     def _files_left(self) -> int:
         try:
@@ -107,7 +135,16 @@ class Listener:
         os.close(lowest)
         return files_left_above(lowest)
 
-    async def _begin(self, connected: socket.socket) -> None:
-        # It may be gone already.
+    async def _begin(self, connected: socket.socket, connection: Connection) -> None:
+        # It may be gone already, or speak no TLS.
         with contextlib.suppress(OSError):
-            await self._loop.connect_accepted_socket(self._make, connected)
+            if self._tls is None:
+                await self._loop.connect_accepted_socket(lambda: connection, connected)
+                return
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                connected,
+                ssl=self._tls(),
+                ssl_handshake_timeout=_HANDSHAKE_S,
+                ssl_shutdown_timeout=_SHUTDOWN_S,
+            )

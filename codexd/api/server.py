@@ -1,8 +1,9 @@
-"""The server on codexd.sock: WebSocket clients for the hub, HTTP for everybody else.
+"""The server: WebSocket clients for the hub, HTTP for everybody else, on codexd.sock and on TCP.
 
 Clients speak to it as to `codex app-server --listen unix://PATH`: it upgrades a request on any
 path, ignores binary messages, and lets in only processes of the same user. What codex does not
-have, plain HTTP on the same socket, is answered by an :data:`.http.HttpHandler`.
+have, plain HTTP on the same socket, is answered by an :class:`.exchange.HttpService`. On TCP a
+:class:`.door.Door` says who may come in.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from websockets.frames import CloseCode
 
-from codexd.api.connection import Connection
-from codexd.api.exchange import HttpService
+from codexd.api.connection import Connection, Visitor
 from codexd.api.http import Problem
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
@@ -30,8 +30,13 @@ from codexd.platform.files import (
     make_private_directory,
     require_private_directory,
 )
-from codexd.platform.peer import peer_uid
+from codexd.platform.vanished import end_when_vanished
 from codexd.wire.unfinished import UNFINISHED_BYTES, Unfinished
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from codexd.api.door import Door
 
 MAX_MESSAGE_BYTES: Final = 100 << 20
 
@@ -61,7 +66,9 @@ class _Served:
 
 
 class HubServer:
-    """Serves any number of Unix sockets with one adapter. Call all of it from the loop.
+    """Serves any number of sockets with one adapter. Call all of it from the loop.
+
+    ``owners`` is everybody who comes over a Unix socket.
 
     ``on_cut(client, unread_bytes)`` is called, before ``closed``, for a client that was cut off
     because it does not read (None: one of HTTP); ``on_full(connections)``, from time to time,
@@ -71,19 +78,20 @@ class HubServer:
     def __init__(
         self,
         adapter: HubAdapter,
-        http: HttpService,
+        owners: Visitor,
         limits: ServerLimits,
         *,
         on_cut: Callable[[int | None, int], None],
         on_full: Callable[[int], None],
     ) -> None:
         self._adapter = adapter
-        self._http = http
+        self._owners = owners
         self._limits = limits
         self._on_cut = on_cut
         self._on_full = on_full
         self._told_full_at = -math.inf
         self._served: dict[str, _Served] = {}
+        self._doors: dict[Door, Listener] = {}
         self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
         # Those that have never sent a message, in the order in which they came.
@@ -108,11 +116,27 @@ class HubServer:
             os.chmod(path, PRIVATE_FILE)
             identity = _identity(path)
             assert identity is not None
-            listener = Listener(listening, lambda: Connection(self, self._http), self._make_room)
+            listener = Listener(listening, self._owner_comes, self._make_room)
         except BaseException:
             listening.close()
             raise
         self._served[path] = _Served(listener, identity)
+
+    def open_door(
+        self, door: Door, bound: socket.socket, tls: Callable[[], SSLContext] | None
+    ) -> None:
+        """Serve who comes through a door, on a TCP socket that is bound; ``tls()`` gives a context.
+
+        Raises:
+            OSError: it cannot be listened on.
+        """
+
+        def comes(accepted: socket.socket, address: Any) -> Connection:
+            end_when_vanished(accepted)
+            return Connection(self, door.visit(str(address[0])))
+
+        # What is kept back is for those on this machine.
+        self._doors[door] = Listener(bound, comes, door.make_room, tls=tls, takes_guests=False)
 
     async def heal(self) -> None:
         """Serve anew every path whose socket file was taken away or replaced.
@@ -132,6 +156,9 @@ class HubServer:
             if _identity(path) == served.identity:
                 os.unlink(path)
         self._served.clear()
+        for listener in self._doors.values():
+            listener.close()
+        self._doors.clear()
         for connection in list(self._connections):
             connection.close(CloseCode.GOING_AWAY, "codexd is ending")
         self._emptied.clear()
@@ -175,7 +202,7 @@ class HubServer:
         transport = connection.transport
         assert transport is not None
         try:
-            return peer_uid(transport.get_extra_info("socket")) == os.getuid()
+            return connection.visitor.may_stay(transport.get_extra_info("socket"))
         except OSError:
             return False
 
@@ -215,8 +242,14 @@ class HubServer:
 
     # -- for the listeners ---------------------------------------------------------------------
 
+    def _owner_comes(self, accepted: socket.socket, address: Any) -> Connection:
+        del accepted, address
+        return Connection(self, self._owners)
+
     def _make_room(self) -> bool:
         self._tell_full()
+        if any(door.make_room() for door in self._doors):
+            return True
         oldest = next(iter(self._mute), None)
         if oldest is None:
             return False

@@ -151,14 +151,19 @@ def check_access(wanted: Access, granted: Access) -> None:
     if granted >= wanted:
         return
     if granted is Access.OPEN:
-        raise Problem(
-            HTTPStatus.UNAUTHORIZED,
-            "unauthorized",
-            "Send the token as `Authorization: Bearer TOKEN`; `codexd token` prints it.",
-            headers={"WWW-Authenticate": 'Bearer realm="codexd"'},
-        )
+        raise unauthorized()
     text = "This token is for reading only: use the one that `codexd token` prints."
     raise Problem(HTTPStatus.FORBIDDEN, "forbidden", text)
+
+
+def unauthorized() -> Problem:
+    """401: there is no token, or a wrong one."""
+    return Problem(
+        HTTPStatus.UNAUTHORIZED,
+        "unauthorized",
+        "Send the token as `Authorization: Bearer TOKEN`; `codexd token` prints it.",
+        headers={"WWW-Authenticate": 'Bearer realm="codexd"'},
+    )
 
 
 async def _run(

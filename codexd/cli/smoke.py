@@ -84,6 +84,9 @@ def _with_stub(config: Config, session_id: str, changes: dict[str, str]) -> Conf
         "server_endpoint": "stdio://embedded-smoke-child",
         "server_cwd": "/",
         "restart": "never",
+        # Nobody is to come in.
+        "hub_listen": "",
+        "hub_default_socket": "false",
         **changes,
     }
     environ = {setting.env[0]: texts[setting.name] for setting in SETTINGS}

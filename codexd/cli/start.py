@@ -13,7 +13,7 @@ import click
 from codexd.child.command import speaks_protocol
 from codexd.child.outcome import Outcome
 from codexd.cli.options import BadValue, CliError, config_options, json_option
-from codexd.cli.status import print_status
+from codexd.cli.status import print_status, tcp_note
 from codexd.cli.streams import discard_stdout
 from codexd.client.owner import check_owner
 from codexd.config import Config, setting_texts
@@ -54,6 +54,8 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
         try:
             if outcome.kind == "failed" or not run_once:
                 _say(outcome, config)
+            if outcome.kind in ("up", "failed") and config.policy.hub_listen:
+                _tell_of_tcp(config)
             # Who reads JSON has no ear for the word that follows: it comes once all is known.
             is_early = as_json and outcome.kind in ("running", "waiting")
             if not is_line_printed and not (is_early and speaks_protocol(config.server)):
@@ -88,6 +90,18 @@ def _say(outcome: Outcome, config: Config) -> None:
     word = _word_of(outcome, config)
     if word is not None:
         click.echo(f"codexd: {word}", err=True)
+
+
+def _tell_of_tcp(config: Config) -> None:
+    """Where the hub listens, or why it does not yet."""
+    from codexd.client.http import ask_hub
+
+    hub = ask_hub(config.runtime.hub_socket_path)
+    unserved = {} if hub is None else {e["path"]: e["reason"] for e in hub["unservedSockets"]}
+    why = unserved.get(config.policy.hub_listen)
+    note = tcp_note(hub) if why is None else f"the hub does not listen on TCP so far: {why}"
+    if note is not None:
+        click.echo(f"codexd: {note}", err=True)
 
 
 def _word_of(outcome: Outcome, config: Config) -> str | None:
@@ -161,6 +175,8 @@ def start_detached(config: Config) -> int:
         ended=lambda: process.poll() is not None,
         tell=lambda step: _say(step, config),
     )
+    if outcome is not None and config.policy.hub_listen:
+        _tell_of_tcp(config)
     if outcome is None:
         reason = _last_line(out, begun) or f"it ended with code {process.returncode}"
         kind = BadValue if process.returncode == BadValue.exit_code else CliError

@@ -64,7 +64,16 @@ def notes(live: Live) -> list[str]:
         )
     if child.mode == "app-server" and child.ready:
         found += login_notes(live.details["account"])
-    return found
+    tcp = tcp_note(live.details["hub"])
+    return found if tcp is None else [*found, tcp]
+
+
+def tcp_note(hub: dict[str, Any] | None) -> str | None:
+    """Where the hub is on TCP; None where it is not."""
+    tcp = (hub or {}).get("tcp")
+    if not isinstance(tcp, dict) or not tcp.get("url"):
+        return None
+    return f"the hub listens on {tcp['url']}; `codexd token` prints the token"
 
 
 def login_notes(account: dict[str, Any] | None) -> list[str]:

@@ -96,6 +96,8 @@ def look(
         remarks.append(f"codexd: {belongs_to(config.paths.state_dir, owner)}")
     unserved = _unserved(hub)
     remarks += [f"codexd: the hub is not on a socket that it was told: {why}" for why in unserved]
+    fault = (_part(hub, "tcp") or {}).get("fault")
+    remarks += [f"codexd: nobody new gets in over TCP: {fault}"] if fault else []
     remarks += [f"codexd: the server says: {fault}" for fault in _texts(hub, "configFaults")]
     details = {
         "daemonAlive": holder is not None,

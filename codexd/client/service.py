@@ -12,6 +12,7 @@ from codexd.child.command import CommandNotFound, check_cwd, find_executable
 from codexd.config import Config, Paths
 from codexd.daemons.homes import describe_other, served_home
 from codexd.link.endpoint import BadEndpoint, check_endpoint
+from codexd.listener_settings import check_settings
 from codexd.platform import lock
 from codexd.store.scaffold import describe_scaffold, find_scaffold
 from codexd.store.snapshot import read_daemon
@@ -35,6 +36,7 @@ def find_obstacle(config: Config, environ: Mapping[str, str], own_pid: int | Non
     try:
         on_default = config.policy.hub_default_socket
         check_endpoint(config.server, environ, hub_on_the_default=on_default)
+        check_settings(config.policy)
         if config.server.child_strategy == "spawn":
             check_cwd(config.server)
             find_executable(config.server, environ)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -17,6 +16,7 @@ from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.filelock import wait_for_flock
 from codexd.platform.files import make_private_directory, open_to_read, write_aside
 from codexd.platform.process import ProcessId, identify, is_alive
+from codexd.user_state import user_state_directory
 
 _PATIENCE_S: Final = 0.5
 # Far above what codexd writes.
@@ -57,13 +57,7 @@ class _NoEntry(Exception):
 
 def directory(environ: Mapping[str, str]) -> str:
     """Where the files are."""
-    home = environ.get("HOME") or os.path.expanduser("~")
-    if sys.platform == "darwin":
-        return os.path.join(home, "Library/Application Support/codexd/daemons")
-    state = environ.get("XDG_STATE_HOME", "")
-    # A relative one is to be ignored (XDG Base Directory Specification).
-    base = state if os.path.isabs(state) else os.path.join(home, ".local/state")
-    return os.path.join(base, "codexd/daemons")
+    return os.path.join(user_state_directory(environ), "daemons")
 
 
 def read_list(environ: Mapping[str, str]) -> Listing:

@@ -27,7 +27,7 @@ from codexd.keeper.outputs import Outputs
 from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
-from codexd.keeper.sockets import Sockets, socket_paths
+from codexd.keeper.sockets import Sockets, socket_paths, tcp_listener
 from codexd.keeper.status import Status
 from codexd.records.records import Records
 
@@ -101,7 +101,16 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         restarts=restarts,
         clients_cut=lambda: sockets.cut,
     )
-    status = Status(config, records, driver, connector, health, account, lambda: sockets.unserved)
+    status = Status(
+        config,
+        records,
+        driver,
+        connector,
+        health,
+        account,
+        lambda: sockets.unserved,
+        lambda: sockets.tcp,
+    )
     changes = ChildChanges(
         circus,
         lambda waited_s: judge(
@@ -114,7 +123,8 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     )
     service = Service(route_table(config.paths, records, driver, status, changes, metrics))
     paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
-    sockets = Sockets(driver, service, paths, policy, event)
+    network = tcp_listener(policy, config.paths, runtime_dir, service, event)
+    sockets = Sockets(driver, service, paths, policy, event, network)
     keeper = Keeper(
         server,
         config.paths,

@@ -6,18 +6,24 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codexd.api.exchange import HttpService
+from codexd.api.connection import Visitor
 from codexd.api.server import HubServer, ServerLimits
 from codexd.api.websocket import HubAdapter
+from codexd.config import Paths
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import explain
 from codexd.settings import Policy
 
+if TYPE_CHECKING:
+    from codexd.keeper.network import Network
+
 logger = logging.getLogger("codexd")
 
 _HEAL_S = 1.0
+# How long the others wait for the TCP listener.
+_OPEN_S = 1.0
 
 
 def socket_paths(own: str, *, on_the_default: bool) -> list[str]:
@@ -25,21 +31,39 @@ def socket_paths(own: str, *, on_the_default: bool) -> list[str]:
     return [own, default_control_socket(os.environ)] if on_the_default else [own]
 
 
+def tcp_listener(
+    policy: Policy,
+    paths: Paths,
+    runtime_dir: str,
+    service: Visitor,
+    event: Callable[[Any, str, str, dict[str, Any]], None],
+) -> Network | None:
+    """The TCP listener that is to be served; who has none loads nothing of it."""
+    if not policy.hub_listen:
+        return None
+    from codexd.keeper.network import Network
+
+    return Network(policy, paths, runtime_dir, service, event)
+
+
 class Sockets:
     """Serves every path, also one whose socket was taken away, or was somebody else's for a while.
 
-    ``adapter`` hears the hub's clients, ``service`` answers HTTP, ``event`` records.
+    ``adapter`` hears the hub's clients, ``service`` answers HTTP, ``event`` records; ``network`` is
+    the TCP listener, where there is one.
     """
 
     def __init__(
         self,
         adapter: HubAdapter,
-        service: HttpService,
+        service: Visitor,
         paths: list[str],
         policy: Policy,
         event: Callable[[Any, str, str, dict[str, Any]], None],
+        network: Network | None = None,
     ) -> None:
         self._record = event
+        self._network = network
         limits = ServerLimits(
             backlog_bytes=policy.hub_backlog_bytes,
             head_timeout_s=policy.hub_initialize_ms / 1000,
@@ -52,6 +76,7 @@ class Sockets:
         # Why, for those that somebody else serves, say.
         self._refusals: dict[str, str] = {}
         self._healing: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._heal_at = 0.0
         # How many clients were cut off because they did not read.
         self.cut = 0
@@ -61,23 +86,35 @@ class Sockets:
         """Every path that is not served, and why."""
         return [{"path": path, "reason": why} for path, why in self._refusals.items()]
 
+    @property
+    def tcp(self) -> dict[str, Any] | None:
+        """Where the TCP listener is; None where there is none."""
+        return None if self._network is None else self._network.status()
+
     async def start(self) -> None:
         """Let clients in."""
         await self._heal()
+        opening = self._open_network()
+        if opening is not None:
+            # A name may take long to be looked up.
+            await asyncio.wait({opening}, timeout=_OPEN_S)
 
     async def stop(self) -> None:
         """Send the clients away."""
-        if self._healing is not None:
-            self._healing.cancel()
-            await asyncio.gather(self._healing, return_exceptions=True)
+        for task in filter(None, (self._healing, self._opening)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self._server.close()
 
     def tick(self) -> None:
         """Time passes; call it some times a second."""
+        if self._network is not None:
+            self._network.tick()
         now = self._loop.time()
         if now >= self._heal_at and (self._healing is None or self._healing.done()):
             self._heal_at = now + _HEAL_S
             self._healing = self._loop.create_task(self._heal_again())
+            self._open_network()
 
     async def _heal_again(self) -> None:
         try:
@@ -96,16 +133,33 @@ class Sockets:
                 self._unserved.remove(path)
                 self._refusals.pop(path, None)
             except OSError as error:
-                self._complain(path, error)
+                self._complain(path, f"The socket {path} cannot be served", error)
 
-    def _complain(self, path: str, error: OSError) -> None:
+    def _open_network(self) -> asyncio.Task[None] | None:
+        """Have the TCP listener opened, where there is one that is not open yet."""
+        network = self._network
+        if network is None or network.is_open:
+            return None
+        if self._opening is None or self._opening.done():
+            self._opening = self._loop.create_task(self._open(network))
+        return self._opening
+
+    async def _open(self, network: Network) -> None:
+        try:
+            await network.open(self._server)
+            self._refusals.pop(network.name, None)
+        except OSError as error:
+            self._complain(network.name, "The hub cannot listen on TCP", error)
+        except Exception:
+            logger.exception("the hub cannot listen on TCP")
+
+    def _complain(self, path: str, what: str, error: OSError) -> None:
         """Once for each trouble: the path is tried again every second."""
         is_new = path not in self._refusals
         why = explain(error)
         self._refusals[path] = why
         if is_new:
-            message = f"The socket {path} cannot be served: {why}"
-            self._record("error", "hub.socket.failed", message, {"path": path})
+            self._record("error", "hub.socket.failed", f"{what}: {why}", {"path": path})
 
     def _on_cut(self, client: int | None, unread: int) -> None:
         self.cut += 1

@@ -21,7 +21,10 @@ from codexd.records.records import Records
 
 
 class Status:
-    """Puts together what is known. ``unserved`` gives the sockets that cannot be served."""
+    """Puts together what is known.
+
+    ``unserved`` gives the sockets that cannot be served, ``tcp`` where the TCP listener is.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Status:
         health: Health,
         account: Account,
         unserved: Callable[[], list[dict[str, str]]],
+        tcp: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         self._config = config
         self._records = records
@@ -40,6 +44,7 @@ class Status:
         self._health = health
         self._account = account
         self._unserved = unserved
+        self._tcp = tcp
 
     def document(self) -> dict[str, Any]:
         """What `codexd status --json` prints, and what the hub tells: as `hub`, and at the top."""
@@ -62,6 +67,7 @@ class Status:
             "ready": self._driver.is_usable,
             "childPid": self._records.recorder.child.pid,
             "unservedSockets": self._unserved(),
+            "tcp": self._tcp(),
             **self._driver.snapshot(),
             "health": {"lastAnswerAt": self._last_answer_at(), "misses": self._health.misses},
             "account": self._account.status() if self._connector.is_ready else None,

@@ -58,6 +58,7 @@ class Daemon:
             raise CannotStart(str(error), is_configuration=True) from error
         try:
             self._repairs = runtime.make_directories(self.config.paths, self.config.runtime)
+            self._prepare_listener()
             self._repairs += runtime.take_over(self.config, _say)
         except LockedElsewhere as error:
             holder = f"as pid {error.holder}" if error.holder else "in another process"
@@ -74,6 +75,20 @@ class Daemon:
         except CannotStart:
             runtime.leave(self.config.paths, self.config.runtime)
             raise
+
+    def _prepare_listener(self) -> None:
+        """What was told of the TCP listener: its address, its certificate, its tokens."""
+        policy = self.config.policy
+        if not policy.hub_listen:
+            return
+        from codexd.api.tcp import prepare_tokens, token_files
+        from codexd.listener_settings import check_settings
+
+        try:
+            check_settings(policy)
+            prepare_tokens(token_files(policy, self.config.paths, os.environ))
+        except OSError as error:
+            raise CannotStart(_reason(error), is_configuration=True) from error
 
     def _record_and_render(self) -> None:
         try:

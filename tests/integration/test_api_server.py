@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from codexd.api import connection, server
+from codexd.api import connection, service
 from codexd.api.server import ServerLimits
 from codexd.api.stale import SocketInUse
 from tests.support.codex import short_directory
@@ -333,7 +333,7 @@ def test_who_connects_and_says_nothing_is_ended(place: Path) -> None:
 
 
 def test_only_the_same_user_gets_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "peer_uid", lambda _socket: os.getuid() + 1)
+    monkeypatch.setattr(service, "peer_uid", lambda _socket: os.getuid() + 1)
 
     async def act(echo: EchoServer) -> None:
         answer = b""

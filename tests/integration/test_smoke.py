@@ -75,6 +75,8 @@ def test_json_and_an_environment_full_of_settings(make_box: MakeBox) -> None:
         "BAA_CODEXD_SERVER_ARGS": '["a b", "c"]',
         "BAA_CODEXD_SERVER_CWD": "/no/such/place",
         "BAA_CODEXD_RESTART": "always",
+        # The one of the daemon, which may run: nobody is to come in here.
+        "BAA_CODEXD_HUB_LISTEN": "127.0.0.1:0",
         "BAA_CODEXD_MODE": "exec",
         "BAA_CODEXD_DAEMON_ID": "someone",
         "BAA_NODE_ID": "node 7",
@@ -93,6 +95,7 @@ def test_json_and_an_environment_full_of_settings(make_box: MakeBox) -> None:
     assert snapshot["identity"]["nodeId"] == "node 7"
     assert snapshot["daemon"]["child"]["exitCode"] == 0
     assert snapshot["daemon"]["child"]["endpoint"] == "stdio://embedded-smoke-child"
+    assert not box.events("hub.listening")
 
 
 def test_a_cache_of_no_events_is_no_fault(make_box: MakeBox) -> None:

@@ -59,9 +59,13 @@ class EchoServer:
         self.hub = EchoHub()
         self.is_ready = True
         health, status = HealthRoutes(lambda: self.is_ready), StatusRoutes(lambda: {"clients": 0})
-        http = Service(Table([health, status, *nouns]))
+        self.service = Service(Table([health, status, *nouns]))
         self.server = HubServer(
-            self.hub, http, limits, on_cut=self.hub.on_cut, on_full=lambda _connections: None
+            self.hub,
+            self.service,
+            limits,
+            on_cut=self.hub.on_cut,
+            on_full=lambda _connections: None,
         )
 
     def send(self, client: int, data: bytes) -> None:

@@ -74,4 +74,14 @@ BANNED: dict[str, tuple[str, ...]] = {
 }
 
 # What the plugin's own process does without.
-NOT_IN_THE_PLUGIN = ("jinja2", "circus.arbiter", "codexd.rendering", "codexd.cli", "click")
+NOT_IN_THE_PLUGIN = (
+    "jinja2",
+    "circus.arbiter",
+    "codexd.rendering",
+    "codexd.cli",
+    "click",
+    # Only where there is a TCP listener.
+    "codexd.api.door",
+    "codexd.tls",
+    "codexd.keeper.network",
+)

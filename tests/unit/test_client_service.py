@@ -81,6 +81,7 @@ def test_one_on_the_same_codex_home_is_in_the_way(
         ({"server_command": "no-such"}, "PATH of the service: /bin"),
         ({"server_cwd": "/no/such"}, '"/no/such" does not exist'),
         ({"server_endpoint": "tcp://x"}, '"tcp://x"'),
+        ({"hub_listen": "0.0.0.0:80"}, "--hub-allow-plaintext"),
     ],
 )
 def test_a_configuration_that_cannot_be(tmp_path: Path, flags: dict[str, str], said: str) -> None:

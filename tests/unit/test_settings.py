@@ -140,3 +140,21 @@ def test_seconds_may_be_many(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_named(text: str) -> None:
     with pytest.raises(SettingError, match="--timeout"):
         parse_seconds(text, "--timeout")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("", ""), (" [::1]:0 ", "[::1]:0"), ("127.0.0.1:080", "127.0.0.1:80")]
+)
+def test_where_to_listen(text: str, value: str) -> None:
+    assert resolve({"hub_listen": text}, {}, cwd="/").policy.hub_listen == value
+
+
+def test_where_one_cannot_listen_is_named() -> None:
+    with pytest.raises(SettingError, match=r'"8765" \(--hub-listen\): use HOST:PORT'):
+        resolve({"hub_listen": "8765"}, {}, cwd="/")
+
+
+def test_paths_of_the_policy_are_below_where_they_were_given() -> None:
+    config = resolve({"hub_tls_cert": "x/../c.pem"}, {"BAA_CODEXD_HUB_TOKEN_FILE": "/t"}, cwd="/a")
+    assert (config.policy.hub_tls_cert, config.policy.hub_token_file) == ("/a/c.pem", "/t")
+    assert config.policy.hub_read_token_file == ""
