@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from codexd.client.open_handles import OpenHandles
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
@@ -81,6 +82,8 @@ class _Thread:
     it was told."""
 
     turn: str | None = None
+    # The turn that runs where it is a review: that begins under another id than it ends.
+    review: str | None = None
     seen: set[str] = field(default_factory=set)
     refusals: int = 0
 
@@ -114,8 +117,11 @@ class Continuity:
         self._void: set[bytes] = set()
         self._connection = 0
         self._threads: dict[str, _Thread] = {}
+        self._handles = OpenHandles()
         self._resuming: dict[bytes, str] = {}
         self._count = 0
+        # The id of the introduction on a connection that is not the first.
+        self._greeting = b""
         # What the client says while there is no connection, or one that does not know it yet.
         self._held: list[bytes] = []
         self._is_welcome = True
@@ -160,6 +166,7 @@ class Continuity:
             return data if message.id is None else self._client_answers(message, message.id)
         if message.id is not None:
             self._waiting[message.id] = message
+            self._handles.asked(message)
             if message.method == "initialize" and self._initialize is None:
                 self._initialize = message
         elif message.method == "initialized":
@@ -185,6 +192,7 @@ class Continuity:
         if message.method == _RESOLVED:
             return Sends(to_client=[self._resolved(message)])
         self._told(message)
+        self._handles.told(message)
         return Sends(to_client=[data])
 
     def _resolved(self, message: Message) -> bytes:
@@ -212,7 +220,8 @@ class Continuity:
         if thread_id is not None:
             return self._resumed(thread_id, message)
         if message.id is not None and message.id.startswith(f'"{_OWN}'.encode()):
-            return self._welcomed(message)
+            # Of what was opened again there is nothing to tell.
+            return self._welcomed(message) if message.id == self._greeting else Sends()
         request = self._waiting.pop(message.id or b"", None)
         if request is not None and "result" in message.fields:
             self._note(request, message)
@@ -230,16 +239,21 @@ class Continuity:
     def _note(self, request: Message, answer: Message) -> None:
         method = request.method or ""
         result: _Result = answer.result(_Result)
+        self._handles.answered(request)
         if method == "initialize":
             self._is_answered = True
         elif method in methods.SUBSCRIBING and result.thread.id:
             self._threads.setdefault(result.thread.id, _Thread())
+        elif method in methods.SUBSCRIBING_BY_NAME and request.params(_Params).thread_id:
+            self._threads.setdefault(request.params(_Params).thread_id, _Thread())
         elif method == "thread/unsubscribe":
             self._threads.pop(request.params(_Params).thread_id or "", None)
         elif method in methods.TURN_STARTING:
             thread_id = result.review_thread_id or request.params(_Params).thread_id
             if thread_id and result.turn.id:
                 self._began(thread_id, result.turn.id)
+                if method == "review/start" and thread_id in self._threads:
+                    self._threads[thread_id].review = result.turn.id
 
     def _told(self, message: Message) -> None:
         method = message.method or ""
@@ -263,7 +277,8 @@ class Continuity:
 
     def _began(self, thread_id: str, turn_id: str) -> None:
         thread = self._threads.get(thread_id)
-        if thread is not None and thread.turn != turn_id:
+        is_inside = thread is not None and thread.turn is not None and thread.turn == thread.review
+        if thread is not None and thread.turn != turn_id and not is_inside:
             thread.turn = turn_id
             thread.seen.clear()
 
@@ -280,6 +295,7 @@ class Continuity:
             # It is asked anew, under another id, once its thread is resumed.
             params = {"threadId": asked.thread_id or "", "requestId": msgspec.Raw(client_id)}
             owed.append(jsonrpc.notification(_RESOLVED, params))
+        owed += self._handles.lost()
         self._void = set(self._asked)
         self._asked.clear()
         self._connection += 1
@@ -301,7 +317,8 @@ class Continuity:
         if not self._is_answered:
             # The client still waits for this answer.
             return [self._initialize.data]
-        return [self._initialize.with_id(self._own_id())]
+        self._greeting = self._own_id()
+        return [self._initialize.with_id(self._greeting)]
 
     def _welcomed(self, message: Message) -> Sends:
         """The new connection is initialized, as the client's first one was."""
@@ -310,6 +327,7 @@ class Continuity:
             return Sends(to_server=self.reconnected())
         sends = Sends(to_server=[] if self._initialized is None else [self._initialized])
         sends.to_server += [self._resume(thread_id) for thread_id in self._threads]
+        sends.to_server += [opened.with_id(self._own_id()) for opened in self._handles.to_reopen()]
         sends.to_server += [request.data for request in self._waiting.values()]
         sends.to_server += self._let_go()
         return sends

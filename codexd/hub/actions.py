@@ -58,4 +58,9 @@ class SessionChanged:
     record: SessionRecord
 
 
-Action = ToClient | ToChild | Introduced | CloseClient | Emit | SessionChanged
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Write down what the next hub must know, before the client hears that it holds."""
+
+
+Action = ToClient | ToChild | Introduced | CloseClient | Emit | SessionChanged | Keep

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from codexd.encoding import UNDECODABLE
-from codexd.hub import experimental
+from codexd.hub import experimental, jsonrpc
 from codexd.hub.introduction import Capabilities, ClientInfo, can_answer
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES
@@ -54,6 +54,17 @@ class Client:
         """A thread began: what a subagent does is part of what its parent does."""
         if parent_id in self.own_threads:
             self.own_threads.add(thread_id)
+
+    def leave_out_others(self, answer: Message) -> None:
+        """Of the threads that are loaded, a server of its own would have the client's only."""
+        result = answer.result(Fields)
+        try:
+            loaded = msgspec.json.decode(result.get("data", b""), type=list[str])
+        except UNDECODABLE:
+            return
+        own = [thread_id for thread_id in loaded if thread_id in self.own_threads]
+        result["data"] = msgspec.Raw(msgspec.json.encode(own))
+        answer.fields = {**answer.fields, "result": msgspec.Raw(msgspec.json.encode(result))}
 
     def wants(self, method: str | None) -> bool:
         """Whether the client is to get notifications of this method."""
@@ -135,11 +146,12 @@ class Handles:
         self._unnamed += 1
         return f"unnamed-{self._unnamed}"
 
-    def restored(self, client: Client, method: str | None, answer: bytes) -> bytes:
-        """An error answer, which may cite the handle, with the handle as the client knows it."""
-        if method not in HANDLES:
-            return answer
-        return answer.replace(f"{self._prefix}{client.number}:".encode(), b"")
+    def restore(self, client: Client, method: str | None, answer: Message) -> None:
+        """Have an error, which may cite the handle, name it as the client knows it."""
+        error = answer.fields.get("error")
+        if error is not None and method in HANDLES:
+            text = bytes(error).replace(f"{self._prefix}{client.number}:".encode(), b"")
+            answer.fields = {**answer.fields, "error": msgspec.Raw(text)}
 
     def answered(self, client: Client, message: Message, *, ok: bool) -> None:
         """A request that opened a handle was answered: `command/exec` by its end."""
@@ -172,10 +184,16 @@ class Handles:
         return full.removeprefix(self._prefix).partition(":")[2]
 
     @staticmethod
-    def release(full: str, opened_by: Message) -> tuple[str, dict[str, Any]]:
-        """The request that lets a handle go."""
-        method = opened_by.method or ""
+    def release(full: str, method: str) -> tuple[str, dict[str, Any]]:
+        """The request that lets a handle go which ``method`` has opened."""
         return RELEASES[method], {HANDLES[method]: full}
+
+
+def process_exited(handle: str) -> bytes:
+    """What is told of a process whose end nobody has seen: no output of it is known."""
+    output = {"stdout": "", "stdoutCapReached": False, "stderr": "", "stderrCapReached": False}
+    params = {"processHandle": handle, "exitCode": -1, **output}
+    return jsonrpc.notification("process/exited", params)
 
 
 def _is_absent(raw: msgspec.Raw | None) -> bool:

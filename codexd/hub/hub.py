@@ -19,6 +19,7 @@ from codexd.hub.actions import (
     CloseClient,
     Emit,
     Introduced,
+    Keep,
     SessionChanged,
     ToChild,
     ToClient,
@@ -30,8 +31,9 @@ from codexd.hub.counts import OK, HubCounts, code_of
 from codexd.hub.initialize import Greeting
 from codexd.hub.introduction import Capabilities
 from codexd.hub.jsonrpc import Message
+from codexd.hub.kept import Kept, KeptHandle
 from codexd.hub.notifications import Notifications
-from codexd.hub.process_state import ProcessState
+from codexd.hub.process_state import ProcessState, whole_error_text
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
 from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
@@ -48,10 +50,14 @@ __all__ = [
     "Hub",
     "HubLimits",
     "Introduced",
+    "Keep",
     "SessionChanged",
     "ToChild",
     "ToClient",
 ]
+
+
+NOTHING_KEPT = Kept()
 
 
 class _OpenedThread(msgspec.Struct, frozen=True):
@@ -109,33 +115,46 @@ class Hub:
             self._core, self._requests, self._notifications, self._process, self._turns
         )
         self._away_since: float | None = None
+        # Handles of clients that an earlier hub had.
+        self._left_open: list[KeptHandle] = []
 
     def restore(
         self,
         records: Iterable[SessionRecord],
         now: float,
-        kept: Mapping[str, dict[str, Any]] | None = None,
+        kept: Kept = NOTHING_KEPT,
     ) -> list[Action]:
         """Before the first child: the sessions of an earlier plugin or daemon.
 
         ``kept`` is what :attr:`kept` was in an earlier plugin.
         """
         self._core.now = self._away_since = now
+        self._process.restore(kept.settings, kept.logins)
+        self._left_open = [entry for entry in kept.handles if entry.method in methods.RELEASES]
         for record in self._core.book.restore(records):
             assert record.thread_id is not None
             thread = self._core.threads.get(record.thread_id)
             thread.is_ephemeral = EPHEMERAL in record.metadata
-            thread.restore((kept or {}).get(thread.id, {}))
+            thread.restore(kept.threads.get(thread.id, {}))
             turn_id = record.metadata.get(RUNNING_TURN)
             if turn_id is not None:
                 thread.began({"id": turn_id})
         return self._core.take_actions()
 
     @property
-    def kept(self) -> dict[str, dict[str, Any]]:
-        """By thread, what it was opened with and the server does not keep."""
+    def kept(self) -> Kept:
+        """What the server does not keep, for the next hub."""
         found = ((thread.id, thread.kept()) for thread in self._core.threads)
-        return {thread_id: kept for thread_id, kept in found if kept}
+        return Kept(
+            {thread_id: kept for thread_id, kept in found if kept},
+            self._process.kept_settings,
+            self._process.kept_logins,
+            [
+                KeptHandle(opened_by.method or "", full)
+                for client in self._core.clients.values()
+                for full, opened_by in client.handles.items()
+            ],
+        )
 
     # -- clients -----------------------------------------------------------------------------
 
@@ -173,7 +192,7 @@ class Hub:
         self._process.gateway.left(client)
         self._requests.client_gone(client)
         for full, opened_by in known.handles.items():
-            self._requests.own(*Handles.release(full, opened_by))
+            self._requests.own(*Handles.release(full, opened_by.method or ""))
         for thread in self._core.threads:
             if client in thread.subscribers:
                 thread.subscribers.discard(client)
@@ -253,6 +272,11 @@ class Hub:
             # What held turns back was the end of the child before.
             self._requests.holds_turns = False
         self._recovery.begin(same_child=same_child)
+        left_open, self._left_open = self._left_open, []
+        for entry in left_open if same_child else ():
+            # Its client went with an earlier hub; on a pipe the server does not notice that.
+            release = Handles.release(entry.handle, entry.method)
+            self._requests.own(*release)
         self._greeting.child_ready(initialize_result)
         return self._core.take_actions()
 
@@ -260,7 +284,15 @@ class Hub:
         """A child that waited for it knows with whom it speaks."""
         self._core.now = now
         self._greeting.introduced(initialize_result)
+        # Before, it was told nothing of its threads.
+        self._recovery.ask_for_threads()
         return self._core.take_actions()
+
+    @property
+    def heard_threads(self) -> frozenset[str]:
+        """Threads that the child had loaded when it was heard last, as far as that is sure."""
+        threads = self._core.threads
+        return frozenset(t.id for t in threads if t.hearing == "joined" or t.is_busy)
 
     @property
     def is_unused(self) -> bool:
@@ -375,19 +407,21 @@ class Hub:
 
     def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
         is_ok = "result" in message.fields
-        if not is_ok:
-            self._requests.undo_subscription(entry)
-        opened = self._note_answer(entry, number, message) if is_ok else None
+        if is_ok:
+            opened = self._note_answer(entry, number, message)
+        else:
+            opened = self._note_failure(entry, number, message)
         if opened is not None:
             self._notifications.opened(opened)
         client = self._core.clients.get(number)
         if client is None:
             return
         self._core.handles.answered(client, entry.message, ok=is_ok)
-        answer = message.with_id(entry.client_id)
         if not is_ok:
-            answer = self._core.handles.restored(client, entry.message.method, answer)
-        self._core.act(ToClient(number, answer))
+            self._core.handles.restore(client, entry.message.method, message)
+        if client.profile.private and entry.message.method == "thread/loaded/list":
+            client.leave_out_others(message)
+        self._core.act(ToClient(number, message.with_id(entry.client_id)))
         if opened is not None:
             self._core.asked.deliver(number, opened)
 
@@ -397,6 +431,8 @@ class Hub:
         self._process.succeeded(entry, answer)
         if method == "thread/settings/update":
             self._settings_changed(entry)
+        if method in methods.KEPT:
+            self._core.act(Keep())
         if method in methods.SUBSCRIBING or method in methods.SUBSCRIBING_BY_NAME:
             return self._subscribed(entry, client, answer)
         if method in methods.TURN_STARTING:
@@ -406,6 +442,15 @@ class Hub:
             if thread is not None:
                 thread.subscribers.discard(client)
                 thread.hearing = "left"
+        return None
+
+    def _note_failure(self, entry: Pending, client: int, answer: Message) -> str | None:
+        """Some requests make their client listen to the thread whatever becomes of them."""
+        if entry.message.method in methods.SUBSCRIBING_ANYWAY:
+            reason = whole_error_text(answer)
+            if not reason.startswith(methods.NEVER_BEGAN):
+                return self._subscribed(entry, client, answer)
+        self._requests.undo_subscription(entry)
         return None
 
     def _settings_changed(self, entry: Pending) -> None:
@@ -462,6 +507,8 @@ class Hub:
             thread.described(Description(preview=" ".join(texts)))
         if review is not None:
             thread.hearing = "joined"
+        if entry.message.method == "review/start":
+            thread.review = begun.turn.get("id")
         if thread.hearing == "joined" or thread.subscribers:
             # Of a turn on another thread the server does not tell this connection the end.
             self._core.turn_began(thread, begun.turn)

@@ -60,8 +60,10 @@ class Greeting:
     def noticed(self, message: Message) -> None:
         """The server told something that it tells every new connection."""
         if message.method in methods.GREETING:
-            # Of warnings there may be several; of anything else the last one holds.
-            key = message.data if message.method == "configWarning" else b""
+            # Of warnings there may be several, each told again on a new connection; of anything
+            # else the last one holds.
+            is_one_of_several = message.method == "configWarning"
+            key = bytes(message.fields.get("params", b"")) if is_one_of_several else b""
             self._told[message.method or "", key] = message.data
             if len(self._told) > _KEPT:
                 del self._told[next(iter(self._told))]

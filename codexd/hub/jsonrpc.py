@@ -86,7 +86,7 @@ def parse(data: bytes) -> Message | None:
     except UNDECODABLE:
         return None
     raw_id = fields.get("id")
-    if raw_id is not None and not _is_id(bytes(raw_id)):
+    if raw_id is not None and not is_id(bytes(raw_id)):
         return None
     return Message(data, fields, method)
 
@@ -153,7 +153,8 @@ def is_too_deep(data: bytes) -> bool:
     return False
 
 
-def _is_id(raw: bytes) -> bool:
+def is_id(raw: bytes) -> bool:
+    """Whether this raw JSON can be the id of a request."""
     return raw[:1] == b'"' or raw.lstrip(b"-").isdigit()
 
 

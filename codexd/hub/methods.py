@@ -43,8 +43,10 @@ REPEATABLE = frozenset(
     {
         "account/rateLimits/read",
         "account/read",
+        "account/securitySetup/read",
         "account/usage/read",
         "account/workspaceMessages/read",
+        "accountSession/list",
         "app/installed",
         "app/list",
         "app/read",
@@ -64,6 +66,7 @@ REPEATABLE = frozenset(
         "memory/status",
         "model/list",
         "modelProvider/capabilities/read",
+        "modelProvider/list",
         "permissionProfile/list",
         "plugin/installed",
         "plugin/list",
@@ -84,6 +87,7 @@ REPEATABLE = frozenset(
         "thread/items/read",
         "thread/list",
         "thread/loaded/list",
+        "thread/memory/read",
         "thread/queue/list",
         "thread/read",
         "thread/resume",
@@ -93,6 +97,7 @@ REPEATABLE = frozenset(
         "thread/timeline/list",
         "thread/turns/list",
         "threadSection/list",
+        "userVerification/status",
     }
 )
 
@@ -100,10 +105,21 @@ REPEATABLE = frozenset(
 SUBSCRIBING = frozenset({"thread/start", "thread/resume", "thread/fork"})
 # Requests that make it a subscriber of the thread that they name, from when they are sent.
 SUBSCRIBING_BY_NAME = frozenset({"thread/resume", "thread/guardianReview"})
+# Those of them that do so also where they fail, but for these reasons (measured on codex 0.169).
+SUBSCRIBING_ANYWAY = frozenset({"thread/guardianReview"})
+NEVER_BEGAN = ("Invalid request", "invalid thread id", "thread not found")
 # Those of them whose thread is not known before the answer.
 OPENING = frozenset({"thread/start", "thread/fork"})
-# Requests that begin a turn.
-TURN_STARTING = frozenset({"turn/start", "review/start"})
+# Requests that begin a turn; the answers to the first two say which.
+TURN_STARTING = frozenset(
+    {
+        "turn/start",
+        "review/start",
+        "thread/compact/start",
+        "thread/queue/start",
+        "thread/shellCommand",
+    }
+)
 
 # Requests whose answer changes what the hub knows, also when its client has left.
 ANSWER_MATTERS = SUBSCRIBING | SUBSCRIBING_BY_NAME | TURN_STARTING | {"thread/unsubscribe"}
@@ -133,6 +149,15 @@ HANDLES = {
     "mcpServer/event/stream/start": "subscriptionId",
     "mcpServer/event/stream/stop": "subscriptionId",
     "mcpServer/event/stream/notification": "subscriptionId",
+}
+
+# Requests that name another one of the same connection by its JSON-RPC id: the param that holds it.
+NAMES_REQUEST = {"thread/sample/cancel": "requestId", "userVerification/cancel": "requestId"}
+# What ends them when their client leaves: nobody waits for their outcome.
+CANCELS = {
+    "thread/sample": "thread/sample/cancel",
+    "userVerification/enroll": "userVerification/cancel",
+    "userVerification/verify": "userVerification/cancel",
 }
 
 # How a handle that a request opened is let go when its client leaves.
@@ -184,6 +209,7 @@ SETTINGS_IN_CONFIG = frozenset(
 # Requests in which a directory that is not named is that of the server's process (measured).
 TAKES_CWD = frozenset({"thread/start", "command/exec"})
 TAKES_CWDS = frozenset({"skills/list", "hooks/list"})
+TAKES_ROOTS = frozenset({"fuzzyFileSearch", "fuzzyFileSearch/sessionStart"})
 # Requests that take `config`, and the members of it that count for a thread as it was recorded,
 # and not as the server was started (measured).
 RECORDED_SETTINGS = {
@@ -191,7 +217,7 @@ RECORDED_SETTINGS = {
     "thread/resume": SETTINGS_IN_CONFIG,
     "thread/fork": frozenset({"approval_policy", "sandbox_mode"}),
 }
-TAKES_PROFILE = TAKES_CWD | TAKES_CWDS | RECORDED_SETTINGS.keys()
+TAKES_PROFILE = TAKES_CWD | TAKES_CWDS | TAKES_ROOTS | RECORDED_SETTINGS.keys()
 # What a thread was opened with and `thread/resume` takes again (codex 0.163, both schemas).
 KEPT_BY_RESUME = (
     "approvalPolicy",
@@ -228,4 +254,8 @@ PROCESS_RESETS = {
 LOGINS = {
     "account/login/start": "account/login/completed",
     "mcpServer/oauth/login": "mcpServer/oauthLogin/completed",
+    "externalAgentConfig/import": "externalAgentConfig/import/completed",
 }
+
+# Requests after which there is something that only the hub knows.
+KEPT = SUBSCRIBING | PROCESS_SETTINGS.keys() | PROCESS_RESETS.keys() | LOGINS.keys()

@@ -275,6 +275,12 @@ class Notifications:
         self._requests.thread_came(thread_id)
         return True
 
+    def _on_realtime(self, message: Message) -> bool:
+        thread = self._core.threads.find(message.params(ThreadRef).thread_id or "")
+        if thread is not None:
+            thread.is_realtime = message.method == "thread/realtime/started"
+        return True
+
     def _on_turn_started(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
         if event.thread_id:
@@ -321,6 +327,8 @@ _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/deleted": Notifications._on_thread_gone,
     "item/started": Notifications._on_item_started,
     "item/completed": Notifications._on_item_completed,
+    "thread/realtime/started": Notifications._on_realtime,
+    "thread/realtime/closed": Notifications._on_realtime,
     "turn/started": Notifications._on_turn_started,
     "turn/completed": Notifications._on_turn_completed,
 }

@@ -58,6 +58,7 @@ def read_profile(text: str | None) -> ClientProfile:
 class _Request(msgspec.Struct):
     cwd: str | None = None
     cwds: list[str] | None = None
+    roots: list[str] | None = None
     config: dict[str, Any] | None = None
 
 
@@ -86,8 +87,16 @@ def _fill_directory(cwd: str, request: _Request, message: Message) -> None:
         message.replace_param("cwds", [cwd])
     elif method in methods.TAKES_CWD and not request.cwd:
         message.replace_param("cwd", cwd)
+    elif method in methods.TAKES_ROOTS:
+        message.replace_param("roots", [_below(cwd, root) for root in request.roots or ()])
     elif request.cwd and not request.cwd.startswith("/"):
-        message.replace_param("cwd", f"{cwd.rstrip('/')}/{request.cwd}")
+        message.replace_param("cwd", _below(cwd, request.cwd))
+
+
+def _below(cwd: str, path: str) -> str:
+    if path.startswith("/"):
+        return path
+    return cwd if path in ("", ".") else f"{cwd.rstrip('/')}/{path}"
 
 
 def _config_for(method: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import msgspec
 
 from codexd.hub import jsonrpc
 from codexd.hub.actions import ToClient
+from codexd.hub.clients import process_exited
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.methods import REOPENED
@@ -131,7 +132,6 @@ class Recovery:
         self._core.state = "recovering"
         self._tries.clear()
         self._same_child = same_child
-        self._listing_at = self._core.now
         if not same_child:
             self.end_what_the_old_child_began()
         for thread in self._core.threads:
@@ -139,11 +139,16 @@ class Recovery:
             thread.hearing = "left"
             if not thread.subscribers and thread.left_at is None:
                 thread.left_at = self._core.now
-        self._requests.own("thread/loaded/list", {}, self._listed)
+        self.ask_for_threads()
         if same_child:
             self._open()
         else:
             self._process.set_again(self._open)
+
+    def ask_for_threads(self) -> None:
+        """Ask the child which threads it has loaded, also for others."""
+        self._listing_at = self._core.now
+        self._requests.own("thread/loaded/list", {}, self._listed)
 
     def end_what_the_old_child_began(self) -> None:
         """Its approvals are void, and its turns end: it will never say so itself."""
@@ -152,6 +157,9 @@ class Recovery:
         for thread in self._core.threads:
             if thread.is_busy:
                 self._turns.cut(thread, self._reason)
+            if thread.is_realtime:
+                thread.is_realtime = False
+                self._core.fabricate(thread, "thread/realtime/closed", {"reason": self._reason})
             if thread.is_ephemeral:
                 self._forget(thread)
                 self._core.book.closed(thread.id)
@@ -177,7 +185,7 @@ class Recovery:
                     continue
                 del client.handles[full]
                 if opened_by.method == "process/spawn" and client.wants("process/exited"):
-                    data = _process_exited(self._core.handles.original(full))
+                    data = process_exited(self._core.handles.original(full))
                     self._core.act(ToClient(client.number, data))
 
     # -- which threads, and when -------------------------------------------------------------
@@ -380,6 +388,13 @@ class Recovery:
         running = unended[0] if unended else None
         known = thread.turn
         is_other = running is not None and known is not None and running["id"] != known["id"]
+        if (
+            is_other
+            and known is not None
+            and not _since(known, [turn for turn in turns if turn is not running])
+        ):
+            # It is a review, which the server has written down by its other id until it ends.
+            thread.review, is_other = known["id"], False
         if thread.is_busy and (not is_active or is_other):
             self._turns.end_as_recorded(thread, page)
         elif running is not None and known is not None:
@@ -403,6 +418,11 @@ class Recovery:
         self._requests.thread_came(thread.id)
 
 
+def _since(known: dict[str, Any], turns: list[dict[str, Any]]) -> bool:
+    """Whether one of these is the turn that is known, or is newer: ids are in order of time."""
+    return any(str(turn.get("id")) >= str(known["id"]) for turn in turns)
+
+
 def _urgency(thread: Thread, wanted: Iterable[str]) -> tuple[bool, bool, bool]:
     """Sorts those who are waited for first, then those at work, then those with listeners."""
     return (thread.id not in wanted, not thread.is_busy, not thread.subscribers)
@@ -414,9 +434,3 @@ def _is_gone(reason: str) -> bool:
 
 def _blames_config(reason: str) -> bool:
     return reason.startswith(_BAD_CONFIG) and not reason.startswith(f"{_BAD_CONFIG}/")
-
-
-def _process_exited(handle: str) -> bytes:
-    output = {"stdout": "", "stdoutCapReached": False, "stderr": "", "stderrCapReached": False}
-    params = {"processHandle": handle, "exitCode": -1, **output}
-    return jsonrpc.notification("process/exited", params)

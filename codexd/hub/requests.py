@@ -191,7 +191,20 @@ class Requests:
             self._expect_resume(entry, entry.client)
         elif method in methods.OPENING:
             self.openings += 1
+        elif method in methods.NAMES_REQUEST and entry.client is not None:
+            self._rename_request(entry, methods.NAMES_REQUEST[method])
         self._core.act(ToChild(entry.message.with_id(jsonrpc.quoted(hub_id))))
+
+    def _rename_request(self, entry: Pending, name: str) -> None:
+        """The client names a request of its own by its id, and the server knows that by another."""
+        named = bytes(entry.message.params(jsonrpc.Fields).get(name, b""))
+        ids = [
+            hub_id
+            for hub_id, sent in self._sent.items()
+            if sent.client == entry.client and sent.client_id == named
+        ]
+        if jsonrpc.is_id(named):
+            entry.message.replace_param(name, ids[0] if ids else f"{self._core.prefix}answered")
 
     def _expect_resume(self, entry: Pending, client: int) -> None:
         """The server may tell of the thread before it answers: its new listener hears that."""
@@ -306,6 +319,8 @@ class Requests:
     def _forget_sent(self, hub_id: str) -> None:
         entry = self._sent[hub_id]
         method = entry.message.method or ""
+        if method in methods.CANCELS:
+            self.own(methods.CANCELS[method], {"requestId": hub_id})
         if method in methods.ANSWER_MATTERS:
             # It may never be answered: no more is kept of it than is needed then.
             params = {"threadId": entry.thread_id}

@@ -59,7 +59,8 @@ class Thread:
     began, where that was seen, ``took_s`` how long it
     took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
     because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
-    ``has_gap`` says that some may have gone by while there was no connection.
+    ``has_gap`` says that some may have gone by while there was no connection, ``is_realtime`` that
+    it is being spoken on. ``review`` is the turn that runs where it is a review.
     """
 
     id: str
@@ -79,6 +80,8 @@ class Thread:
     retold_until: float = 0.0
     seen: set[str] = field(default_factory=set)
     has_gap: bool = False
+    is_realtime: bool = False
+    review: str | None = None
     name: str | None = None
     preview: str = ""
     cwd: str | None = None
@@ -111,7 +114,8 @@ class Thread:
     @property
     def is_slow(self) -> bool:
         """Whether it is likely to take long to resume: it starts programs, or did take long."""
-        return "mcp_servers" in self.config or self.took_s > _SLOW_S
+        starts_programs = any(key.partition(".")[0] == "mcp_servers" for key in self.config)
+        return starts_programs or self.took_s > _SLOW_S
 
     @property
     def is_busy(self) -> bool:
@@ -122,6 +126,9 @@ class Thread:
         """A turn runs; False if that was known, or is over already."""
         turn_id = turn.get("id")
         if not isinstance(turn_id, str) or turn_id == self.last_ended:
+            return False
+        if self.turn is not None and self.turn["id"] == self.review != turn_id:
+            # A review tells of its beginning under another id than of its end (codex 0.163).
             return False
         is_new = self.turn is None or self.turn["id"] != turn_id
         if is_new:
@@ -136,7 +143,8 @@ class Thread:
         """A turn is over; False if that was told before."""
         is_new = turn_id != self.last_ended
         self.last_ended = turn_id
-        if self.turn is not None and self.turn["id"] == turn_id:
+        # A thread is told idle just before its turn is told to have ended, by whatever id.
+        if self.turn is not None and (self.turn["id"] == turn_id or self.idle_at is not None):
             self.turn = self.idle_at = None
         return is_new
 

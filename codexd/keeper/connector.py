@@ -15,7 +15,8 @@ from codexd.child import pipes as child_io
 from codexd.config import Server
 from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
-from codexd.keeper.introduction import Introduction, own_params
+from codexd.keeper.introduction import Introduction, caretaker_params, own_params
+from codexd.keeper.same_server import Told, ask_who
 from codexd.link.endpoint import Endpoint, parse_endpoint, token_file
 from codexd.link.errors import LinkError, LinkLost, LinkUnauthorized, RequestFailed
 from codexd.link.link import Link
@@ -34,8 +35,11 @@ _RETRY_MAX_S = 2.0
 _RETRY_SHARE = 1 / 8
 # One try to connect and shake hands; a slow server gets as many as it needs.
 _ATTEMPT_S = 30.0
-# How long a child that nobody has used waits for its first client, to be told that one's name.
+# How long a child that nobody has used waits for its first client, to be told that one's name;
+# without any, it cannot tell whether it is logged in.
 _ALONE_S = 3.0
+# On a pipe that wait is all there is; the first client ever may come from a busy machine.
+_FIRST_EVER_S = 6.0
 
 
 class Driver(Protocol):
@@ -50,7 +54,10 @@ class Driver(Protocol):
         pid: int | None,
     ) -> None: ...
 
-    def introduced(self, initialize_result: bytes) -> None: ...
+    def introduced(self, send: Callable[[bytes], None], initialize_result: bytes) -> None: ...
+
+    @property
+    def heard_threads(self) -> frozenset[str]: ...
 
     @property
     def is_unused(self) -> bool: ...
@@ -68,6 +75,8 @@ class _Handshake(msgspec.Struct):
 
     child: ProcessId | None
     result: msgspec.Raw
+    # Of an external server, what it says itself of its process.
+    told: Told = Told()
 
 
 class Connector:
@@ -93,8 +102,8 @@ class Connector:
         self._on_introduced = on_introduced
         self._on_refused = on_refused
         self._refused_for = ""
-        # The process behind an external endpoint, where the system tells.
-        self._peer: int | None = None
+        # Who is behind an external endpoint, as it says itself.
+        self._told = Told()
         self._server = server
         self._driver = driver
         self._hand_stdout = hand_stdout
@@ -239,25 +248,26 @@ class Connector:
         """
         known = self._load_handshake(pid)
         lost: asyncio.Future[str] = self._loop.create_future()
-        transport = self._transport(endpoint, generation)
-        link = Link(transport, on_message=self._driver.child_message, on_lost=lost.set_result)
+        link = self._new_link(endpoint, generation, lost)
         try:
             result = await self._open(link, known)
-            if isinstance(transport, WebSocketTransport) and pid is None:
-                # Another's server: whether it is the one before, its socket tells.
-                self._peer = transport.peer_pid()
-                known = self._load_handshake(self._peer)
+            if pid is None:
+                known = await self._if_same(link)
             self._connected(link, pid, result, known)
         except BaseException:
             link.close()
             raise
         if link.awaits_introduction:
             try:
-                await self._introduce(link, pid, lost)
+                lost = await self._introduce(endpoint, generation, link, pid, lost)
             except LinkError as error:
                 self._lost(str(error))
                 return
         self._lost(await lost)
+
+    def _new_link(self, endpoint: Endpoint, generation: int, lost: asyncio.Future[str]) -> Link:
+        transport = self._transport(endpoint, generation)
+        return Link(transport, on_message=self._driver.child_message, on_lost=lost.set_result)
 
     async def _open(self, link: Link, known: _Handshake | None) -> bytes | None:
         if known is None and self._driver.is_unused:
@@ -268,21 +278,59 @@ class Connector:
             return await self._say_who(link)
         return await link.open(_ATTEMPT_S, self._introduction.params(self._driver.present))
 
-    async def _introduce(self, link: Link, pid: int | None, lost: asyncio.Future[str]) -> None:
-        """Wait a while for the first client, and speak with the child as that one."""
+    async def _introduce(
+        self,
+        endpoint: Endpoint,
+        generation: int,
+        link: Link,
+        pid: int | None,
+        lost: asyncio.Future[str],
+    ) -> asyncio.Future[str]:
+        """Speak with the child as its first client; returns what tells that it is lost.
+
+        A pipe is introduced once, so that client must come within a while. On a socket codexd
+        looks after the server until then, and makes a connection of that client's own.
+        """
+        is_pipe = endpoint.kind == "stdio"
+        is_last_chance = is_pipe and not self._introduction.is_known
+        wait_s = _FIRST_EVER_S if is_last_chance else _ALONE_S
+        if not await self._first_client_comes(lost, wait_s) and not is_pipe:
+            await link.introduce(caretaker_params(), _ATTEMPT_S)
+            self._on_introduced()
+            if await self._first_client_comes(lost, None):
+                lost = self._loop.create_future()
+                link = await self._instead(link, self._new_link(endpoint, generation, lost))
+        if lost.done():
+            return lost
+        result = await self._say_who(link)
+        self._driver.introduced(link.send, result or b"{}")
+        link.listen()
+        self._on_introduced()
+        if pid is None:
+            self._told = await ask_who(link)
+        if result is not None:
+            self._save_handshake(pid, result)
+        return lost
+
+    async def _first_client_comes(self, lost: asyncio.Future[str], wait_s: float | None) -> bool:
         client = asyncio.ensure_future(self._first_client.wait())
         either: set[asyncio.Future[Any]] = {client, lost}
         try:
-            await asyncio.wait(either, timeout=_ALONE_S, return_when="FIRST_COMPLETED")
+            await asyncio.wait(either, timeout=wait_s, return_when="FIRST_COMPLETED")
         finally:
             client.cancel()
-        if lost.done():
-            return
-        result = await self._say_who(link)
-        self._driver.introduced(result or b"{}")
-        self._on_introduced()
-        if result is not None:
-            self._save_handshake(pid, result)
+        return self._first_client.is_set() and not lost.done()
+
+    async def _instead(self, before: Link, link: Link) -> Link:
+        """Have another connection in place of one over which nothing was done."""
+        try:
+            await link.open(_ATTEMPT_S, None)
+        except BaseException:
+            link.close()
+            raise
+        before.close()
+        self._link = link
+        return link
 
     async def _say_who(self, link: Link) -> bytes | None:
         params = self._introduction.params(self._driver.present)
@@ -338,14 +386,25 @@ class Connector:
 
     def _load_handshake(self, pid: int | None) -> _Handshake | None:
         child = None if pid is None else identify(pid)
+        found = None if child is None else self._read_handshake()
+        return found if found is not None and found.child == child else None
+
+    def _read_handshake(self) -> _Handshake | None:
         with contextlib.suppress(OSError, *UNDECODABLE):
-            found = msgspec.json.decode(read_whole(self._handshake_path), type=_Handshake)
-            return found if child is not None and found.child == child else None
+            return msgspec.json.decode(read_whole(self._handshake_path), type=_Handshake)
         return None
 
+    async def _if_same(self, link: Link) -> _Handshake | None:
+        """The handshake with another's server, where this is the one before."""
+        found = self._read_handshake()
+        self._told = Told() if link.awaits_introduction else await ask_who(link)
+        heard = self._driver.heard_threads
+        is_same = found is not None and self._told.is_same_as(found.told, heard)
+        return found if is_same else None
+
     def _save_handshake(self, pid: int | None, result: bytes) -> None:
-        pid = self._peer if pid is None else pid
-        record = _Handshake(None if pid is None else identify(pid), msgspec.Raw(result))
+        child = None if pid is None else identify(pid)
+        record = _Handshake(child, msgspec.Raw(result), Told(self._told.pid))
         self._handshake = msgspec.json.encode(record)
         self._write_handshake()
 

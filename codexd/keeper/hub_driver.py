@@ -23,6 +23,7 @@ from codexd.hub.hub import (
     Hub,
     HubLimits,
     Introduced,
+    Keep,
     SessionChanged,
     ToChild,
     ToClient,
@@ -130,7 +131,10 @@ class HubDriver:
     def closed(self, client: int) -> None:
         """A client is gone."""
         self._ends.pop(client, None)
-        self._do(self._hub.client_closed(client, self._loop.time()))
+        try:
+            self._do(self._hub.client_closed(client, self._loop.time()))
+        except Exception:
+            logger.exception("the leaving of client %d could not be handled", client)
 
     def _close_client(self, client: int, code: int, reason: str) -> None:
         end = self._ends.get(client)
@@ -155,14 +159,20 @@ class HubDriver:
             self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
         )
 
-    def introduced(self, initialize_result: bytes) -> None:
-        """A child that waited for it knows with whom it speaks."""
+    def introduced(self, send: Callable[[bytes], None], initialize_result: bytes) -> None:
+        """A child that waited for it knows with whom it speaks, maybe on another connection."""
+        self._send = send
         self._do(self._hub.introduced(initialize_result, self._loop.time()))
 
     @property
     def is_unused(self) -> bool:
         """See :attr:`codexd.hub.hub.Hub.is_unused`."""
         return self._hub.is_unused
+
+    @property
+    def heard_threads(self) -> frozenset[str]:
+        """See :attr:`codexd.hub.hub.Hub.heard_threads`."""
+        return self._hub.heard_threads
 
     @property
     def present(self) -> list[Capabilities]:
@@ -205,42 +215,56 @@ class HubDriver:
     def child_lost(self, reason: str, unread: list[bytes]) -> None:
         """The child is gone; it has certainly not read ``unread``."""
         self._send = None
-        self._do(self._hub.child_lost(reason, self._loop.time(), unread))
+        try:
+            self._do(self._hub.child_lost(reason, self._loop.time(), unread))
+        except Exception:
+            logger.exception("the loss of the server could not be handled")
 
     # -- carrying out ------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
         self._is_used = self._is_used or bool(actions)
+        failure: Exception | None = None
         for action in actions:
-            match action:
-                case ToClient(client, data):
-                    self._counts.to_clients += 1
-                    if client in self._ends:
-                        self._ends[client].send(data)
-                case ToChild(data):
-                    self._counts.to_server += 1
-                    self._to_child(data)
-                case Introduced(info, capabilities):
-                    self._on_client(info, capabilities)
-                case Emit():
-                    self._emit(action)
-                case SessionChanged(record):
-                    self._records.recorder.session(record)
-                case CloseClient(client, code, reason):
-                    self._close_client(client, code, reason)
-
+            try:
+                self._carry_out(action)
+            except Exception as error:
+                # The others are for others.
+                failure = failure or error
         if self._hub.server != self._told:
             self._told = self._hub.server
             self._on_change()
+        if failure is not None:
+            raise failure
 
-    def _emit(self, action: Emit) -> None:
+    def _carry_out(self, action: Action) -> None:
         match action:
+            case ToClient(client, data):
+                self._counts.to_clients += 1
+                if client in self._ends:
+                    self._ends[client].send(data)
+            case ToChild(data):
+                self._counts.to_server += 1
+                self._to_child(data)
+            case Introduced(info, capabilities):
+                self._on_client(info, capabilities)
+            case Emit():
+                self._emit(action)
+            case SessionChanged(record):
+                self._records.recorder.session(record)
+            case CloseClient(client, code, reason):
+                self._close_client(client, code, reason)
+            case Keep():
+                self._kept.save(self._hub.kept)
+
+    def _emit(self, event: Emit) -> None:
+        match event:
             case Emit(level, type_, message, detail):
                 self._records.recorder.event(level, type_, message, detail)
-                if type_.startswith("turn."):
-                    self._on_change()
-                elif type_ == "approval.requested":
-                    self._on_approval(detail["approvalId"])
+        if event.type.startswith("turn."):
+            self._on_change()
+        elif event.type == "approval.requested":
+            self._on_approval(event.detail["approvalId"])
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:

@@ -15,12 +15,15 @@ from typing import Any
 import msgspec
 
 from codexd import __version__
+from codexd.api import local_client
 from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.platform.files import read_whole
 from codexd.store.files import pretty, write_atomic
 
 OWN = ClientInfo("codexd", __version__, "codexd")
+# The name that codex keeps for whoever looks after a server: it decides nothing (0.163 and 0.169).
+CARETAKER = ClientInfo("codex_app_server_daemon", __version__, "codexd")
 FILE = "introduction.json"
 
 
@@ -44,10 +47,15 @@ class Introduction:
             return msgspec.json.decode(read_whole(self._path), type=_Remembered)
         return None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a name already, whoever comes."""
+        return self._remembered is not None or self._originator is not None
+
     def came(self, info: ClientInfo, capabilities: Capabilities) -> bytes | None:
         """A client has introduced itself; returns what is to be remembered, if that is new."""
-        if info.name == OWN.name:
-            # A command of codexd's own, which speaks for no client.
+        if info.name in (OWN.name, local_client.NAME):
+            # Somebody looks, over HTTP or with a command of codexd's own: that is no client's name.
             return None
         known = self._remembered or _Remembered(info)
         found = _Remembered(known.client_info, known.capabilities.merged(capabilities.kept()))
@@ -72,6 +80,11 @@ class Introduction:
         for capabilities in present:
             able = capabilities.merged(able)
         return {"clientInfo": info, "capabilities": able.announced()}
+
+
+def caretaker_params() -> dict[str, Any]:
+    """The params of an `initialize` after which the server can still be given a name."""
+    return {"clientInfo": CARETAKER, "capabilities": Capabilities().announced()}
 
 
 def own_params() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What clients opened their threads with, for the next plugin: the server does not keep it.
+"""What clients opened their threads with, and have set, for the next plugin.
 
 It lies in the runtime directory, mode 0600, for as long as the daemon runs: a thread's `config` may
 hold what is nobody else's business.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
 
 import msgspec
 
 from codexd.encoding import UNDECODABLE, encode_json
+from codexd.hub.kept import Kept
 from codexd.platform.files import read_whole, write_aside
 
 FILE = "threads.json"
-Kept = dict[str, dict[str, Any]]
+_NOTHING = encode_json(Kept())
 
 
 class KeptThreads:
@@ -24,7 +24,7 @@ class KeptThreads:
 
     def __init__(self, runtime_dir: str) -> None:
         self._path = os.path.join(runtime_dir, FILE)
-        self._written: bytes = b"{}"
+        self._written = _NOTHING
 
     def load(self) -> Kept:
         """What an earlier plugin of this daemon has left; nothing where that is not to be read."""
@@ -33,7 +33,7 @@ class KeptThreads:
             found = msgspec.json.decode(data, type=Kept)
             self._written = data
             return found
-        return {}
+        return Kept()
 
     def save(self, kept: Kept) -> None:
         """Write it down if it is not what is there already; a full disk is tried again."""

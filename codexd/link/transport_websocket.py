@@ -8,7 +8,6 @@ the end of the stream.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -26,7 +25,6 @@ from codexd.link.transport import (
     ignore_message,
 )
 from codexd.platform.files import read_users
-from codexd.platform.peer import peer_pid
 from codexd.wire.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
 
 _READ_BYTES = 256 << 10
@@ -89,16 +87,6 @@ class WebSocketTransport:
         if wire is not None:
             wire.close()
 
-    def peer_pid(self) -> int | None:
-        """The process that is spoken with; None where the system does not tell (TCP)."""
-        wire = self._wire
-        if wire is None or self._endpoint.kind != "unix":
-            return None
-        try:
-            return peer_pid(wire.socket)
-        except OSError:
-            return None
-
     def _token(self) -> str | None:
         if self._token_file is None:
             return None
@@ -140,11 +128,6 @@ class _Wire(asyncio.BufferedProtocol):
     @property
     def is_open(self) -> bool:
         return not self._closed and self._protocol.state is State.OPEN
-
-    @property
-    def socket(self) -> Any:
-        assert self._transport is not None
-        return self._transport.get_extra_info("socket")
 
     @property
     def buffered(self) -> int:

@@ -373,7 +373,15 @@ class Fuzz:
 
 
 # What a hub keeps by design, and how much of it at most.
-_ALLOWED = {"_settings": 1000, "_told": 100}
+_ALLOWED = {
+    "_settings": 1000,
+    "_told": 100,
+    "_over": 1000,
+    # Counts by known methods and codes.
+    "requests": 2500,
+    "durations": 250,
+    "turns": 10,
+}
 
 
 def _parts(hub: Hub) -> list[tuple[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.attach_client import AttachClient
@@ -144,3 +146,38 @@ def test_its_directory_and_overrides_hold_for_its_threads_after_a_death_too(
             kill_plugin(room)
     finally:
         client.close()
+
+
+def test_what_it_has_set_and_opened_outlives_plugin_and_server(
+    room: HubRoom, tool: AttachClient, tmp_path: Path
+) -> None:
+    skill = tmp_path / "skills" / "mine" / "SKILL.md"
+    skill.parent.mkdir(parents=True)
+    skill.write_text("---\nname: mine-alone\ndescription: mine\n---\nx\n")
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    tool.call("fs/watch", {"watchId": "w", "path": str(watched)})
+    tool.call("process/spawn", {"processHandle": "p", "command": ["sleep", "600"], "cwd": "/"})
+    # Last: nothing but the answer says that it is written down.
+    tool.call("skills/extraRoots/set", {"extraRoots": [str(tmp_path / "skills")]})
+    kill_plugin(room)
+    tool.notification("process/exited", processHandle="p")
+    tool.call("thread/loaded/list")
+
+    def hears() -> bool:
+        (watched / "file").write_text(str(len(tool.seen)))
+        tool.call("thread/loaded/list")
+        return bool(tool.seen_of("fs/changed", watchId="w"))
+
+    eventually(hears, what="word of a change")
+    os.kill(room.child_pid, signal.SIGKILL)
+    assert "mine-alone" in str(tool.call("skills/list", {"cwds": [str(tmp_path)]}))
+    eventually(lambda: not _sleepers(room), what="an end of what nobody can stop any more")
+
+
+def _sleepers(room: HubRoom) -> list[int]:
+    found = []
+    for process in room.box.leftovers():
+        with contextlib.suppress(psutil.Error):
+            found += [process.pid] if process.cmdline()[:2] == ["sleep", "600"] else []
+    return found

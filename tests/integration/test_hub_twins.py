@@ -22,12 +22,44 @@ def test_every_client_gets_what_the_server_itself_would_send() -> None:
         assert [entry for entry in found if entry.step == meant.step and entry.is_meant], meant
 
 
-def test_the_comparison_finds_what_one_side_lacks() -> None:
-    message = {"method": "turn/started", "params": {"threadId": "t"}}
-    one = twins.Record([("a step", {"a": [message, message], "b": []})])
-    other = twins.Record([("a step", {"a": [message], "b": [message]})])
-    found = twins.differences(one, other, (twins.Names(), twins.Names()))
-    assert [(entry.client, entry.side) for entry in found] == [("a", "bare"), ("b", "hub")]
+BEGUN = {"method": "turn/started", "params": {"threadId": "t"}}
+OVER = {"method": "turn/completed", "params": {"threadId": "t"}}
+ANSWER = {"id": 1, "result": {}}
+
+
+@pytest.mark.parametrize(
+    ("bare", "hub", "found"),
+    [
+        # By step: what one client got.
+        ([[BEGUN, BEGUN]], [[BEGUN]], [("1", "bare")]),
+        ([[]], [[OVER]], [("1", "hub")]),
+        # What comes in another step is late, and no excuse.
+        ([[BEGUN], []], [[], [BEGUN]], [("1", "bare"), ("2", "hub")]),
+        ([[BEGUN, OVER]], [[OVER, BEGUN]], [("1", "moved")]),
+        # The server answers before or after what it tells meanwhile.
+        ([[ANSWER, BEGUN]], [[BEGUN, ANSWER]], []),
+    ],
+)
+def test_the_comparison_finds_what_differs(
+    bare: list[list[twins.Message]],
+    hub: list[list[twins.Message]],
+    found: list[tuple[str, str]],
+) -> None:
+    one, other = (
+        twins.Record([(str(n), {"a": got}) for n, got in enumerate(side, 1)])
+        for side in (bare, hub)
+    )
+    got = twins.differences(one, other, (twins.Names(), twins.Names()))
+    assert [(entry.step, entry.side) for entry in got] == found
+
+
+def test_ids_are_named_by_what_is_said_of_them() -> None:
+    one, two = "0198f0a0-0000-7000-8000-000000000001", "0198f0a0-0000-7000-8000-000000000002"
+    said = [{"first": one}, {"second": two}]
+    there, here = twins.Names(), twins.Names()
+    there.meet(said)
+    here.meet(said[::-1])
+    assert [there.plain(entry) for entry in said] == [here.plain(entry) for entry in said]
 
 
 def test_what_is_meant_is_told() -> None:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, unix_connect
@@ -78,8 +79,18 @@ class CodexServer:
             )
         return self.process
 
+    @property
+    def address(self) -> str | tuple[str, int]:
+        """Of its socket."""
+        parts = urlsplit(self.endpoint)
+        if parts.scheme == "unix":
+            return self.socket_path
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return parts.hostname, parts.port
+
     def start_ready(self) -> None:
-        """Start it and wait until it takes connections (Unix sockets only)."""
+        """Start it and wait until it takes connections."""
         self.start()
         eventually(self._accepts, what="a socket of codex")
 
@@ -91,8 +102,9 @@ class CodexServer:
             self.process.wait(10)
 
     def _accepts(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(self.socket_path) == 0
+        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        with socket.socket(family) as probe:
+            return probe.connect_ex(self.address) == 0
 
 
 class RawClient:

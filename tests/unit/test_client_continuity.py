@@ -279,3 +279,75 @@ def test_what_is_no_message_is_passed_on_as_it_is(data: bytes) -> None:
     continuity = Continuity()
     assert continuity.from_client(data) == [data]
     assert continuity.from_server(data).to_client == [data]
+
+
+def _open_handles(rig: Rig) -> None:
+    asked = {
+        "fs/watch": {"watchId": "w", "path": "/a"},
+        "fuzzyFileSearch/sessionStart": {"sessionId": "s", "roots": ["/a"]},
+        "process/spawn": {"processHandle": "p", "command": ["x"]},
+    }
+    for number, (method, params) in enumerate(asked.items(), 20):
+        rig.client(id=number, method=method, params=params)
+        rig.server(id=number, result={})
+
+
+def test_watches_are_opened_again_and_processes_have_ended(rig: Rig) -> None:
+    _open_handles(rig)
+    rig.lose()
+    assert [params["processHandle"] for params in rig.got("process/exited")] == ["p"]
+    rig.to_client.clear()
+    rig.reconnect()
+    rig.server(id=rig.to_server[-1]["id"], result={})
+    assert rig.asked("fs/watch")["params"] == {"watchId": "w", "path": "/a"}
+    again = rig.asked("fuzzyFileSearch/sessionStart")
+    assert again["params"]["sessionId"] == "s"
+    # The client asked for them once, and is answered once.
+    rig.server(id=again["id"], result={})
+    rig.server(id=rig.asked("fs/watch")["id"], error={"code": -32600, "message": "no"})
+    assert rig.to_client == []
+    # And again, over the next loss; a process ends once.
+    rig.lose()
+    assert rig.got("process/exited") == []
+    rig.reconnect()
+    rig.server(id=rig.to_server[-1]["id"], result={})
+    assert rig.asked("fs/watch")
+
+
+def test_what_the_client_has_let_go_is_not_opened_again(rig: Rig) -> None:
+    _open_handles(rig)
+    rig.client(id=30, method="fs/unwatch", params={"watchId": "w"})
+    rig.client(id=31, method="fuzzyFileSearch/sessionStop", params={"sessionId": "s"})
+    rig.tell("process/exited", processHandle="p", exitCode=0)
+    rig.to_client.clear()
+    rig.lose()
+    assert rig.got("process/exited") == []
+    rig.reconnect()
+    rig.server(id=rig.to_server[-1]["id"], result={})
+    methods = [message["method"] for message in rig.to_server]
+    assert not {"fs/watch", "fuzzyFileSearch/sessionStart"} & set(methods)
+
+
+def test_what_was_refused_was_never_open(rig: Rig) -> None:
+    rig.client(id=20, method="fs/watch", params={"watchId": "w", "path": "/no"})
+    rig.server(id=20, error={"code": -32600, "message": "no"})
+    rig.welcome()
+    assert all(message["method"] != "fs/watch" for message in rig.to_server)
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_a_review_ends_under_the_id_that_it_was_asked_under(rig: Rig, *, is_over: bool) -> None:
+    rig.client(id=2, method="review/start", params={"threadId": "t1"})
+    turn = {"id": "r1", "status": "inProgress", "items": []}
+    rig.server(id=2, result={"turn": turn, "reviewThreadId": "t1"})
+    rig.tell("turn/started", threadId="t1", turn={"id": "r2"})
+    rig.welcome()
+    if is_over:
+        done = {"id": "r1", "status": "completed", "items": []}
+        resumed(rig, done, {"id": "r2", "status": "interrupted", "items": []})
+    else:
+        resumed(rig, {"id": "r2", "status": "inProgress", "items": []})
+        assert rig.got("turn/completed") == []
+        rig.tell("turn/completed", threadId="t1", turn={"id": "r1", "status": "completed"})
+    ends = [(told["turn"]["id"], told["turn"]["status"]) for told in rig.got("turn/completed")]
+    assert ends == [("r1", "completed")]

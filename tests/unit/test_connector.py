@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,17 @@ from typing import Any, ClassVar
 import pytest
 
 from codexd.config import resolve
-from codexd.hub.introduction import Capabilities
+from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.keeper import connector
 from codexd.keeper.connector import Connector
 from codexd.keeper.introduction import Introduction
-from codexd.link.errors import LinkLost, LinkRefused, LinkTimeout, LinkUnauthorized
+from codexd.link.errors import (
+    LinkLost,
+    LinkRefused,
+    LinkTimeout,
+    LinkUnauthorized,
+    RequestFailed,
+)
 
 
 class FakeLink:
@@ -28,12 +35,20 @@ class FakeLink:
         self.is_closed = False
         self.awaits_introduction = False
         self.last_heard = 1.0
+        self.introductions: list[Any] = []
         FakeLink.made.append(self)
 
     async def open(self, timeout_s: float, introduction: Any) -> bytes:
         del timeout_s, introduction
         await asyncio.sleep(0)
         return b'{"userAgent":"x"}'
+
+    async def introduce(self, params: Any, timeout_s: float) -> bytes:
+        raise AssertionError(params, timeout_s)
+
+    async def request(self, method: str, params: Any, timeout_s: float) -> bytes:
+        del params, timeout_s
+        raise RequestFailed(method, -32601, "unknown")
 
     def listen(self) -> None:
         pass
@@ -57,14 +72,15 @@ class FakeDriver:
         self.lost: list[list[bytes]] = []
         self.is_unused = False
         self.present: list[Capabilities] = []
+        self.heard_threads: frozenset[str] = frozenset()
 
     def child_ready(self, *_arguments: Any, **_options: Any) -> None:
         self.readies += 1
         if self.readies <= self.failures:
             raise TypeError("userAgent is null")
 
-    def introduced(self, initialize_result: bytes) -> None:
-        raise AssertionError(initialize_result)
+    def introduced(self, send: Callable[[bytes], None], initialize_result: bytes) -> None:
+        raise AssertionError(send, initialize_result)
 
     def child_message(self, data: bytes) -> None:
         pass
@@ -81,7 +97,7 @@ def _run(
     driver: FakeDriver,
     act: Callable[[Connector], Any],
     *,
-    pid: int = 4242,
+    pid: int | None = 4242,
     handed: list[int] | None = None,
     flags: dict[str, str] | None = None,
     refusals: list[str] | None = None,
@@ -397,3 +413,190 @@ def test_a_server_that_wants_a_token_is_told_of_once_and_waited_for_without_end(
 
     _run(tmp_path, FakeDriver(), act, refusals=refusals)
     assert refusals == ["It asks for a token."]
+
+
+# -- a server that nobody has used yet, and its first client --------------------------------------
+
+FIRST = ClientInfo("first", "1")
+
+
+class Waiting(FakeLink):
+    """Waits to be told with whom it speaks."""
+
+    async def open(self, timeout_s: float, introduction: Any) -> bytes | None:  # type: ignore[override]
+        self.introductions = [] if introduction is None else [introduction]
+        self.awaits_introduction = introduction is None
+        await super().open(timeout_s, introduction)
+        return None if introduction is None else b"{}"
+
+    async def introduce(self, params: Any, timeout_s: float) -> bytes:
+        del timeout_s
+        self.introductions.append(params)
+        self.awaits_introduction = False
+        await asyncio.sleep(0)
+        return b'{"userAgent":"%s"}' % params["clientInfo"].name.encode()
+
+
+class Unused(FakeDriver):
+    """A hub that nobody has used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_unused = True
+        self.met: list[tuple[Any, bytes]] = []
+
+    def introduced(self, send: Callable[[bytes], None], initialize_result: bytes) -> None:
+        self.met.append((send, initialize_result))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_late", "names"),
+    [
+        ("stdio://x", False, [["first"]]),
+        # A pipe is introduced once.
+        ("stdio://x", True, [["codexd"]]),
+        ("unix:///run/x", False, [["first"]]),
+        # On a socket, codexd looks after the server first; then it has a connection anew.
+        ("unix:///run/x", True, [["codex_app_server_daemon"], ["first"]]),
+        ("ws://127.0.0.1:1", True, [["codex_app_server_daemon"], ["first"]]),
+    ],
+)
+def test_the_first_client_is_the_one_with_whom_the_server_speaks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    *,
+    is_late: bool,
+    names: list[list[str]],
+) -> None:
+    monkeypatch.setattr(connector, "Link", Waiting)
+    for name in ("_ALONE_S", "_FIRST_EVER_S"):
+        monkeypatch.setattr(connector, name, 0.02 if is_late else 60)
+    driver = Unused()
+
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        if is_late:
+            while not FakeLink.made[0].introductions:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.02)
+        connector.client_came(FIRST, Capabilities())
+        while not driver.met:
+            await asyncio.sleep(0.001)
+        assert connector.is_ready
+        link = FakeLink.made[-1]
+        assert not link.is_closed
+        assert driver.met == [(link.send, b'{"userAgent":"%s"}' % names[-1][0].encode())]
+
+    assert _run(tmp_path, driver, act, flags={"server_endpoint": endpoint}) == [4242]
+    asked = [[params["clientInfo"].name for params in link.introductions] for link in FakeLink.made]
+    assert asked == names
+    # To the hub it is one server, which was never away.
+    assert (driver.readies, driver.lost) == (1, [])
+
+
+def test_a_server_that_goes_while_nobody_has_come_is_lost_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connector, "Link", Waiting)
+    monkeypatch.setattr(connector, "_ALONE_S", 0.01)
+    driver = Unused()
+
+    async def act(_connector: Connector) -> None:
+        for number in range(2):
+            while len(FakeLink.made) <= number or not FakeLink.made[number].introductions:
+                await asyncio.sleep(0.001)
+            FakeLink.made[number].on_lost("hung up")
+        while driver.readies < 3:
+            await asyncio.sleep(0.001)
+
+    _run(tmp_path, driver, act, flags={"server_endpoint": "unix:///run/x"})
+    assert len(driver.lost) == 2
+    assert driver.met == []
+
+
+# -- another's server: the one before, or not -----------------------------------------------------
+
+
+class Told(FakeLink):
+    """Says who it is."""
+
+    says: ClassVar[dict[str, bytes]] = {}
+
+    async def request(self, method: str, params: Any, timeout_s: float) -> bytes:
+        if method not in self.says:
+            return await super().request(method, params, timeout_s)
+        return self.says[method]
+
+
+def _says(pid: int | None, *loaded: str) -> dict[str, bytes]:
+    says = {"thread/loaded/list": json.dumps({"data": loaded}).encode()}
+    if pid is not None:
+        says["server/diagnostics"] = b'{"process":{"id":%d},"gauges":[]}' % pid
+    return says
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "heard", "is_same"),
+    [
+        (_says(7, "t"), _says(7, "t"), ["t"], True),
+        (_says(7), _says(7), [], True),
+        # A new process, whatever somebody else has loaded there already.
+        (_says(7, "t"), _says(8, "t"), ["t"], False),
+        # A container that was started again has the pid that it had.
+        (_says(1, "t"), _says(1), ["t"], False),
+        # A server that does not say who it is has the threads, or not.
+        (_says(None, "t"), _says(None, "t", "u"), ["t"], True),
+        (_says(None, "t"), _says(None, "u"), ["t"], False),
+        (_says(None), _says(None), [], False),
+        # What it says cannot be understood.
+        ({}, {"server/diagnostics": b"[", "thread/loaded/list": b"7"}, ["t"], False),
+    ],
+)
+def test_the_server_of_somebody_else_says_whether_it_is_the_one_before(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, bytes],
+    now: dict[str, bytes],
+    heard: list[str],
+    *,
+    is_same: bool,
+) -> None:
+    monkeypatch.setattr(connector, "Link", Told)
+    monkeypatch.setattr(Told, "says", before)
+    driver = Driver()
+
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
+            await asyncio.sleep(0.001)
+        driver.heard_threads = frozenset(heard)
+        Told.says = now
+        FakeLink.made[0].on_lost("cut")
+        while driver.readies < 2:
+            await asyncio.sleep(0.001)
+
+    flags = {"server_strategy": "external", "server_endpoint": "ws://127.0.0.1:1"}
+    _run(tmp_path, driver, act, pid=None, flags=flags)
+    assert [same for _, same, _ in driver.told] == [False, is_same]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_on_a_pipe_the_first_client_ever_has_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    monkeypatch.setattr(connector, "Link", Waiting)
+    monkeypatch.setattr(connector, "_ALONE_S", 0.01 if is_known else 60)
+    monkeypatch.setattr(connector, "_FIRST_EVER_S", 60 if is_known else 0.01)
+    if is_known:
+        introduction = Introduction(str(tmp_path), None)
+        data = introduction.came(FIRST, Capabilities())
+        assert data is not None
+        introduction.save(data)
+    driver = Unused()
+
+    async def act(_connector: Connector) -> None:
+        while not driver.met:
+            await asyncio.sleep(0.001)
+
+    _run(tmp_path, driver, act, flags={"server_endpoint": "stdio://x"})

@@ -85,7 +85,7 @@ def test_who_has_a_thread_reviewed_hears_of_it(rig: HubRig) -> None:
 
 def test_who_is_refused_a_review_hears_nothing_of_the_thread(rig: HubRig) -> None:
     rig.ask(3, "thread/guardianReview", {"threadId": "t1"})
-    rig.answer("thread/guardianReview", error={"code": -32600, "message": "no"})
+    rig.answer("thread/guardianReview", error={"code": -32600, "message": "thread not found: t1"})
     rig.tell("item/completed", threadId="t1", turnId="u", item={})
     assert _who_got(rig, "item/completed") == [1]
 

@@ -222,6 +222,65 @@ def test_a_message_that_cannot_be_handled_takes_nothing_with_it(
     play(act)
 
 
+def test_a_loss_that_cannot_be_handled_takes_nothing_with_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act(room: Room) -> None:
+        room.ready()
+        first, second = room.client(), room.client()
+
+        def fail(*_: Any) -> None:
+            raise KeyError("turn")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(room.driver._hub, "client_closed", fail)
+            room.driver.closed(first)
+            patched.setattr(room.driver._hub, "child_lost", fail)
+            room.driver.child_lost("it was killed", [])
+        told = [record.message for record in caplog.records]
+        assert [text.endswith("could not be handled") for text in told] == [True, True]
+        room.ready(72)
+        room.asks(second, "model/list", {})
+        assert room.to_child[-1]["method"] == "model/list"
+
+    play(act)
+
+
+def test_what_cannot_be_done_for_one_is_done_for_the_others(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(room: Room) -> None:
+        room.ready()
+        first, second = room.client(), room.client()
+
+        def fail(_data: bytes) -> None:
+            raise OSError("no")
+
+        monkeypatch.setattr(room.ends[first], "send", fail)
+        room.says({"method": "skills/changed", "params": {}})
+        assert room.ends[second].sent[-1] == {"method": "skills/changed", "params": {}}
+
+    play(act)
+
+
+def test_what_the_next_plugin_must_know_is_written_down_before_the_client_hears_of_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(room: Room) -> None:
+        room.ready()
+        client = room.client()
+        room.asks(client, "skills/extraRoots/set", {"extraRoots": ["/x"]})
+        done: list[Any] = []
+        monkeypatch.setattr(room.driver._kept, "save", lambda kept: done.append(kept.settings[0]))
+        monkeypatch.setattr(room.ends[client], "send", done.append)
+        room.says({"id": room.to_child[-1]["id"], "result": {}})
+        kept, answer = done
+        assert kept.params == {"extraRoots": ["/x"]}
+        assert json.loads(answer) == {"id": 1, "result": {}}
+
+    play(act)
+
+
 def test_whoever_tells_circusd_hears_of_every_change(play: Play) -> None:
     async def act(room: Room) -> None:
         # Nobody knows yet what the server does.

@@ -215,3 +215,39 @@ def test_many_requests_of_the_server_cost_the_same_each() -> None:
 
     cost(100)
     assert cost(5000) < 40 * cost(500) + 0.1
+
+
+@pytest.mark.parametrize("queue", ["server", "thread", "drain", "settings"])
+def test_whatever_is_waited_for_who_asks_little_is_among_the_first(queue: str) -> None:
+    rig = _rig()
+    rig.open_thread(1, "t1")
+    rig.join_thread(2, "t1")
+    rig.ask(1, "skills/extraRoots/set", {"extraRoots": ["/x"]})
+    rig.answer("skills/extraRoots/set")
+    method, params = "turn/start", {"threadId": "t1", "input": []}
+    if queue == "drain":
+        rig.hub.drain()
+    else:
+        rig.lose()
+    rig.to_child.clear()
+    if queue == "thread":
+        rig.ready()
+        rig.answer("skills/extraRoots/set")
+    elif queue == "settings":
+        rig.ready()
+        method, params = "model/list", {}
+    for _ in range(1000):
+        rig.ask(1, method, params)
+    late = rig.ask(2, method, {**params, "late": True})
+    if queue == "drain":
+        rig.do(rig.hub.undrain(rig.now))
+    elif queue == "server":
+        rig.ready()
+    if queue in ("server", "settings"):
+        rig.answer("skills/extraRoots/set")
+    if queue in ("server", "thread"):
+        rig.answer("thread/resume", {"thread": {"id": "t1"}})
+    sent = [entry for entry in rig.to_child if entry["method"] == method]
+    assert any(entry["params"].get("late") for entry in sent[:2]), sent[:3]
+    rig.child({"id": sent[1]["id"], "result": {}})
+    assert len(rig.answers(2, late)) == 1

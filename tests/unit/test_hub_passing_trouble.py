@@ -273,11 +273,17 @@ def test_a_thread_that_is_opened_before_the_list_comes_is_not_resumed(rig: HubRi
     assert sorted(_resumes(rig)) == ["t1", "t2"]
 
 
-@pytest.mark.parametrize("known_by", ["its config", "its opening", "its last resume"])
+@pytest.mark.parametrize(
+    "known_by", ["its config", "its config by path", "its opening", "its last resume"]
+)
 def test_those_that_take_long_come_after_the_quick_ones(rig: HubRig, known_by: str) -> None:
     """The server resumes one after the other: behind a slow one all would wait."""
-    config = {"mcp_servers": {"slow": {"command": "x"}}} if known_by == "its config" else None
-    rig.ask(1, "thread/start", {"config": config})
+    configs: dict[str, dict[str, Any]] = {
+        "its config": {"mcp_servers": {"slow": {"command": "x"}}},
+        # As `codex -c` has it.
+        "its config by path": {"mcp_servers.slow.command": "x"},
+    }
+    rig.ask(1, "thread/start", {"config": configs.get(known_by)})
     if known_by == "its opening":
         rig.tick(3)
     rig.answer("thread/start", {"thread": {"id": "slow"}})

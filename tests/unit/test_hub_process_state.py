@@ -153,6 +153,76 @@ def test_a_login_that_is_over_is_not_told_again(rig: HubRig) -> None:
     assert len(rig.got(1, "account/login/completed")) == 1
 
 
+def test_what_is_kept_is_bounded_for_each_client_and_told(rig: HubRig) -> None:
+    _set(rig, 2, "skills/extraRoots/set", {"extraRoots": ["/of/two"]})
+    for number in range(251):
+        _set(rig, 1, "environment/add", {"environmentId": str(number)})
+    assert len(rig.got(1, "warning")) == 1
+    for number in range(3):
+        big = {"environmentId": f"big-{number}", "execServerUrl": "x" * (600 << 10)}
+        _set(rig, 1, "environment/add", big)
+    # Too big to be kept at all.
+    _set(rig, 1, "environment/add", {"environmentId": "huge", "execServerUrl": "x" * (2 << 20)})
+    assert "environment/add" in rig.got(1, "warning")[-1]["params"]["message"]
+    _restart(rig)
+    assert _asked(rig)[0] == ("skills/extraRoots/set", {"extraRoots": ["/of/two"]})
+    rig.answer("skills/extraRoots/set")
+    assert rig.hub.server == "up"
+    assert rig.got(2, "warning") == []
+
+
+def test_many_clients_push_out_what_most_have_set(rig: HubRig) -> None:
+    _set(rig, 2, "skills/extraRoots/set", {"extraRoots": ["/of/two"]})
+    for client in range(3, 23):
+        rig.connect(client)
+        for number in range(17):
+            params = {"environmentId": f"{client}-{number}", "execServerUrl": "x" * (60 << 10)}
+            _set(rig, client, "environment/add", params)
+    _restart(rig)
+    assert _asked(rig)[0] == ("skills/extraRoots/set", {"extraRoots": ["/of/two"]})
+
+
+def test_many_that_are_slow_do_not_keep_everybody_waiting(rig: HubRig) -> None:
+    for number in range(5):
+        _set(rig, 1, "environment/add", {"environmentId": str(number)})
+    _restart(rig)
+    for _ in range(2):
+        rig.tick(4)
+        rig.answer("environment/add")
+    assert rig.hub.snapshot()["server"] == "recovering"
+    rig.tick(4)
+    assert rig.hub.snapshot()["server"] == "up"
+    # The rest follows.
+    for _ in range(3):
+        rig.answer("environment/add")
+    assert [params["environmentId"] for _, params in _asked(rig)] == list("01234")
+
+
+def test_an_import_in_progress_is_told_as_over(rig: HubRig, schemas: Schemas) -> None:
+    rig.ask(1, "externalAgentConfig/import", {"migrationItems": []})
+    rig.answer("externalAgentConfig/import", {"importId": "i"})
+    rig.ask(1, "externalAgentConfig/import", {"migrationItems": []})
+    rig.answer("externalAgentConfig/import", {"importId": "done"})
+    rig.tell("externalAgentConfig/import/completed", importId="done", itemTypeResults=[])
+    _restart(rig)
+    told = rig.got(2, "externalAgentConfig/import/completed")
+    assert [entry["params"]["importId"] for entry in told] == ["done", "i"]
+    schemas.check(told[-1], None)
+
+
+def test_what_is_spoken_on_a_thread_ends_with_its_server(rig: HubRig, schemas: Schemas) -> None:
+    rig.open_thread(1, "t1")
+    rig.open_thread(1, "t2")
+    rig.tell("thread/realtime/started", threadId="t1", version="v2")
+    rig.tell("thread/realtime/started", threadId="t2", version="v2")
+    rig.tell("thread/realtime/closed", threadId="t2", reason=None)
+    _restart(rig)
+    assert rig.got(2, "thread/realtime/closed") == []
+    told = rig.got(1, "thread/realtime/closed")
+    assert [entry["params"]["threadId"] for entry in told] == ["t2", "t1"]
+    schemas.check(told[-1], None)
+
+
 TOKENS = {"type": "chatgptAuthTokens", "accessToken": "t", "chatgptAccountId": "a"}
 
 

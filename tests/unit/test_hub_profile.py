@@ -49,6 +49,8 @@ def rig() -> HubRig:
         ("skills/list", {}, {"cwds": ["/w"]}),
         ("skills/list", {"cwds": ["/x"]}, {"cwds": ["/x"]}),
         ("hooks/list", {"cwds": []}, {"cwds": ["/w"]}),
+        ("fuzzyFileSearch", {"roots": [".", "a", "/b"]}, {"roots": ["/w", "/w/a", "/b"]}),
+        ("fuzzyFileSearch/sessionStart", {"roots": [""]}, {"roots": ["/w"]}),
         ("thread/list", {}, {}),
         ("turn/start", {"threadId": "t"}, {"threadId": "t"}),
     ],
@@ -112,3 +114,22 @@ def test_a_profile_that_is_none_is_refused(text: str) -> None:
 def test_no_header_is_no_profile() -> None:
     assert read_profile(None) is NOTHING
     assert read_profile('{"cwd":"/w"}') == ClientProfile(cwd="/w")
+
+
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        ({"data": ["mine", "other"], "nextCursor": "c"}, {"data": ["mine"], "nextCursor": "c"}),
+        ({"data": 7}, {"data": 7}),
+        ({}, {}),
+    ],
+)
+def test_a_private_client_sees_its_own_of_the_threads_that_are_loaded(
+    rig: HubRig, answer: dict[str, Any], got: dict[str, Any]
+) -> None:
+    rig.open_thread(1, "mine")
+    rig.open_thread(2, "other")
+    for client, result in ((1, got), (2, answer)):
+        asked = rig.ask(client, "thread/loaded/list")
+        rig.answer("thread/loaded/list", dict(answer))
+        assert rig.answers(client, asked)[0]["result"] == result

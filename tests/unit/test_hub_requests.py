@@ -202,6 +202,12 @@ def test_an_error_cites_the_handle_as_its_client_knows_it(rig: HubRig) -> None:
     assert answer["error"]["message"] == text % "p"
 
 
+def test_an_id_that_looks_like_a_handle_comes_back_as_it_was_sent(rig: HubRig) -> None:
+    request = rig.ask(1, "process/kill", {"processHandle": "p"}, id_="hub-x-1:p")
+    rig.answer("process/kill", error={"code": -32600, "message": "no"})
+    assert len(rig.answers(1, request)) == 1
+
+
 def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
     rig.answer("process/spawn")
@@ -264,3 +270,43 @@ def test_searches_and_event_streams_go_on_in_the_next_server(rig: HubRig) -> Non
     assert rig.asked("mcpServer/event/stream/start")["params"] == before[1]["params"]
     rig.tell("fuzzyFileSearch/sessionUpdated", sessionId=search["params"]["sessionId"], files=[])
     assert rig.got(1, "fuzzyFileSearch/sessionUpdated")[0]["params"]["sessionId"] == "s"
+
+
+@pytest.mark.parametrize("method", ["thread/sample", "userVerification/verify"])
+def test_who_cancels_a_request_by_its_id_cancels_that_one(rig: HubRig, method: str) -> None:
+    cancel = {"thread/sample": "thread/sample/cancel"}.get(method, "userVerification/cancel")
+    rig.ask(1, method, {}, id_="same")
+    first = rig.asked(method)["id"]
+    rig.ask(2, method, {}, id_="same")
+    second = rig.asked(method)["id"]
+    rig.ask(2, cancel, {"requestId": "same"})
+    assert rig.asked(cancel)["params"] == {"requestId": second}
+    rig.answer(method, error={"code": -32603, "message": "canceled"})
+    # It is answered already: the server must not take it for one of another's.
+    rig.ask(2, cancel, {"requestId": "same"})
+    assert rig.asked(cancel)["params"]["requestId"] not in (first, second, "same")
+    # What is no id is for the server to refuse.
+    rig.ask(2, cancel, {"requestId": [1]})
+    assert rig.asked(cancel)["params"] == {"requestId": [1]}
+    # Nobody waits any more for what comes of it.
+    rig.leave(1)
+    assert rig.asked(cancel)["params"] == {"requestId": first}
+
+
+@pytest.mark.parametrize(
+    ("reason", "hears"),
+    [
+        ("expected a completed plaintext exec_command", True),
+        ("thread not found: t1", False),
+        ("invalid thread id: t1", False),
+        ("Invalid request: unknown variant `thread/guardianReview`", False),
+    ],
+)
+def test_a_review_that_fails_has_its_client_listen_as_with_codex(
+    rig: HubRig, reason: str, *, hears: bool
+) -> None:
+    rig.open_thread(2, "t1")
+    rig.ask(1, "thread/guardianReview", {"threadId": "t1"})
+    rig.answer("thread/guardianReview", error={"code": -32600, "message": reason})
+    rig.tell("turn/started", threadId="t1", turn={"id": "u1"})
+    assert bool(rig.got(1, "turn/started")) == hears

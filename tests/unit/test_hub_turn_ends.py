@@ -196,3 +196,72 @@ def test_the_error_of_a_cut_turn_is_of_none_of_codexs_kinds(rig: HubRig) -> None
     assert ended["error"] == told["error"]
     assert told["error"]["codexErrorInfo"] is None
     assert "signal 9" in told["error"]["message"]
+
+
+# -- a review: it begins under another id than it ends (measured on codex 0.163) -------------------
+
+
+def _reviews(rig: HubRig) -> None:
+    rig.ask(1, "review/start", {"threadId": "t1"})
+    turn = {"id": "r1", "items": [], "status": "inProgress"}
+    rig.answer("review/start", {"turn": turn, "reviewThreadId": "t1"})
+    _begins_inside(rig)
+
+
+def _begins_inside(rig: HubRig) -> None:
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active"})
+    rig.tell("turn/started", threadId="t1", turn={"id": "r2", "items": [], "status": "inProgress"})
+
+
+def _ends_once(rig: HubRig) -> bool:
+    rig.end_turn(turn_id="r1")
+    rig.to_child.clear()
+    for _ in range(20):
+        rig.tick(1)
+    ends = [entry["params"]["turn"]["id"] for entry in rig.got(1, "turn/completed")]
+    return ends == ["r1"] and rig.to_child == [] and rig.hub.turns == 0
+
+
+def test_a_review_ends_once() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    _reviews(rig)
+    assert rig.sessions["t1"].metadata["runningTurn"] == "r1"
+    assert _ends_once(rig)
+    turns = [(e.type, e.detail["turnId"]) for e in rig.events if e.type.startswith("turn.")]
+    assert turns == [("turn.started", "r1"), ("turn.completed", "r1")]
+    # The next one is as any other.
+    rig.run_turn(1, turn_id="u2")
+    assert rig.hub.turns == 1
+
+
+def test_a_review_that_somebody_else_began_ends_once() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    _begins_inside(rig)
+    assert _ends_once(rig)
+
+
+@pytest.mark.parametrize("is_next_hub", [True, False])
+def test_a_review_goes_on_over_a_lost_connection(*, is_next_hub: bool) -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    _reviews(rig)
+    if is_next_hub:
+        before, rig = rig, HubRig(ready=False)
+        rig.do(rig.hub.restore([before.sessions["t1"]], 0.0))
+    else:
+        rig.lose()
+    rig.ready("t1", same_child=True)
+    page = [{"id": "r2", "status": "inProgress"}, {"id": "a0", "status": "completed"}]
+    thread = {"id": "t1", "status": {"type": "active"}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": {"data": page}})
+    if is_next_hub:
+        rig.connect(1)
+        rig.join_thread(1)
+    assert rig.got(1, "turn/completed") == []
+    assert rig.got(1, "error") == []
+    assert _ends_once(rig)

@@ -41,6 +41,14 @@ def test_the_first_client_gives_the_name_for_good(tmp_path: Path) -> None:
     assert _params(introduction)["clientInfo"] == _params(later)["clientInfo"] == info
 
 
+def test_who_only_asks_over_http_gives_no_name(tmp_path: Path) -> None:
+    introduction = Introduction(str(tmp_path), None)
+    assert introduction.came(ClientInfo("codexd_http", "1"), Capabilities()) is None
+    assert _params(introduction)["clientInfo"]["name"] == "codexd"
+    introduction.came(FIRST, Capabilities())
+    assert _params(introduction)["clientInfo"]["name"] == "first"
+
+
 def test_a_configured_name_counts_before_it(tmp_path: Path) -> None:
     introduction = Introduction(str(tmp_path), "mine")
     introduction.came(FIRST, Capabilities())
