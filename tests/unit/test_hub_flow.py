@@ -163,6 +163,32 @@ def test_a_repeated_request_has_its_whole_patience_again() -> None:
     assert "result" in rig.answers(1, request)[0]
 
 
+def test_what_the_dead_server_has_not_read_has_its_whole_patience_again_once() -> None:
+    rig = _rig(HubLimits(wait_s=60))
+    request = rig.ask(1, "thread/start")
+    rig.tick(100)
+    rig.lose(rig.asked("thread/start"))
+    rig.tick(50)
+    assert not rig.answers(1, request)
+    rig.ready()
+    rig.lose(rig.asked("thread/start"))
+    rig.tick(11)
+    assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
+
+
+def test_those_who_wait_are_looked_through_once_a_second() -> None:
+    rig = _rig(HubLimits(wait_s=10))
+    rig.lose()
+    first = rig.ask(1, "thread/list")
+    rig.tick(0.5)
+    second = rig.ask(1, "thread/list")
+    refused = []
+    for seconds in (9.6, 0.5, 0.5):
+        rig.tick(seconds)
+        refused.append([bool(rig.answers(1, request)) for request in (first, second)])
+    assert refused == [[True, False], [True, False], [True, True]]
+
+
 def test_what_the_dead_server_has_not_read_goes_to_the_next_one() -> None:
     rig = _rig()
     rig.open_thread(1)

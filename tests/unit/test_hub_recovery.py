@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from codexd.contracts import SessionRecord
+from codexd.hub import window
 from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
@@ -106,6 +107,39 @@ def test_a_turn_start_in_flight_is_never_sent_again(rig: HubRig) -> None:
     (answer,) = rig.answers(1, request)
     assert "may have begun" in answer["error"]["message"]
     assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+
+
+def test_only_who_was_refused_a_resume_may_not_begin_a_turn_unheard(rig: HubRig) -> None:
+    rig.connect(3)
+    refused = rig.ask(3, "thread/name/set", {"threadId": "t1", "name": "n"})
+    unread = rig.ask(3, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose(rig.asked("turn/start"))
+    assert rig.answers(3, refused)
+    assert not rig.answers(3, unread)
+
+
+def test_an_opening_that_was_lost_is_not_waited_for(rig: HubRig) -> None:
+    rig.ask(1, "thread/start")
+    _restart(rig)
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    assert all(rig.got(client, "item/agentMessage/delta") for client in (1, 2))
+
+
+def test_who_hears_a_thread_anyway_hears_it_after_a_repeated_resume_was_refused(
+    rig: HubRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.ask(1, "model/list")
+    rig.ask(1, "thread/resume", {"threadId": "sub"})
+    monkeypatch.setattr(window, "ONE_CLIENT", 1)
+    rig.lose()
+    rig.ready()
+    # A subagent's, which all hear, before the resume has had its turn.
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    rig.answer("model/list")
+    assert rig.asked("thread/resume")["params"] == {"threadId": "sub"}
+    rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="y")
+    assert len(rig.got(1, "item/agentMessage/delta")) == 2
 
 
 def _resume_with_config(rig: HubRig) -> None:

@@ -223,6 +223,24 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     assert rig.asked("fs/watch")["params"] == watch
 
 
+def test_a_watch_that_was_refused_before_it_was_sent_is_not_opened_again() -> None:
+    rig = HubRig(HubLimits(wait_s=60))
+    rig.connect(1)
+    rig.lose()
+    request = rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    rig.tick(61)
+    assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
+    rig.ready()
+    assert rig.to_child == []
+
+
+@pytest.mark.parametrize("error", ["no", {"code": "x"}, {"data": [1]}, {"data": {"reason": 7}}])
+def test_an_error_of_another_shape_is_the_clients(rig: HubRig, error: Any) -> None:
+    request = rig.ask(1, "model/list")
+    rig.answer("model/list", error=error)
+    assert rig.answers(1, request) == [{"id": request, "error": error}]
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -122,6 +122,10 @@ def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
     assert rig.answers(2, last)[-1]["result"] == {"status": "unsubscribed"}
     rig.tell(DELTA, threadId="t1", delta="x")
     assert not any(rig.got(client, DELTA) for client in (1, 2, 3))
+    # Its turns are not told to this connection any more, so their ends would never come.
+    rig.ask(3, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", {"turn": {"id": "u1", "items": [], "status": "inProgress"}})
+    assert rig.hub.snapshot()["runningTurns"] == 0
 
 
 def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
