@@ -72,10 +72,15 @@ def _nodes(node: ast.AST, path: Path_) -> Iterator[tuple[Path_, ast.AST]]:
             continue
         if isinstance(value, list):
             for index, entry in enumerate(value):
-                if isinstance(entry, ast.AST):
+                if isinstance(entry, ast.AST) and not _is_frozen(entry):
                     yield from _nodes(entry, (*path, (name, index)))
         elif isinstance(value, ast.AST):
             yield from _nodes(value, (*path, (name, None)))
+
+
+def _is_frozen(node: ast.AST) -> bool:
+    # Of a struct, what such a decorator says of a dataclass.
+    return isinstance(node, ast.keyword) and node.arg == "frozen"
 
 
 def _replace(tree: ast.AST, path: Path_, change: Change) -> None:
@@ -116,7 +121,7 @@ def _changed_expressions(node: ast.AST) -> Iterator[tuple[str, Change]]:
 
 def _changed_statements(node: ast.AST) -> Iterator[tuple[str, Change]]:
     match node:
-        case ast.Return(value=ast.expr() as value) if not _is_none(value):
+        case ast.Return(value=ast.expr() as value) if not _is_nothing(value):
             yield "return None", _with(value=ast.Constant(None))
         case ast.Expr(value=ast.Call()):
             yield "no call", lambda _: ast.Pass()
@@ -129,8 +134,9 @@ def _changed_statements(node: ast.AST) -> Iterator[tuple[str, Change]]:
             yield "no jump", lambda _: ast.Pass()
 
 
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def _is_nothing(node: ast.expr) -> bool:
+    # Whoever asks whether something is so does not tell these two apart.
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _with(**fields: object) -> Change:

@@ -81,6 +81,10 @@ def test_who_has_a_thread_reviewed_hears_of_it(rig: HubRig) -> None:
     assert _who_got(rig, "item/started") == [1, 3]
     assert _who_got(rig, "item/completed") == [1, 3]
     assert rig.answers(3, asked)
+    # Its answer does not name the thread; the server has loaded it all the same.
+    rig.ask(3, "thread/guardianReview", {"threadId": "t9"})
+    rig.answer("thread/guardianReview", {"callId": "c", "assessment": None})
+    assert rig.sessions["t9"].status == "active"
 
 
 def test_who_is_refused_a_review_hears_nothing_of_the_thread(rig: HubRig) -> None:

@@ -104,7 +104,12 @@ def test_a_server_that_dies_while_it_is_told_is_told_anew(rig: HubRig) -> None:
     _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
     _restart(rig)
     request = rig.ask(1, "skills/list")
-    _restart(rig)
+    rig.lose()
+    rig.tick(5.1)
+    assert rig.hub.snapshot()["server"] == "away"
+    assert not rig.got(1, "warning")
+    rig.to_child.clear()
+    rig.ready()
     assert _asked(rig) == [("skills/extraRoots/set", {"extraRoots": ["/a"]})]
     rig.answer("skills/extraRoots/set")
     rig.answer("skills/list")
@@ -192,3 +197,19 @@ def test_tokens_that_are_not_in_force_any_more_are_not_given_again(rig: HubRig, 
         rig.tell("account/login/completed", loginId="L", success=True)
     _restart(rig)
     assert _asked(rig) == []
+
+
+def test_a_hub_is_unused_until_there_is_something_for_the_next_child_to_know() -> None:
+    rig = HubRig()
+    rig.do(rig.hub.client_opened(1, rig.now))
+    assert rig.hub.is_unused
+    rig.connect(1)
+    assert not rig.hub.is_unused
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    rig.leave(1)
+    assert not rig.hub.is_unused
+    rig = HubRig()
+    rig.tell("thread/started", thread={"id": "t1"})
+    assert not rig.hub.is_unused
+    rig.tell("thread/closed", threadId="t1")
+    assert rig.hub.is_unused

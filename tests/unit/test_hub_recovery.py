@@ -38,6 +38,13 @@ def test_a_request_in_flight_is_refused_with_the_reason(rig: HubRig) -> None:
     assert not [entry for entry in rig.to_child if entry["method"] == "config/value/write"]
 
 
+def test_a_loss_that_is_told_twice_is_one(rig: HubRig) -> None:
+    request = rig.ask(1, "config/value/write", {"keyPath": "x"})
+    for _ in range(2):
+        rig.lose()
+    assert len(rig.answers(1, request)) == 1
+
+
 def test_a_request_that_only_reads_is_sent_again(rig: HubRig) -> None:
     request = rig.ask(1, "thread/list", {"limit": 3})
     _restart(rig)

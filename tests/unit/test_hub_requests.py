@@ -93,6 +93,13 @@ def test_what_is_no_message_harms_nobody(rig: HubRig, data: bytes) -> None:
     assert rig.asked("model/list")
 
 
+def test_a_clients_notification_goes_to_the_server_once_it_is_initialized(rig: HubRig) -> None:
+    rig.do(rig.hub.client_opened(3, rig.now))
+    for client in (1, 3):
+        rig.say(client, {"method": "new/notice", "params": {"a": client}})
+    assert rig.to_child == [{"method": "new/notice", "params": {"a": 1}}]
+
+
 def test_an_answer_to_an_earlier_hub_is_dropped(rig: HubRig) -> None:
     rig.ask(1, "model/list")
     before = len(rig.to_client[1])

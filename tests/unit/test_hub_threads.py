@@ -128,11 +128,40 @@ def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
     assert rig.hub.snapshot()["runningTurns"] == 0
 
 
+def test_who_leaves_a_thread_that_nobody_knows_hears_the_servers_answer(rig: HubRig) -> None:
+    request = rig.ask(1, "thread/unsubscribe", {"threadId": "t9"})
+    rig.answer("thread/unsubscribe", {"status": "notLoaded"})
+    assert rig.answers(1, request) == [{"id": request, "result": {"status": "notLoaded"}}]
+
+
 def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
     rig: HubRig,
 ) -> None:
     rig.leave(1)
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_who_left_before_its_thread_was_there_leaves_it_to_be_unloaded(rig: HubRig) -> None:
+    rig.ask(2, "thread/start")
+    rig.leave(2)
+    rig.answer("thread/start", {"thread": {"id": "t2"}})
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t2"}
+    assert rig.sessions["t2"].status == "active"
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_who_asks_for_a_review_beside_a_thread_hears_it(rig: HubRig, stays: bool) -> None:
+    rig.ask(1, "review/start", {"threadId": "t1", "delivery": "detached"})
+    if not stays:
+        rig.leave(1)
+    turn = {"id": "u5", "items": [], "status": "inProgress"}
+    rig.answer("review/start", {"turn": turn, "reviewThreadId": "r1"})
+    rig.tell(DELTA, threadId="r1", delta="x")
+    assert [len(rig.got(client, DELTA)) for client in (1, 2, 3)] == [int(stays), 0, 0]
+    rig.end_turn("r1", "u5")
+    # With nobody there any more, the server may unload it.
+    unsubscribed = [e["params"] for e in rig.to_child if e["method"] == "thread/unsubscribe"]
+    assert ({"threadId": "r1"} in unsubscribed) is not stays
 
 
 def test_a_running_turn_keeps_the_thread_until_it_ends(rig: HubRig) -> None:

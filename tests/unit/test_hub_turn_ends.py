@@ -67,7 +67,8 @@ def test_a_turn_that_is_open_while_its_thread_is_idle_ends_as_recorded(
     rig.tick(1)
     asked = [entry for entry in rig.to_child if entry["method"] == "thread/turns/list"]
     assert len(asked) == 1
-    assert asked[0]["params"]["threadId"] == "t1"
+    page = {"limit": 5, "sortDirection": "desc", "itemsView": "full"}
+    assert asked[0]["params"] == {"threadId": "t1", **page}
     rig.answer("thread/turns/list", {"data": [_turn(status)]})
     assert _ends(rig) == [status]
     # It comes after all: nobody hears it twice.
