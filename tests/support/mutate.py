@@ -72,15 +72,15 @@ def _nodes(node: ast.AST, path: Path_) -> Iterator[tuple[Path_, ast.AST]]:
             continue
         if isinstance(value, list):
             for index, entry in enumerate(value):
-                if isinstance(entry, ast.AST) and not _is_frozen(entry):
+                if isinstance(entry, ast.AST) and not _is_of_types(entry):
                     yield from _nodes(entry, (*path, (name, index)))
         elif isinstance(value, ast.AST):
             yield from _nodes(value, (*path, (name, None)))
 
 
-def _is_frozen(node: ast.AST) -> bool:
-    # Of a struct, what such a decorator says of a dataclass.
-    return isinstance(node, ast.keyword) and node.arg == "frozen"
+def _is_of_types(node: ast.AST) -> bool:
+    # What says nothing to who runs, only to who checks the types.
+    return isinstance(node, ast.keyword) and node.arg in ("frozen", "kw_only")
 
 
 def _replace(tree: ast.AST, path: Path_, change: Change) -> None:

@@ -176,6 +176,15 @@ def test_of_a_turn_that_runs_the_last_item_may_go_on(rig: HubRig) -> None:
     assert _items(rig) == ["i1", "i2", "i3"]
 
 
+def test_an_item_of_a_turn_that_runs_ended_just_now(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    turn = {**_with_items("u1", "inProgress", "i1", "i2", "i3"), "completedAt": None}
+    _come_back(rig, "active", turn)
+    told = rig.got(1, "item/completed")[-1]
+    assert told["params"]["item"]["id"] == "i2"
+    assert 0 <= told["emittedAtMs"] - told["params"]["completedAtMs"] < 60_000
+
+
 def test_an_item_that_ended_in_the_gap_just_before_the_end_is_told(rig: HubRig) -> None:
     rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
     _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2"))

@@ -37,7 +37,7 @@ def test_each_change_is_one_change(source: str, changed: list[str]) -> None:
         "def f(a: 'x == y' = None): pass",
         "'text'",
         "import a",
-        "class A(B, frozen=True): pass",
+        "class A(B, frozen=True, kw_only=True): pass",
         "def f():\n    return None",
     ],
 )

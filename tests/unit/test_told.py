@@ -12,7 +12,7 @@ CHILD, PLUGIN = 7, 70
 
 
 def report(**facts: Any) -> Report:
-    return Report(**{"plugin": PLUGIN, "child": CHILD, "server": "up", **facts})
+    return Report(**{"plugin": PLUGIN, "child": CHILD, "server": "up", "turns": 0, **facts})
 
 
 @pytest.fixture
@@ -64,6 +64,13 @@ def test_what_says_nothing_of_now_is_unknown(
 ) -> None:
     told.take(report(**facts), 10.0)
     assert told.turns(CHILD, now, drain=drain) is None
+
+
+def test_what_a_report_does_not_say_is_unknown_and_nothing_was_ordered(told: Told) -> None:
+    told.take(Report(plugin=PLUGIN, child=CHILD, server="up"), 10.0)
+    assert told.turns(CHILD, 10.0) is None
+    told.take(Report(plugin=PLUGIN, child=CHILD, server="up", turns=0), 10.0)
+    assert told.turns(CHILD, 10.0, drain=1) is None
 
 
 def test_a_report_under_the_order_or_a_later_one_counts(told: Told) -> None:
