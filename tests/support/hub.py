@@ -32,7 +32,8 @@ class HubRig:
 
     def __init__(self, limits: HubLimits | None = None, *, ready: bool = True) -> None:
         self.hub = Hub(limits=limits or HubLimits(), id_prefix="hub-x-", endpoint="stdio://x")
-        self.now = 0.0
+        # Of any origin, and none at which a sum and a difference are the same.
+        self.now = 1024.0
         self.to_client: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.to_child: list[dict[str, Any]] = []
         self.closed: list[int] = []

@@ -72,7 +72,7 @@ def test_a_turn_from_before_the_hub_ends_for_who_came_back_to_it() -> None:
         created_at="2026-01-01T00:00:00.000Z",
         updated_at="2026-01-01T00:00:00.000Z",
     )
-    rig.do(rig.hub.restore([record], 0.0))
+    rig.do(rig.hub.restore([record], rig.now))
     rig.ready("t1", same_child=True)
     page = {"data": [_turn("u1", "inProgress")], "nextCursor": None}
     thread = {"id": "t1", "status": {"type": "active"}}
@@ -90,7 +90,7 @@ def test_what_waited_for_an_earlier_hub_shows_only_if_it_is_asked_again(rig: Hub
     waiting = rig.sessions["t1"]
     assert waiting.metadata == {"runningTurn": "u1", "waitingApprovals": "1"}
     later = HubRig(ready=False)
-    later.do(later.hub.restore([waiting], 0.0))
+    later.do(later.hub.restore([waiting], rig.now))
     later.ready("t1", same_child=True)
     assert later.sessions["t1"].metadata == {"runningTurn": "u1"}
     later.child(request)

@@ -302,7 +302,7 @@ def test_after_a_plugins_restart_the_sessions_are_heard_again_and_nothing_is_int
         created_at="",
         updated_at="",
     )
-    rig.do(rig.hub.restore([record], 0.0))
+    rig.do(rig.hub.restore([record], rig.now))
     rig.ready("t1", same_child=True)
     assert rig.asked("thread/resume")["params"]["threadId"] == "t1"
     active = {"thread": {"id": "t1", "status": {"type": "active", "activeFlags": []}}}

@@ -37,7 +37,7 @@ def test_initialize_waits_for_a_child() -> None:
 def test_a_second_initialize_and_a_request_before_the_first_are_refused(rig: HubRig) -> None:
     again = rig.ask(1, "initialize")
     assert rig.answers(1, again)[0]["error"] == {"code": -32600, "message": "Already initialized"}
-    rig.do(rig.hub.client_opened(3, 0))
+    rig.do(rig.hub.client_opened(3, rig.now))
     early = rig.ask(3, "thread/list")
     assert rig.answers(3, early)[0]["error"] == {"code": -32600, "message": "Not initialized"}
     assert rig.to_child == []
@@ -86,7 +86,7 @@ def test_unknown_methods_and_members_pass_untouched(rig: HubRig) -> None:
 def test_what_is_no_message_harms_nobody(rig: HubRig, data: bytes) -> None:
     before = (len(rig.to_client[1]), len(rig.to_client[2]))
     rig.say(1, data)
-    rig.do(rig.hub.child_message(data, 0))
+    rig.do(rig.hub.child_message(data, rig.now))
     assert rig.to_child == []
     assert (len(rig.to_client[1]), len(rig.to_client[2])) == before
     assert rig.ask(2, "model/list")
@@ -142,7 +142,7 @@ def test_a_new_client_is_greeted_as_the_server_would() -> None:
 
 def test_clients_that_never_initialize_are_sent_away() -> None:
     rig = HubRig(HubLimits(initialize_timeout_s=10))
-    rig.do(rig.hub.client_opened(1, 0))
+    rig.do(rig.hub.client_opened(1, rig.now))
     rig.connect(2)
     rig.tick(9)
     assert rig.closed == []
@@ -262,8 +262,8 @@ def test_an_error_of_another_shape_is_the_clients(rig: HubRig, error: Any) -> No
     ],
 )
 def test_bytes_that_are_no_text_harm_nobody(rig: HubRig, data: bytes) -> None:
-    rig.do_raw(rig.hub.client_message(1, data, 0))
-    rig.do_raw(rig.hub.child_message(data, 0))
+    rig.do_raw(rig.hub.client_message(1, data, rig.now))
+    rig.do_raw(rig.hub.child_message(data, rig.now))
     assert rig.closed == []
     rig.to_child.clear()
     rig.ask(2, "model/list")

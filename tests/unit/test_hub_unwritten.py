@@ -99,7 +99,7 @@ def test_an_ephemeral_thread_ends_with_its_server_and_is_no_loss(rig: HubRig, to
 def test_the_next_plugin_knows_what_is_ephemeral(rig: HubRig) -> None:
     _open(rig, ephemeral=True)
     later = HubRig(ready=False)
-    later.do(later.hub.restore([rig.sessions["t1"]], 0.0))
+    later.do(later.hub.restore([rig.sessions["t1"]], rig.now))
     later.ready()
     assert later.event_types() == ["session.closed"]
 
