@@ -227,8 +227,12 @@ def test_a_form_goes_to_those_who_show_forms(rig: HubRig) -> None:
     rig.connect(4, extensions={"openai/form": {}})
     rig.join_thread(2, "t1")
     rig.join_thread(4, "t1")
+    before = len(rig.to_child)
     _form(rig)
     assert [client for client in (1, 2, 4) if rig.got(client, ELICITATION)] == [4]
+    # Nor is anything answered for those who do not.
+    rig.leave(1)
+    assert rig.to_child[before:] == []
 
 
 def test_a_form_that_nobody_shows_is_declined(rig: HubRig) -> None:

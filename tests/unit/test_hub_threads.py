@@ -285,4 +285,36 @@ def test_an_approval_ends_with_its_turn(rig: HubRig) -> None:
     _server_asks(rig)
     rig.end_turn()
     assert rig.hub.snapshot()["waitingApprovals"] == 0
-    assert rig.got(1, "serverRequest/resolved")
+    (told,) = rig.got(1, "serverRequest/resolved")
+    assert told["params"] == {"threadId": "t1", "requestId": 0}
+    rig.leave(1)
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_of_two_approvals_the_server_may_resolve_one_itself(rig: HubRig) -> None:
+    for request_id in (0, 1):
+        _server_asks(rig, request_id)
+    rig.tell("serverRequest/resolved", threadId="t1", requestId=0)
+    assert rig.hub.snapshot()["waitingApprovals"] == 1
+    assert rig.sessions["t1"].metadata == {"waitingApprovals": "1"}
+
+
+def test_another_request_under_the_same_id_takes_the_place_of_the_first(rig: HubRig) -> None:
+    _server_asks(rig)
+    params = {"threadId": "t1", "turnId": "u1", "itemId": "i2"}
+    rig.child({"id": 0, "method": "item/fileChange/requestApproval", "params": params})
+    assert rig.hub.snapshot()["waitingApprovals"] == 1
+    before = len(rig.to_child)
+    rig.say(1, {"id": rig.got(1, ASK)[0]["id"], "result": {"decision": "accept"}})
+    assert rig.to_child[before:] == []
+    asked = rig.got(1, "item/fileChange/requestApproval")[0]
+    rig.say(1, {"id": asked["id"], "result": {"decision": "decline"}})
+    assert rig.to_child[before:] == [{"id": 0, "result": {"decision": "decline"}}]
+
+
+def test_who_does_not_want_to_hear_what_is_resolved_does_not(rig: HubRig) -> None:
+    rig.connect(4, optOutNotificationMethods=["serverRequest/resolved"])
+    rig.join_thread(4)
+    _server_asks(rig)
+    rig.tell("serverRequest/resolved", threadId="t1", requestId=0)
+    assert [len(rig.got(client, "serverRequest/resolved")) for client in (1, 4)] == [1, 0]
