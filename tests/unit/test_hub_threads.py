@@ -49,6 +49,7 @@ def test_what_comes_before_the_answer_of_a_start_reaches_nobody_else(rig: HubRig
 def test_of_a_thread_that_nobody_opened_all_hear_who_were_there(rig: HubRig) -> None:
     """A subagent's: codex subscribes every connection (measured)."""
     rig.tell("thread/status/changed", threadId="sub", status={"type": "active"})
+    assert rig.sessions["sub"].status == "active"
     rig.tell("turn/started", threadId="sub", turn={"id": "u9", "items": []})
     rig.connect(4)
     rig.ask(3, "thread/unsubscribe", {"threadId": "sub"})
@@ -93,11 +94,45 @@ def test_a_turn_whose_end_the_server_does_not_tell_does_not_run_for_ever(
 
 
 @pytest.mark.parametrize(
-    "method", ["thread/reverted", "thread/attachment/updated", "thread/goal/updated"]
+    "method",
+    [
+        "thread/archived",
+        "thread/attachment/updated",
+        "thread/closed",
+        "thread/deleted",
+        "thread/goal/updated",
+        "thread/name/updated",
+        "thread/reverted",
+        "thread/status/changed",
+        "thread/unarchived",
+    ],
 )
-def test_what_the_server_tells_all_goes_to_all(rig: HubRig, method: str) -> None:
-    rig.tell(method, threadId="t1")
-    assert all(rig.got(client, method) for client in (1, 2, 3))
+@pytest.mark.parametrize("thread_id", ["t1", "nobodys"])
+def test_what_the_server_tells_all_goes_to_all(rig: HubRig, method: str, thread_id: str) -> None:
+    before = {client: len(got) for client, got in rig.to_client.items()}
+    rig.tell(method, threadId=thread_id)
+    for client in (1, 2, 3):
+        # That, and nothing that the hub makes of it.
+        assert [told["method"] for told in rig.to_client[client][before[client] :]] == [method]
+
+
+def test_what_came_early_of_a_server_that_is_gone_reaches_nobody(rig: HubRig) -> None:
+    rig.ask(2, "thread/start")
+    rig.tell("warning", threadId="t9", message="m")
+    rig.lose()
+    rig.ready()
+    assert not any(rig.got(client, "warning") for client in (1, 2, 3))
+
+
+def test_what_is_told_of_a_turn_makes_it_run_only_where_the_thread_is_at_work(rig: HubRig) -> None:
+    rig.tell("item/started", threadId="t1", turnId="u0", item={})
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    rig.run_turn(1)
+    rig.tell("item/started", threadId="t1", turnId="u2", item={})
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u1"}
+    rig.tell("thread/status/changed", threadId="other", status={"type": "active"})
+    rig.tell("item/started", threadId="other", turnId="u3", item={})
+    assert rig.sessions["other"].metadata == {"runningTurn": "u3"}
 
 
 def test_a_resume_that_is_refused_subscribes_nobody(rig: HubRig) -> None:
