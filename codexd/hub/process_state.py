@@ -55,7 +55,7 @@ class ProcessState:
         self._todo: list[_Setting] = []
         self._current: _Setting | None = None
         self._asked_at = 0.0
-        self._then: Callable[[], None] | None = None
+        self._then: Callable[[], None] = lambda: None
 
     # -- what is set and begun ---------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class ProcessState:
 
     def child_lost(self) -> None:
         """The child is gone: the next one is to be told anew."""
-        self._todo, self._current, self._then = [], None, None
+        self._todo, self._current = [], None
 
     def tick(self) -> None:
         """Time passes: an answer may never come."""
@@ -151,10 +151,8 @@ class ProcessState:
             self._asked_at = self._core.now
             on_answer = functools.partial(self._answered, self._current)
             self._requests.own(self._current.method, self._current.params, on_answer)
-            return
-        then, self._then = self._then, None
-        if then is not None:
-            then()
+        else:
+            self._then()
 
     def _answered(self, setting: _Setting, answer: Message | None) -> None:
         if setting is not self._current:

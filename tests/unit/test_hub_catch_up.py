@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from codexd.contracts import SessionRecord
-from tests.support.hub import HubRig
+from tests.support.hub import INITIALIZED, HubRig
 
 
 @pytest.fixture
@@ -41,6 +42,19 @@ def test_a_turn_that_still_runs_goes_on(rig: HubRig) -> None:
     assert _endings(rig) == []
     rig.end_turn()
     assert _endings(rig) == [("u1", "completed")]
+
+
+def test_a_turn_that_runs_for_long_with_nobody_there_is_not_over_for_that(rig: HubRig) -> None:
+    rig.leave(1)
+    _come_back(rig, "active", _turn("u1", "inProgress"))
+    rig.tick(2000)
+    rig.lose()
+    # It has not said yet which threads it has.
+    result = json.dumps(INITIALIZED).encode()
+    rig.do(rig.hub.child_ready(result, rig.now, same_child=True, child_pid=7))
+    rig.tick(1)
+    assert rig.sessions["t1"].status == "active"
+    assert rig.hub.snapshot()["runningTurns"] == 1
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "interrupted"])

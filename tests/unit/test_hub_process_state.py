@@ -93,11 +93,40 @@ def test_who_set_it_is_told_where_that_fails_and_nobody_waits(
     assert "environment/add" in warning["params"]["message"]
     assert "not any more" in warning["params"]["message"]
     # The second is never answered.
-    rig.tick(5.1)
+    rig.tick(5)
+    assert rig.hub.snapshot()["server"] == "recovering"
+    rig.tick(0.25)
     assert rig.hub.snapshot()["server"] == "up"
     assert "did not answer" in rig.got(2, "warning")[0]["params"]["message"]
     rig.answer("environment/add")
     assert rig.hub.snapshot()["server"] == "up"
+
+
+def test_an_answer_that_comes_too_late_is_no_answer_to_the_next(rig: HubRig) -> None:
+    for name in ("a", "b", "c"):
+        _set(rig, 1, "environment/add", {"environmentId": name})
+    _restart(rig)
+    late = rig.asked("environment/add")["id"]
+    rig.tick(5.25)
+    rig.child({"id": late, "result": {}})
+    assert [params["environmentId"] for _, params in _asked(rig)] == ["a", "b"]
+
+
+def test_who_set_it_and_left_is_not_told(rig: HubRig) -> None:
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    rig.leave(1)
+    before = list(rig.to_client[1])
+    _restart(rig)
+    rig.answer("skills/extraRoots/set", error={"code": -32600, "message": "no"})
+    assert rig.to_client[1] == before
+    assert rig.hub.snapshot()["server"] == "up"
+
+
+def test_of_settings_without_end_the_last_ones_are_set_again(rig: HubRig) -> None:
+    for number in range(1_001):
+        _set(rig, 1, "environment/add", {"environmentId": str(number)})
+    _restart(rig)
+    assert [params["environmentId"] for _, params in _asked(rig)] == ["1"]
 
 
 def test_a_server_that_dies_while_it_is_told_is_told_anew(rig: HubRig) -> None:
@@ -140,6 +169,11 @@ def test_a_login_in_progress_fails(rig: HubRig, schemas: Schemas) -> None:
             assert told["params"]["error"]
     assert rig.got(1, "account/login/completed")[0]["params"]["loginId"] == "L"
     assert rig.got(1, "mcpServer/oauthLogin/completed")[0]["params"]["name"] == "github"
+    assert set(rig.got(1, "account/login/completed")[0]["params"]) == {
+        "loginId",
+        "success",
+        "error",
+    }
     rig.lose()
     rig.ready()
     assert len(rig.got(1, "account/login/completed")) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from codexd.contracts import SessionRecord
 from codexd.hub import window
@@ -274,6 +275,7 @@ def test_nobody_waits_for_ever() -> None:
     rig.say(2, {"id": 0, "method": "initialize", "params": params})
     rig.tick(59)
     assert not rig.answers(1, request)
+    assert not rig.answers(2, 0)
     rig.tick(2)
     assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
     assert rig.got(1, "turn/completed")[0]["params"]["turn"]["status"] == "interrupted"
@@ -314,7 +316,34 @@ def test_after_a_plugins_restart_the_sessions_are_heard_again_and_nothing_is_int
     rig.lose()
     rig.ready()
     assert rig.got(1, "turn/completed")[0]["params"]["turn"]["id"] == "u5"
-    assert rig.sessions == {} or rig.sessions["t1"].purpose == "worker"
+    assert rig.sessions["t1"].purpose == "worker"
+
+
+def test_of_the_registry_only_what_is_active_and_has_a_thread_is_taken_over() -> None:
+    rig = HubRig(ready=False)
+    active = SessionRecord(
+        session_id="session-1",
+        purpose="duplex",
+        thread_id="t1",
+        endpoint="stdio://x",
+        created_at="",
+        updated_at="",
+    )
+    others = [
+        replace(active, session_id="session-2", thread_id=None),
+        replace(active, session_id="session-3", thread_id="t3", status="closed"),
+    ]
+    rig.do(rig.hub.restore([active, *others], rig.now))
+    assert rig.hub.snapshot()["activeSessions"] == 1
+    assert rig.hub.snapshot()["threads"] == 1
+
+
+def test_a_session_that_is_recovered_is_that_of_the_new_child(rig: HubRig) -> None:
+    rig.lose()
+    rig.ready(child_pid=8)
+    assert rig.sessions["t1"].child_pid == 7
+    _answer_resumes(rig)
+    assert rig.sessions["t1"].child_pid == 8
 
 
 def test_many_threads_are_resumed_a_few_at_a_time() -> None:

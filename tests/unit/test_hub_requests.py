@@ -180,6 +180,51 @@ def test_a_client_that_leaves_lets_go_of_its_handles(rig: HubRig) -> None:
     assert [entry["params"]["processId"] for entry in ended] == [process]
 
 
+def _handle(rig: HubRig, method: str, name: str) -> str:
+    handle: str = rig.asked(method)["params"][name]
+    return handle
+
+
+def _released(rig: HubRig, client: int) -> list[str]:
+    before = len(rig.to_child)
+    rig.leave(client)
+    return [entry["method"] for entry in rig.to_child[before:]]
+
+
+def test_what_is_over_is_not_let_go_again(rig: HubRig) -> None:
+    rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    rig.ask(1, "fs/unwatch", {"watchId": "w"})
+    rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["true"]})
+    handle = _handle(rig, "process/spawn", "processHandle")
+    rig.tell("process/outputDelta", processHandle=handle, delta="x")
+    rig.tell("process/exited", processHandle=handle, exitCode=0)
+    for method in ("process/outputDelta", "process/exited"):
+        assert rig.got(1, method)[0]["params"]["processHandle"] == "p"
+    assert _released(rig, 1) == []
+
+
+def test_to_use_a_handle_is_not_to_end_it_nor_to_open_one(rig: HubRig) -> None:
+    rig.ask(1, "command/exec", {"processId": "p", "command": ["cat"]})
+    for name in ("p", "unheard-of"):
+        rig.ask(1, "command/exec/write", {"processId": name, "deltaBase64": ""})
+    assert _released(rig, 1) == ["command/exec/terminate"]
+
+
+def test_a_name_that_is_in_use_stays_with_who_opened_it(rig: HubRig) -> None:
+    for _ in range(2):
+        rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    # The server refuses the second one.
+    rig.answer("fs/watch", error={"code": -32600, "message": "in use"})
+    assert _released(rig, 1) == ["fs/unwatch"]
+
+
+def test_what_is_no_handle_is_not_made_one(rig: HubRig) -> None:
+    request = rig.ask(1, "model/list")
+    error = {"code": -32600, "message": "no model hub-x-1:m"}
+    rig.answer("model/list", error=error)
+    assert rig.answers(1, request)[0]["error"] == error
+
+
 def test_a_handle_that_is_no_text_is_the_servers_to_refuse(rig: HubRig) -> None:
     rig.ask(1, "fs/watch", {"watchId": 7, "path": "/a"})
     assert rig.asked("fs/watch")["params"]["watchId"] == 7
