@@ -8,6 +8,7 @@ import pytest
 
 from codexd.hub import notifications, window
 from codexd.hub.hub import HubLimits
+from codexd.hub.queues import Load, Room
 from tests.support.hub import HubRig
 
 
@@ -114,6 +115,26 @@ def test_the_bytes_that_wait_are_bounded_too() -> None:
     for client, fit in ((1, 2), (2, 1), (3, 1)):
         requests = [rig.ask(client, "thread/read", {"x": big}) for _ in range(4)]
         assert [bool(rig.answers(client, request)) for request in requests].count(False) == fit
+
+
+def test_room_is_used_to_the_last_byte_and_the_last_request() -> None:
+    load = Load(Room(client_requests=3, client_bytes=10, requests=4, bytes=16))
+    assert [load.has_room(1, size) for size in (10, 11)] == [True, False]
+    load.add(1, 6)
+    assert [load.has_room(1, size) for size in (4, 5)] == [True, False]
+    load.add(2, 6)
+    # Together they may have four more; beyond that, each its half of all.
+    assert [load.has_room(2, size) for size in (4, 5)] == [True, False]
+    load.add(2, 4)
+    assert [load.has_room(1, size) for size in (2, 3)] == [True, False]
+    assert [load.has_room(3, size) for size in (5, 8, 9)] == [True, True, False]
+    load.add(1, 0)
+    assert [load.has_room(client, 0) for client in (1, 2, 3)] == [False, False, True]
+    load.remove(1, 6)
+    load.remove(1, 0)
+    assert (load.total, load.of(1), load.of(2)) == (2, 0, 2)
+    # Whoever has nothing there any more does not share the room.
+    assert [load.has_room(1, size) for size in (10, 11)] == [True, False]
 
 
 def test_a_client_that_leaves_takes_what_waits_with_it_and_gives_back_its_room() -> None:

@@ -280,6 +280,11 @@ def test_nobody_waits_for_ever() -> None:
     assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
     assert rig.got(1, "turn/completed")[0]["params"]["turn"]["status"] == "interrupted"
     assert rig.answers(2, 0)[0]["error"]["data"]["codexd"]["reason"] == "away"
+    # It has as long to try again as it had to begin with.
+    rig.tick(30)
+    assert rig.closed == []
+    rig.tick(1)
+    assert rig.closed == [2]
     rig.ready()
     assert len(rig.got(1, "turn/completed")) == 1
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -284,6 +285,22 @@ def test_a_watch_that_was_refused_before_it_was_sent_is_not_opened_again() -> No
     assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
     rig.ready()
     assert rig.to_child == []
+
+
+def test_a_request_that_the_connection_does_not_take_is_refused_with_the_reason(
+    rig: HubRig,
+) -> None:
+    asked = [rig.ask(client, "thread/resume", {"threadId": "t1"}) for client in (1, 2)]
+    sent = [json.dumps(message).encode() for message in rig.to_child]
+    rig.leave(2)
+    before = list(rig.to_client[2])
+    for data in sent:
+        rig.do(rig.hub.not_sent(data, "too long", -32600))
+    assert rig.answers(1, asked[0])[0]["error"] == {"code": -32600, "message": "too long"}
+    assert rig.to_client[2] == before
+    # Nothing is waited for, and nobody listens.
+    assert rig.hub.snapshot()["waitingRequests"] == 0
+    assert rig.hub.snapshot()["threads"] == 0
 
 
 @pytest.mark.parametrize("error", ["no", {"code": "x"}, {"data": [1]}, {"data": {"reason": 7}}])

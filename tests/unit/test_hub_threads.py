@@ -145,6 +145,19 @@ def test_a_resume_that_is_refused_subscribes_nobody(rig: HubRig) -> None:
     assert len(rig.got(1, DELTA)) == 2
 
 
+def test_a_thread_that_all_have_left_is_known_also_after_a_resume_was_refused(rig: HubRig) -> None:
+    rig.leave(1)
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+    assert rig.hub.snapshot()["threads"] == 1
+
+
+def test_the_end_of_another_turn_is_not_that_of_the_one_that_runs(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u0", "status": "completed"})
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u1"}
+
+
 def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
     rig.join_thread(2)
     first = rig.ask(1, "thread/unsubscribe", {"threadId": "t1"})
