@@ -131,6 +131,7 @@ def test_room_is_used_to_the_last_byte_and_the_last_request() -> None:
     load.add(1, 0)
     assert [load.has_room(client, 0) for client in (1, 2, 3)] == [False, False, True]
     load.remove(1, 6)
+    assert [load.has_room(1, 8), load.has_room(1, 9), load.has_room(2, 0)] == [True, False, True]
     load.remove(1, 0)
     assert (load.total, load.of(1), load.of(2)) == (2, 0, 2)
     # Whoever has nothing there any more does not share the room.
