@@ -27,12 +27,17 @@ def _open(rig: HubRig, answered: set[str]) -> list[dict[str, Any]]:
     return [entry for entry in rig.to_child if entry["id"] not in answered]
 
 
-def test_a_flood_is_answered_whole_and_never_too_much_of_it_is_on_its_way() -> None:
+@pytest.mark.parametrize(
+    ("clients", "at_once"), [((1,), window.ONE_CLIENT), ((1, 2, 3), window.ALL)]
+)
+def test_a_flood_is_answered_whole_and_never_too_much_of_it_is_on_its_way(
+    clients: tuple[int, ...], at_once: int
+) -> None:
     rig = _rig()
-    asked = {client: _flood(rig, client, 1000) for client in (1, 2, 3)}
+    asked = {client: _flood(rig, client, 1000) for client in clients}
     answered: set[str] = set()
     while under_way := _open(rig, answered):
-        assert len(under_way) <= window.ALL
+        assert len(under_way) <= at_once
         for entry in under_way[::-1]:
             answered.add(entry["id"])
             rig.child({"id": entry["id"], "result": {}})
@@ -70,8 +75,10 @@ def test_the_requests_of_one_client_keep_their_order() -> None:
 def test_requests_that_run_for_long_take_nobodys_place() -> None:
     rig = _rig()
     _flood(rig, 1, 100, "command/exec")
+    rig.tick(1)
+    assert len(rig.to_child) == window.ONE_CLIENT
     for _ in range(4):
-        rig.tick(1.1)
+        rig.tick(1.25)
     assert len(rig.to_child) == 100
     rig.ask(1, "model/list")
     assert rig.to_child[-1]["method"] == "model/list"
