@@ -115,6 +115,12 @@ def test_nothing_comes_for_a_client_that_left(rig: HubRig) -> None:
     rig.answer("model/list")
     assert rig.hub.snapshot()["clients"] == 1
     assert rig.event_types()[-1] == "client.disconnected"
+    # Nor is it listened to any more, and that it leaves again is nothing.
+    before = len(rig.to_child)
+    rig.ask(1, "model/list")
+    rig.leave(1)
+    assert len(rig.to_child) == before
+    assert rig.event_types().count("client.disconnected") == 1
 
 
 def test_opt_outs_are_each_clients_own() -> None:
