@@ -126,6 +126,19 @@ def test_only_who_was_refused_a_resume_may_not_begin_a_turn_unheard(rig: HubRig)
     assert not rig.answers(3, unread)
 
 
+def test_who_hears_the_thread_may_begin_a_turn_whatever_became_of_another_resume(
+    rig: HubRig,
+) -> None:
+    resume = rig.ask(1, "thread/resume", {"threadId": "t1"})
+    _restart(rig)
+    # The hub's own; the client's is sent again, once.
+    _answer_resumes(rig)
+    turn = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose(rig.asked("turn/start"))
+    assert "error" in rig.answers(1, resume)[0]
+    assert not rig.answers(1, turn)
+
+
 def test_an_opening_that_was_lost_is_not_waited_for(rig: HubRig) -> None:
     rig.ask(1, "thread/start")
     _restart(rig)

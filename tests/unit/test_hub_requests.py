@@ -300,8 +300,9 @@ def test_a_request_that_the_connection_does_not_take_is_refused_with_the_reason(
     sent = [json.dumps(message).encode() for message in rig.to_child]
     rig.leave(2)
     before = list(rig.to_client[2])
-    for data in sent:
+    for data in (*sent, *sent):
         rig.do(rig.hub.not_sent(data, "too long", -32600))
+    assert len(rig.answers(1, asked[0])) == 1
     assert rig.answers(1, asked[0])[0]["error"] == {"code": -32600, "message": "too long"}
     assert rig.to_client[2] == before
     # Nothing is waited for, and nobody listens.
