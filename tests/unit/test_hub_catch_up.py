@@ -206,6 +206,25 @@ def test_an_item_that_ended_in_the_gap_just_before_the_end_is_told(rig: HubRig) 
     assert _items(rig) == ["i1", "i2"]
 
 
+def test_what_was_told_after_one_gap_is_not_told_after_the_next(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    for _ in range(2):
+        _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2", "i3"))
+    assert _items(rig) == ["i1", "i2"]
+
+
+def test_a_thread_of_whose_turn_nothing_is_known_is_told_idle() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active"})
+    _come_back(rig, "idle")
+    told = [entry["params"]["status"]["type"] for entry in rig.got(1, "thread/status/changed")]
+    assert told == ["active", "idle"]
+    assert _endings(rig) == []
+    assert rig.hub.snapshot()["runningTurns"] == 0
+
+
 def test_without_a_gap_nothing_is_told_twice(rig: HubRig) -> None:
     rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
     rig.tell("turn/completed", threadId="t1", turn=_with_items("u1", "completed", "i1", "i2"))

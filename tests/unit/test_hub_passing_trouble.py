@@ -221,6 +221,25 @@ def test_the_half_hour_of_who_was_left_goes_on_over_crashes(rig: HubRig) -> None
     assert "session.lost" not in rig.event_types()
 
 
+def test_what_is_being_resumed_for_somebody_is_not_over(rig: HubRig) -> None:
+    rig.leave(1)
+    rig.tick(1000)
+    _restart(rig)
+    rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    rig.tick(900)
+    assert rig.sessions["t1"].status == "active"
+    assert rig.sessions["t2"].status == "closed"
+
+
+def test_while_it_is_tried_again_nobody_is_refused(rig: HubRig) -> None:
+    _restart(rig)
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    _answer(rig, "t1", BROKEN)
+    rig.tick(0.5)
+    rig.tick(50)
+    assert not rig.answers(1, request)
+
+
 def test_a_server_that_does_not_say_what_it_has_loaded_holds_up_no_thread_for_long(
     rig: HubRig,
 ) -> None:
@@ -240,6 +259,7 @@ def test_a_thread_that_is_closed_while_it_is_resumed_stays_closed(rig: HubRig, e
     rig.tick(5)
     assert _resumes(rig).count("t1") == 1
     assert rig.sessions["t1"].status == "closed"
+    assert rig.hub.snapshot()["resumingThreads"] == 1
     # That was all: it is told to be gone once, and nothing more is asked for it.
     assert not rig.got(1, "thread/closed")
     assert "thread/unsubscribe" not in [entry["method"] for entry in rig.to_child]

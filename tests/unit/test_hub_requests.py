@@ -264,10 +264,15 @@ def test_an_error_cites_the_handle_as_its_client_knows_it(rig: HubRig) -> None:
 def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
     rig.answer("process/spawn")
+    rig.ask(1, "command/exec", {"processId": "c", "command": ["sleep"]})
+    rig.connect(3, optOutNotificationMethods=["process/exited"])
+    rig.ask(3, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
     rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
     rig.answer("fs/watch")
     watch = rig.asked("fs/watch")["params"]
     rig.lose()
+    # A command says how it ended in its answer.
+    assert [len(rig.got(client, "process/exited")) for client in (1, 3)] == [1, 0]
     # Nobody saw its end: no output of it is known, and none was cut.
     assert rig.got(1, "process/exited")[0]["params"] == {
         "processHandle": "p",

@@ -126,6 +126,14 @@ def test_a_thread_that_is_at_work_again_is_left_alone(rig: HubRig) -> None:
     assert _ends(rig) == ["completed"]
 
 
+def test_an_end_that_comes_while_the_server_is_asked_is_the_end(rig: HubRig) -> None:
+    _idle(rig)
+    rig.tick(1.1)
+    rig.end_turn()
+    rig.answer("thread/turns/list", {"data": [_turn("interrupted")]})
+    assert _ends(rig) == ["completed"]
+
+
 def test_a_server_that_dies_while_it_is_asked(rig: HubRig) -> None:
     _idle(rig)
     rig.tick(1.1)
