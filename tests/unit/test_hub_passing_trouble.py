@@ -86,6 +86,7 @@ def test_a_thread_that_is_not_there_is_lost_at_once(rig: HubRig, message: str) -
     _answer(rig, "t1", {"code": -32600, "message": message})
     assert rig.event_types().count("session.lost") == 1
     assert rig.got(1, "thread/closed")
+    assert rig.hub.snapshot()["resumingThreads"] == 1
     # What waited for it goes, and the server says itself what is wrong.
     gone = {"code": -32600, "message": "thread not found: t1"}
     rig.answer("turn/start", error=gone)
