@@ -82,6 +82,9 @@ def test_requests_that_run_for_long_take_nobodys_place() -> None:
     assert len(rig.to_child) == 100
     rig.ask(1, "model/list")
     assert rig.to_child[-1]["method"] == "model/list"
+    # Answered in the end, it is answered as ever.
+    rig.child({"id": rig.to_child[0]["id"], "result": {"exitCode": 0}})
+    assert rig.to_client[1][-1]["result"] == {"exitCode": 0}
 
 
 def test_the_server_may_die_in_the_middle_of_a_flood() -> None:

@@ -176,9 +176,12 @@ def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
     assert rig.hub.snapshot()["runningTurns"] == 0
 
 
-def test_who_leaves_a_thread_that_nobody_knows_hears_the_servers_answer(rig: HubRig) -> None:
-    request = rig.ask(1, "thread/unsubscribe", {"threadId": "t9"})
-    rig.answer("thread/unsubscribe", {"status": "notLoaded"})
+@pytest.mark.parametrize("method", ["thread/unsubscribe", "thread/settings/update"])
+def test_who_names_a_thread_that_nobody_knows_hears_the_servers_answer(
+    rig: HubRig, method: str
+) -> None:
+    request = rig.ask(1, method, {"threadId": "t9"})
+    rig.answer(method, {"status": "notLoaded"})
     assert rig.answers(1, request) == [{"id": request, "result": {"status": "notLoaded"}}]
 
 
