@@ -211,7 +211,7 @@ def preload() -> None:
     import pytest  # noqa: F401
 
 
-def main() -> int:
+def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("module", type=Path, help="codexd/hub/threads.py, say")
@@ -220,18 +220,23 @@ def main() -> int:
     )
     parser.add_argument("--sample", type=int, metavar="N", help="only N changes, chosen at random")
     parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    source = (ROOT / arguments.module).read_text()
+    return parser
+
+
+def main() -> int:
+    """Change the module that the command line names."""
+    given = arguments().parse_args()
+    source = (ROOT / given.module).read_text()
     found = list(mutants(source))
-    if arguments.sample and arguments.sample < len(found):
-        found = random.Random(arguments.seed).sample(found, arguments.sample)
+    if given.sample and given.sample < len(found):
+        found = random.Random(given.seed).sample(found, given.sample)
     preload()
     with tempfile.TemporaryDirectory() as place:
-        lab = Lab(Path(place), arguments.module, arguments.tests or ["tests/unit"])
+        lab = Lab(Path(place), given.module, given.tests or ["tests/unit"])
         if not lab.passes(source):
             print("The tests fail without any change.")
             return 2
-        return _report(arguments.module, source, found, lab)
+        return _report(given.module, source, found, lab)
 
 
 def _report(module: Path, source: str, found: list[Mutant], lab: Lab) -> int:
