@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -240,16 +241,25 @@ def test_what_the_dead_server_has_not_read_goes_to_the_next_one() -> None:
     assert "result" in rig.answers(2, name)[0]
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_EARLY_MESSAGES", 5), ("_EARLY_BYTES", 550)])
+DELTA = {
+    "method": "item/agentMessage/delta",
+    "params": {"threadId": "t9", "delta": "0"},
+    "emittedAtMs": 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("_EARLY_MESSAGES", 5), ("_EARLY_BYTES", 5 * len(json.dumps(DELTA)))]
+)
 def test_what_comes_early_is_bounded(
     monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
     monkeypatch.setattr(notifications, limit, value)
     rig = _rig()
     rig.ask(1, "thread/start")
-    for number in range(6):
+    for _ in range(6):
         assert not rig.got(2, "item/agentMessage/delta")
-        rig.tell("item/agentMessage/delta", threadId="t9", delta=str(number))
+        rig.child(DELTA)
     # It is no beginning of a thread any more, so it is told as of one that nobody opened.
     assert len(rig.got(2, "item/agentMessage/delta")) == 6
 

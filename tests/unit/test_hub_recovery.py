@@ -239,6 +239,14 @@ def test_a_thread_that_is_gone_is_closed_and_its_session_lost(rig: HubRig) -> No
     assert rig.hub.snapshot()["server"] == "up"
 
 
+def test_a_thread_without_a_session_that_is_gone_is_closed_and_no_loss(rig: HubRig) -> None:
+    rig.do(rig.hub.close_session("t1", rig.now))
+    _restart(rig)
+    rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
+    assert rig.got(1, "thread/closed")
+    assert "session.lost" not in rig.event_types()
+
+
 def test_approvals_of_the_old_child_are_resolved(rig: HubRig) -> None:
     rig.child({"id": 0, "method": "item/fileChange/requestApproval", "params": {"threadId": "t1"}})
     _restart(rig)
