@@ -267,6 +267,7 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     rig.ask(1, "command/exec", {"processId": "c", "command": ["sleep"]})
     rig.connect(3, optOutNotificationMethods=["process/exited"])
     rig.ask(3, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
+    rig.answer("process/spawn")
     rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
     rig.answer("fs/watch")
     watch = rig.asked("fs/watch")["params"]
