@@ -69,8 +69,9 @@ def test_a_turn_that_is_open_while_its_thread_is_idle_ends_as_recorded(
     rig.tick(0.75)
     assert not _asked(rig)
     rig.tick(0.25)
-    rig.tick(10)
     asked = _asked(rig)
+    rig.tick(10)
+    assert _asked(rig) == asked
     assert len(asked) == 1
     page = {"limit": 5, "sortDirection": "desc", "itemsView": "full"}
     assert asked[0]["params"] == {"threadId": "t1", **page}
