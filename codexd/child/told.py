@@ -44,7 +44,7 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     plugin: int
     child: int | None = None
     server: ServerState = "away"
-    turns: int | None = 0
+    turns: int | None = None
     drain: int = 0
     holds: bool = False
     acknowledged: int = 0

@@ -28,7 +28,6 @@ _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601
 OVERLOADED = -32001
-# JSON-RPC 2.0, section 5.1.
 # Free for the implementation (JSON-RPC 2.0, section 5.1); codex has not given it a meaning.
 SERVER_RESTARTED = -32050
 

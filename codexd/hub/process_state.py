@@ -55,6 +55,10 @@ class _Setting:
     size: int
 
 
+def _nothing() -> None:
+    pass
+
+
 class ProcessState:
     """Remembers what was set for the whole process, and sets it again in the next one."""
 
@@ -68,7 +72,7 @@ class ProcessState:
         self._todo: list[_Setting] = []
         self._current: _Setting | None = None
         self._asked_at = self._begun_at = 0.0
-        self._then: Callable[[], None] | None = None
+        self._then: Callable[[], None] = _nothing
 
     # -- what is set and begun ---------------------------------------------------------------
 
@@ -203,7 +207,7 @@ class ProcessState:
 
     def child_lost(self) -> None:
         """The child is gone: the next one is to be told anew."""
-        self._todo, self._current, self._then = [], None, None
+        self._todo, self._current = [], None
 
     def tick(self) -> None:
         """Time passes: an answer may never come, and many may take long."""
@@ -222,9 +226,8 @@ class ProcessState:
         self._go_on()
 
     def _go_on(self) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            then()
+        then, self._then = self._then, _nothing
+        then()
 
     def _answered(self, setting: _Setting, answer: Message | None) -> None:
         if setting is not self._current:

@@ -15,7 +15,7 @@ from codexd.hub import methods
 from codexd.hub.jsonrpc import Message
 
 
-class ClientProfile(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClientProfile(msgspec.Struct, frozen=True):
     """``cwd`` is where requests without a directory work, ``config`` what threads are opened with
     (by dotted path, as `codex -c` has it), and ``private`` says that the client hears of its own
     threads only. All of it is empty for a client on a socket.

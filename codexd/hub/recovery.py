@@ -295,6 +295,9 @@ class Recovery:
             thread = self._core.threads.find(thread_id)
             if thread is None or thread.subscribers or thread_id in self._tries:
                 continue
+            if thread.is_busy:
+                # It runs in a child that lives on and has not said yet what it has.
+                continue
             if thread.left_at is not None and thread.left_at < before:
                 self._forget(thread)
                 self._core.book.closed(thread_id)

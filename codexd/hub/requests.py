@@ -173,10 +173,7 @@ class Requests:
     # -- out ---------------------------------------------------------------------------------
 
     def _send_ready(self) -> None:
-        while not self._window.is_full:
-            entry = self._ready.take(self._window.may_send)
-            if entry is None:
-                return
+        while (entry := self._ready.take(self._window.may_send)) is not None:
             if entry.client is not None:
                 self._load.remove(entry.client, entry.size)
             self._send(entry)

@@ -137,10 +137,7 @@ class SessionBook:
         record = self._by_thread.pop(thread_id, None)
         if record is None:
             return None
-        metadata = {key: record.metadata[key] for key in record.metadata if key != RUNNING_TURN}
-        ended = msgspec.structs.replace(
-            record, status="closed", metadata=metadata, updated_at=now_iso()
-        )
+        ended = msgspec.structs.replace(record, status="closed", updated_at=now_iso())
         self._act(SessionChanged(ended))
         return ended
 

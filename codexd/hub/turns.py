@@ -50,12 +50,12 @@ class Turns:
             return
         over = {"items": [], "itemsView": "notLoaded", **turn, **last}
         error = over.get("error")
-        if error is not None and thread.last_ended != turn["id"]:
+        if error is not None:
             params = {"error": error, "turnId": turn["id"], "willRetry": False}
             self._core.fabricate(thread, "error", params)
         self._idle(thread)
-        if self._core.turn_ended(thread, over, is_cut=over["status"] == "interrupted"):
-            self._core.fabricate(thread, "turn/completed", {"turn": over})
+        self._core.turn_ended(thread, over, is_cut=over["status"] == "interrupted")
+        self._core.fabricate(thread, "turn/completed", {"turn": over})
 
     def catch_up(self, thread: Thread, turn: dict[str, Any], *, is_over: bool) -> None:
         """Tell of the items that ended unheard; of a turn that runs, the last one may go on."""

@@ -8,7 +8,7 @@ hours.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 
 ALL = 64
 ONE_CLIENT = 32
@@ -19,14 +19,9 @@ class Window:
     """Counts the requests that the child may not have begun yet, by client."""
 
     def __init__(self) -> None:
-        self._young: dict[str, int] = {}
-        self._by_age: deque[tuple[float, str]] = deque()
+        # By the id at the child: whose it is, and when it was sent; the oldest first.
+        self._young: dict[str, tuple[int, float]] = {}
         self._of: Counter[int] = Counter()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nobody may send anything."""
-        return len(self._young) >= ALL
 
     def may_send(self, client: int) -> bool:
         """Whether this client may send one more."""
@@ -34,28 +29,27 @@ class Window:
 
     def sent(self, hub_id: str, client: int, now: float) -> None:
         """A request went to the child."""
-        self._young[hub_id] = client
-        self._by_age.append((now, hub_id))
+        self._young[hub_id] = (client, now)
         self._of[client] += 1
 
     def done(self, hub_id: str) -> None:
         """It was answered, or is not waited for any more."""
-        client = self._young.pop(hub_id, None)
-        if client is None:
+        if hub_id not in self._young:
             return
+        client, _ = self._young.pop(hub_id)
         self._of[client] -= 1
         if not self._of[client]:
             del self._of[client]
 
     def grow_old(self, now: float) -> None:
         """Time passes."""
-        while self._by_age and (
-            now - self._by_age[0][0] > _QUEUED_S or self._by_age[0][1] not in self._young
-        ):
-            self.done(self._by_age.popleft()[1])
+        while self._young:
+            hub_id, (_, sent_at) = next(iter(self._young.items()))
+            if now - sent_at <= _QUEUED_S:
+                return
+            self.done(hub_id)
 
     def clear(self) -> None:
         """The child is gone."""
         self._young.clear()
-        self._by_age.clear()
         self._of.clear()

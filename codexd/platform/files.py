@@ -118,6 +118,23 @@ def create_once(path: str, data: bytes = b"") -> bool:
     return True
 
 
+def create_whole(path: str, data: bytes) -> bool:
+    """As :func:`create_once`, and whoever finds the file finds all of it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    aside = f"{path}.{os.getpid()}.new"
+    write_aside(os.path.realpath(aside), data)
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(aside)
+    return True
+
+
 @contextlib.contextmanager
 def _directory_of(path: str) -> Iterator[tuple[int, str]]:
     """The directory of ``path``, which may be no link either, and the name in it."""

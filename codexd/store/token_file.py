@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import os
 import stat
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from codexd.config import Paths
-from codexd.platform.files import explain, make_private_directory, write_aside
+from codexd.platform.files import create_whole, explain, make_private_directory, write_aside
 from codexd.user_state import user_state_directory
 
 _TOKEN_BYTES: Final = 32
@@ -42,16 +41,10 @@ def make(path: str) -> None:
     """
     if os.path.lexists(path):
         return
-    aside = f"{path}.{os.getpid()}.new"
     try:
         make_private_directory(os.path.dirname(path))
-        write_aside(os.path.realpath(aside), _new_token())
-        try:
-            # Whoever else makes one at the same time: the first counts.
-            with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
-        finally:
-            os.unlink(aside)
+        # Whoever else makes one at the same time: the first counts.
+        create_whole(path, _new_token())
     except OSError as error:
         raise BadToken(f'No token file can be made at "{path}": {explain(error)}.') from error
 

@@ -32,7 +32,8 @@ class HubRig:
 
     def __init__(self, limits: HubLimits | None = None, *, ready: bool = True) -> None:
         self.hub = Hub(limits=limits or HubLimits(), id_prefix="hub-x-", endpoint="stdio://x")
-        self.now = 0.0
+        # Of any origin, and none at which a sum and a difference are the same.
+        self.now = 1024.0
         self.to_client: dict[int, list[dict[str, Any]]] = defaultdict(list)
         self.to_child: list[dict[str, Any]] = []
         self.closed: list[int] = []
@@ -69,10 +70,10 @@ class HubRig:
                 case _:
                     self.do([action])
 
-    def ready(self, *loaded: str, same_child: bool = False) -> None:
+    def ready(self, *loaded: str, same_child: bool = False, child_pid: int = 7) -> None:
         """The child answers the handshake, and that the threads ``loaded`` are loaded in it."""
         result = json.dumps(INITIALIZED).encode()
-        self.do(self.hub.child_ready(result, self.now, same_child=same_child, child_pid=7))
+        self.do(self.hub.child_ready(result, self.now, same_child=same_child, child_pid=child_pid))
         asked = self.asked("thread/loaded/list")
         self.to_child.remove(asked)
         self.child({"id": asked["id"], "result": {"data": list(loaded), "nextCursor": None}})

@@ -73,7 +73,7 @@ class Rig:
         self.channel.told.became_ready(CHILD)
 
     def tell(self, **facts: Any) -> None:
-        report = {"plugin": CHILD, "child": CHILD, "server": "up", **facts}
+        report = {"plugin": CHILD, "child": CHILD, "server": "up", "turns": 0, **facts}
         self.channel.take(Report(**report))
 
     async def ordered(self) -> int:

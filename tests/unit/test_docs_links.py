@@ -12,6 +12,7 @@ import pytest
 
 from codexd.cli.main import COMMANDS, cli
 from tests.faults import kill_matrix
+from tests.support import mutate
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -112,5 +113,7 @@ def test_every_command_and_flag_exists(page: Path) -> None:
     named = re.findall(r"(?:^|[\s/])codexd ([a-z][a-z-]+)\b", text, re.MULTILINE)
     assert [name for name in named if name not in COMMANDS] == []
     given = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
-    ours = flags() | set(kill_matrix.arguments()._option_string_actions)
+    ours = flags().union(
+        *(tool.arguments()._option_string_actions for tool in (kill_matrix, mutate))
+    )
     assert given - ours - FOREIGN_FLAGS == set()

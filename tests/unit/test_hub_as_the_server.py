@@ -81,6 +81,10 @@ def test_who_has_a_thread_reviewed_hears_of_it(rig: HubRig) -> None:
     assert _who_got(rig, "item/started") == [1, 3]
     assert _who_got(rig, "item/completed") == [1, 3]
     assert rig.answers(3, asked)
+    # Its answer does not name the thread; the server has loaded it all the same.
+    rig.ask(3, "thread/guardianReview", {"threadId": "t9"})
+    rig.answer("thread/guardianReview", {"callId": "c", "assessment": None})
+    assert rig.sessions["t9"].status == "active"
 
 
 def test_who_is_refused_a_review_hears_nothing_of_the_thread(rig: HubRig) -> None:
@@ -223,8 +227,12 @@ def test_a_form_goes_to_those_who_show_forms(rig: HubRig) -> None:
     rig.connect(4, extensions={"openai/form": {}})
     rig.join_thread(2, "t1")
     rig.join_thread(4, "t1")
+    before = len(rig.to_child)
     _form(rig)
     assert [client for client in (1, 2, 4) if rig.got(client, ELICITATION)] == [4]
+    # Nor is anything answered for those who do not.
+    rig.leave(1)
+    assert rig.to_child[before:] == []
 
 
 def test_a_form_that_nobody_shows_is_declined(rig: HubRig) -> None:

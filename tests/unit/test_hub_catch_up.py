@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from codexd.contracts import SessionRecord
-from tests.support.hub import HubRig
+from tests.support.hub import INITIALIZED, HubRig
 
 
 @pytest.fixture
@@ -43,6 +44,19 @@ def test_a_turn_that_still_runs_goes_on(rig: HubRig) -> None:
     assert _endings(rig) == [("u1", "completed")]
 
 
+def test_a_turn_that_runs_for_long_with_nobody_there_is_not_over_for_that(rig: HubRig) -> None:
+    rig.leave(1)
+    _come_back(rig, "active", _turn("u1", "inProgress"))
+    rig.tick(2000)
+    rig.lose()
+    # It has not said yet which threads it has.
+    result = json.dumps(INITIALIZED).encode()
+    rig.do(rig.hub.child_ready(result, rig.now, same_child=True, child_pid=7))
+    rig.tick(1)
+    assert rig.sessions["t1"].status == "active"
+    assert rig.hub.snapshot()["runningTurns"] == 1
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "interrupted"])
 def test_an_end_that_nobody_heard_is_told_as_it_was(rig: HubRig, status: str) -> None:
     _come_back(rig, "idle", _turn("u1", status))
@@ -72,7 +86,7 @@ def test_a_turn_from_before_the_hub_ends_for_who_came_back_to_it() -> None:
         created_at="2026-01-01T00:00:00.000Z",
         updated_at="2026-01-01T00:00:00.000Z",
     )
-    rig.do(rig.hub.restore([record], 0.0))
+    rig.do(rig.hub.restore([record], rig.now))
     rig.ready("t1", same_child=True)
     page = {"data": [_turn("u1", "inProgress")], "nextCursor": None}
     thread = {"id": "t1", "status": {"type": "active"}}
@@ -90,7 +104,7 @@ def test_what_waited_for_an_earlier_hub_shows_only_if_it_is_asked_again(rig: Hub
     waiting = rig.sessions["t1"]
     assert waiting.metadata == {"runningTurn": "u1", "waitingApprovals": "1"}
     later = HubRig(ready=False)
-    later.do(later.hub.restore([waiting], 0.0))
+    later.do(later.hub.restore([waiting], rig.now))
     later.ready("t1", same_child=True)
     assert later.sessions["t1"].metadata == {"runningTurn": "u1"}
     later.child(request)
@@ -176,11 +190,39 @@ def test_of_a_turn_that_runs_the_last_item_may_go_on(rig: HubRig) -> None:
     assert _items(rig) == ["i1", "i2", "i3"]
 
 
+def test_an_item_of_a_turn_that_runs_ended_just_now(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    turn = {**_with_items("u1", "inProgress", "i1", "i2", "i3"), "completedAt": None}
+    _come_back(rig, "active", turn)
+    told = rig.got(1, "item/completed")[-1]
+    assert told["params"]["item"]["id"] == "i2"
+    assert 0 <= told["emittedAtMs"] - told["params"]["completedAtMs"] < 60_000
+
+
 def test_an_item_that_ended_in_the_gap_just_before_the_end_is_told(rig: HubRig) -> None:
     rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
     _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2"))
     rig.tell("turn/completed", threadId="t1", turn=_with_items("u1", "completed", "i2"))
     assert _items(rig) == ["i1", "i2"]
+
+
+def test_what_was_told_after_one_gap_is_not_told_after_the_next(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    for _ in range(2):
+        _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2", "i3"))
+    assert _items(rig) == ["i1", "i2"]
+
+
+def test_a_thread_of_whose_turn_nothing_is_known_is_told_idle() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active"})
+    _come_back(rig, "idle")
+    told = [entry["params"]["status"]["type"] for entry in rig.got(1, "thread/status/changed")]
+    assert told == ["active", "idle"]
+    assert _endings(rig) == []
+    assert rig.hub.snapshot()["runningTurns"] == 0
 
 
 def test_without_a_gap_nothing_is_told_twice(rig: HubRig) -> None:

@@ -36,6 +36,22 @@ def test_what_it_refuses_goes_to_the_next_child_once(rig: HubRig) -> None:
     assert rig.answers(1, request)[0]["result"]["turn"]["id"] == "u1"
 
 
+def test_what_it_refuses_of_one_that_has_left_is_dropped(rig: HubRig) -> None:
+    rig.connect(2)
+    rig.join_thread(2)
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.leave(1)
+    rig.answer("turn/start", error=DRAINING)
+    # As are requests of the hub's own: the next child is asked whatever there is to ask.
+    rig.answer("thread/read", error=DRAINING)
+    assert rig.hub.snapshot()["waitingRequests"] == 0
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+
+
 def test_it_is_not_waited_for_for_ever(rig: HubRig) -> None:
     request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("turn/start", error=DRAINING)

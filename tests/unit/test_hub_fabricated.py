@@ -78,7 +78,7 @@ def test_answers(rig: HubRig, schemas: Schemas) -> None:
 
 
 def test_errors(rig: HubRig, schemas: Schemas) -> None:
-    rig.do(rig.hub.client_opened(3, 0))
+    rig.do(rig.hub.client_opened(3, rig.now))
     asked = [(3, rig.ask(3, "thread/list")), (1, rig.ask(1, "turn/start", {"threadId": "t1"}))]
     rig.lose()
     asked += [(1, rig.ask(1, "initialize"))]

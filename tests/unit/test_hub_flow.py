@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from codexd.hub import notifications, window
 from codexd.hub.hub import HubLimits
+from codexd.hub.queues import Load, Room
 from tests.support.hub import HubRig
 
 
@@ -26,12 +28,17 @@ def _open(rig: HubRig, answered: set[str]) -> list[dict[str, Any]]:
     return [entry for entry in rig.to_child if entry["id"] not in answered]
 
 
-def test_a_flood_is_answered_whole_and_never_too_much_of_it_is_on_its_way() -> None:
+@pytest.mark.parametrize(
+    ("clients", "at_once"), [((1,), window.ONE_CLIENT), ((1, 2, 3), window.ALL)]
+)
+def test_a_flood_is_answered_whole_and_never_too_much_of_it_is_on_its_way(
+    clients: tuple[int, ...], at_once: int
+) -> None:
     rig = _rig()
-    asked = {client: _flood(rig, client, 1000) for client in (1, 2, 3)}
+    asked = {client: _flood(rig, client, 1000) for client in clients}
     answered: set[str] = set()
     while under_way := _open(rig, answered):
-        assert len(under_way) <= window.ALL
+        assert len(under_way) <= at_once
         for entry in under_way[::-1]:
             answered.add(entry["id"])
             rig.child({"id": entry["id"], "result": {}})
@@ -69,11 +76,16 @@ def test_the_requests_of_one_client_keep_their_order() -> None:
 def test_requests_that_run_for_long_take_nobodys_place() -> None:
     rig = _rig()
     _flood(rig, 1, 100, "command/exec")
+    rig.tick(1)
+    assert len(rig.to_child) == window.ONE_CLIENT
     for _ in range(4):
-        rig.tick(1.1)
+        rig.tick(1.25)
     assert len(rig.to_child) == 100
     rig.ask(1, "model/list")
     assert rig.to_child[-1]["method"] == "model/list"
+    # Answered in the end, it is answered as ever.
+    rig.child({"id": rig.to_child[0]["id"], "result": {"exitCode": 0}})
+    assert rig.to_client[1][-1]["result"] == {"exitCode": 0}
 
 
 def test_the_server_may_die_in_the_middle_of_a_flood() -> None:
@@ -114,6 +126,27 @@ def test_the_bytes_that_wait_are_bounded_too() -> None:
     for client, fit in ((1, 2), (2, 1), (3, 1)):
         requests = [rig.ask(client, "thread/read", {"x": big}) for _ in range(4)]
         assert [bool(rig.answers(client, request)) for request in requests].count(False) == fit
+
+
+def test_room_is_used_to_the_last_byte_and_the_last_request() -> None:
+    load = Load(Room(client_requests=3, client_bytes=10, requests=4, bytes=16))
+    assert [load.has_room(1, size) for size in (10, 11)] == [True, False]
+    load.add(1, 6)
+    assert [load.has_room(1, size) for size in (4, 5)] == [True, False]
+    load.add(2, 6)
+    # Together they may have four more; beyond that, each its half of all.
+    assert [load.has_room(2, size) for size in (4, 5)] == [True, False]
+    load.add(2, 4)
+    assert [load.has_room(1, size) for size in (2, 3)] == [True, False]
+    assert [load.has_room(3, size) for size in (5, 8, 9)] == [True, True, False]
+    load.add(1, 0)
+    assert [load.has_room(client, 0) for client in (1, 2, 3)] == [False, False, True]
+    load.remove(1, 6)
+    assert [load.has_room(1, 8), load.has_room(1, 9), load.has_room(2, 0)] == [True, False, True]
+    load.remove(1, 0)
+    assert (load.total, load.of(1), load.of(2)) == (2, 0, 2)
+    # Whoever has nothing there any more does not share the room.
+    assert [load.has_room(1, size) for size in (10, 11)] == [True, False]
 
 
 def test_a_client_that_leaves_takes_what_waits_with_it_and_gives_back_its_room() -> None:
@@ -163,6 +196,32 @@ def test_a_repeated_request_has_its_whole_patience_again() -> None:
     assert "result" in rig.answers(1, request)[0]
 
 
+def test_what_the_dead_server_has_not_read_has_its_whole_patience_again_once() -> None:
+    rig = _rig(HubLimits(wait_s=60))
+    request = rig.ask(1, "thread/start")
+    rig.tick(100)
+    rig.lose(rig.asked("thread/start"))
+    rig.tick(50)
+    assert not rig.answers(1, request)
+    rig.ready()
+    rig.lose(rig.asked("thread/start"))
+    rig.tick(11)
+    assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
+
+
+def test_those_who_wait_are_looked_through_once_a_second() -> None:
+    rig = _rig(HubLimits(wait_s=10))
+    rig.lose()
+    first = rig.ask(1, "thread/list")
+    rig.tick(0.5)
+    second = rig.ask(1, "thread/list")
+    refused = []
+    for seconds in (9.6, 0.5, 0.5):
+        rig.tick(seconds)
+        refused.append([bool(rig.answers(1, request)) for request in (first, second)])
+    assert refused == [[True, False], [True, False], [True, True]]
+
+
 def test_what_the_dead_server_has_not_read_goes_to_the_next_one() -> None:
     rig = _rig()
     rig.open_thread(1)
@@ -182,12 +241,25 @@ def test_what_the_dead_server_has_not_read_goes_to_the_next_one() -> None:
     assert "result" in rig.answers(2, name)[0]
 
 
-def test_what_comes_early_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notifications, "_EARLY_MESSAGES", 5)
+DELTA = {
+    "method": "item/agentMessage/delta",
+    "params": {"threadId": "t9", "delta": "0"},
+    "emittedAtMs": 5,
+}
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("_EARLY_MESSAGES", 5), ("_EARLY_BYTES", 5 * len(json.dumps(DELTA)))]
+)
+def test_what_comes_early_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(notifications, limit, value)
     rig = _rig()
     rig.ask(1, "thread/start")
-    for number in range(6):
-        rig.tell("item/agentMessage/delta", threadId="t9", delta=str(number))
+    for _ in range(6):
+        assert not rig.got(2, "item/agentMessage/delta")
+        rig.child(DELTA)
     # It is no beginning of a thread any more, so it is told as of one that nobody opened.
     assert len(rig.got(2, "item/agentMessage/delta")) == 6
 

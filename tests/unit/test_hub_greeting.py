@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from codexd.hub.hub import CloseClient, HubLimits
 from tests.support.hub import HubRig
 
 WHO = {"name": "x", "version": "1"}
@@ -42,12 +43,33 @@ def test_a_client_is_told_at_once_what_the_server_tells_a_new_connection() -> No
     rig.tell("remoteControl/status/changed", status="disabled")
     rig.tell("remoteControl/status/changed", status="enabled")
     assert rig.hub.snapshot()["remoteControl"] == "enabled"
+    rig.tell("account/updated", authMode=None)
     assert "result" in _initialize(rig, {"clientInfo": WHO})
     told = [entry["params"] for entry in rig.to_client[1][1:]]
     assert told == [{"summary": "one"}, {"summary": "two"}, {"status": "enabled"}]
     rig.say(1, {"method": "initialized"})
     assert len(rig.to_client[1]) == 4
     assert not rig.to_child
+
+
+def test_who_does_not_want_to_hear_it_is_not_told() -> None:
+    rig = HubRig()
+    rig.tell("configWarning", summary="one")
+    rig.tell("remoteControl/status/changed", status="enabled")
+    rig.connect(1, optOutNotificationMethods=["configWarning"])
+    assert [entry.get("method") for entry in rig.to_client[1]] == [
+        None,
+        "remoteControl/status/changed",
+    ]
+
+
+def test_who_says_nothing_is_sent_away_for_breaking_the_rules() -> None:
+    rig = HubRig(HubLimits(initialize_timeout_s=10))
+    rig.do(rig.hub.client_opened(1, rig.now))
+    # RFC 6455, section 7.4.1.
+    wanted = [CloseClient(1, 1008, "not initialized in time")]
+    assert rig.hub.tick(rig.now + 10) == []
+    assert rig.hub.tick(rig.now + 10.25) == wanted
 
 
 def test_a_file_that_the_server_does_not_take_is_told_of() -> None:

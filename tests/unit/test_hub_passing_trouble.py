@@ -86,6 +86,7 @@ def test_a_thread_that_is_not_there_is_lost_at_once(rig: HubRig, message: str) -
     _answer(rig, "t1", {"code": -32600, "message": message})
     assert rig.event_types().count("session.lost") == 1
     assert rig.got(1, "thread/closed")
+    assert rig.hub.snapshot()["resumingThreads"] == 1
     # What waited for it goes, and the server says itself what is wrong.
     gone = {"code": -32600, "message": "thread not found: t1"}
     rig.answer("turn/start", error=gone)
@@ -113,6 +114,7 @@ def test_pauses_grow_while_it_fails_and_who_asks_need_not_wait_for_them(rig: Hub
 
 def test_who_waits_for_a_thread_that_stays_away_is_told_to_try_again(rig: HubRig) -> None:
     _restart(rig)
+    begun = rig.now
     request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     for _ in range(30):
         if rig.to_child[-1]["method"] == "thread/resume":
@@ -127,7 +129,7 @@ def test_who_waits_for_a_thread_that_stays_away_is_told_to_try_again(rig: HubRig
         "reason": "thread_not_resumed",
         "method": "turn/start",
     }
-    assert rig.now < 20
+    assert rig.now - begun < 20
     assert not [entry for entry in rig.to_child if entry["method"] == "turn/start"]
 
 
@@ -211,13 +213,32 @@ def test_the_half_hour_of_who_was_left_goes_on_over_crashes(rig: HubRig) -> None
         rig.tick(500)
         _restart(rig)
     assert rig.sessions["t1"].status == "active"
-    rig.tick(290)
+    rig.tick(300)
     assert rig.sessions["t1"].status == "active"
-    rig.tick(20)
+    rig.tick(1)
     assert [record.status for record in rig.sessions.values()] == ["closed", "closed"]
     assert len(rig.got(2, "thread/closed")) == 2
     assert rig.hub.snapshot()["threads"] == 0
     assert "session.lost" not in rig.event_types()
+
+
+def test_what_is_being_resumed_for_somebody_is_not_over(rig: HubRig) -> None:
+    rig.leave(1)
+    rig.tick(1000)
+    _restart(rig)
+    rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    rig.tick(900)
+    assert rig.sessions["t1"].status == "active"
+    assert rig.sessions["t2"].status == "closed"
+
+
+def test_while_it_is_tried_again_nobody_is_refused(rig: HubRig) -> None:
+    _restart(rig)
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    _answer(rig, "t1", BROKEN)
+    rig.tick(0.5)
+    rig.tick(50)
+    assert not rig.answers(1, request)
 
 
 def test_a_server_that_does_not_say_what_it_has_loaded_holds_up_no_thread_for_long(
@@ -226,18 +247,24 @@ def test_a_server_that_does_not_say_what_it_has_loaded_holds_up_no_thread_for_lo
     rig.lose()
     rig.to_child.clear()
     rig.do(rig.hub.child_ready(b"{}", rig.now, same_child=False, child_pid=1))
+    rig.tick(5)
     assert _resumes(rig) == []
-    rig.tick(5.1)
+    rig.tick(0.25)
     assert sorted(_resumes(rig)) == ["t1", "t2"]
 
 
-def test_a_thread_that_is_closed_while_it_is_resumed_stays_closed(rig: HubRig) -> None:
+@pytest.mark.parametrize("error", [None, BROKEN, {"code": -32600, "message": "no rollout found"}])
+def test_a_thread_that_is_closed_while_it_is_resumed_stays_closed(rig: HubRig, error: Any) -> None:
     _restart(rig)
     rig.tell("thread/deleted", threadId="t1")
-    _answer(rig, "t1", BROKEN)
+    _answer(rig, "t1", error)
     rig.tick(5)
     assert _resumes(rig).count("t1") == 1
     assert rig.sessions["t1"].status == "closed"
+    assert rig.hub.snapshot()["resumingThreads"] == 1
+    # That was all: it is told to be gone once, and nothing more is asked for it.
+    assert not rig.got(1, "thread/closed")
+    assert "thread/unsubscribe" not in [entry["method"] for entry in rig.to_child]
 
 
 @pytest.mark.parametrize("thread_id", ["00000000-0000-4000-8000-000000000001", "x" * 100_000])

@@ -93,18 +93,52 @@ def test_who_set_it_is_told_where_that_fails_and_nobody_waits(
     assert "environment/add" in warning["params"]["message"]
     assert "not any more" in warning["params"]["message"]
     # The second is never answered.
-    rig.tick(5.1)
+    rig.tick(5)
+    assert rig.hub.snapshot()["server"] == "recovering"
+    rig.tick(0.25)
     assert rig.hub.snapshot()["server"] == "up"
     assert "did not answer" in rig.got(2, "warning")[0]["params"]["message"]
     rig.answer("environment/add")
     assert rig.hub.snapshot()["server"] == "up"
 
 
+def test_an_answer_that_comes_too_late_is_no_answer_to_the_next(rig: HubRig) -> None:
+    for name in ("a", "b", "c"):
+        _set(rig, 1, "environment/add", {"environmentId": name})
+    _restart(rig)
+    late = rig.asked("environment/add")["id"]
+    rig.tick(5.25)
+    rig.child({"id": late, "result": {}})
+    assert [params["environmentId"] for _, params in _asked(rig)] == ["a", "b"]
+
+
+def test_who_set_it_and_left_is_not_told(rig: HubRig) -> None:
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    rig.leave(1)
+    before = list(rig.to_client[1])
+    _restart(rig)
+    rig.answer("skills/extraRoots/set", error={"code": -32600, "message": "no"})
+    assert rig.to_client[1] == before
+    assert rig.hub.snapshot()["server"] == "up"
+
+
+def test_of_settings_without_end_the_last_ones_are_set_again(rig: HubRig) -> None:
+    for number in range(1_001):
+        _set(rig, 1, "environment/add", {"environmentId": str(number)})
+    _restart(rig)
+    assert [params["environmentId"] for _, params in _asked(rig)] == ["751"]
+
+
 def test_a_server_that_dies_while_it_is_told_is_told_anew(rig: HubRig) -> None:
     _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
     _restart(rig)
     request = rig.ask(1, "skills/list")
-    _restart(rig)
+    rig.lose()
+    rig.tick(5.1)
+    assert rig.hub.snapshot()["server"] == "away"
+    assert not rig.got(1, "warning")
+    rig.to_child.clear()
+    rig.ready()
     assert _asked(rig) == [("skills/extraRoots/set", {"extraRoots": ["/a"]})]
     rig.answer("skills/extraRoots/set")
     rig.answer("skills/list")
@@ -135,6 +169,11 @@ def test_a_login_in_progress_fails(rig: HubRig, schemas: Schemas) -> None:
             assert told["params"]["error"]
     assert rig.got(1, "account/login/completed")[0]["params"]["loginId"] == "L"
     assert rig.got(1, "mcpServer/oauthLogin/completed")[0]["params"]["name"] == "github"
+    assert set(rig.got(1, "account/login/completed")[0]["params"]) == {
+        "loginId",
+        "success",
+        "error",
+    }
     rig.lose()
     rig.ready()
     assert len(rig.got(1, "account/login/completed")) == 1
@@ -262,3 +301,19 @@ def test_tokens_that_are_not_in_force_any_more_are_not_given_again(rig: HubRig, 
         rig.tell("account/login/completed", loginId="L", success=True)
     _restart(rig)
     assert _asked(rig) == []
+
+
+def test_a_hub_is_unused_until_there_is_something_for_the_next_child_to_know() -> None:
+    rig = HubRig()
+    rig.do(rig.hub.client_opened(1, rig.now))
+    assert rig.hub.is_unused
+    rig.connect(1)
+    assert not rig.hub.is_unused
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    rig.leave(1)
+    assert not rig.hub.is_unused
+    rig = HubRig()
+    rig.tell("thread/started", thread={"id": "t1"})
+    assert not rig.hub.is_unused
+    rig.tell("thread/closed", threadId="t1")
+    assert rig.hub.is_unused

@@ -52,6 +52,7 @@ def rig() -> HubRig:
         ("fuzzyFileSearch", {"roots": [".", "a", "/b"]}, {"roots": ["/w", "/w/a", "/b"]}),
         ("fuzzyFileSearch/sessionStart", {"roots": [""]}, {"roots": ["/w"]}),
         ("thread/list", {}, {}),
+        ("thread/list", {"cwd": "sub"}, {"cwd": "sub"}),
         ("turn/start", {"threadId": "t"}, {"threadId": "t"}),
     ],
 )
@@ -62,6 +63,15 @@ def test_requests_get_what_a_server_of_its_own_would_know(
     got = rig.asked(method)["params"]
     got.pop("processId", None)
     assert got == sent
+
+
+@pytest.mark.parametrize("params", [{}, {"cwd": "sub"}])
+def test_who_says_nothing_of_a_directory_gets_none_put_in(
+    rig: HubRig, params: dict[str, Any]
+) -> None:
+    rig.connect(3, profile=ClientProfile(config={"model": "m"}))
+    rig.ask(3, "thread/start", params)
+    assert rig.asked("thread/start")["params"] == {**params, "config": {"model": "m"}}
 
 
 def test_a_client_on_a_socket_gets_nothing_put_in(rig: HubRig) -> None:

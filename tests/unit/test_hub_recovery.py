@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from codexd.contracts import SessionRecord
+from codexd.hub import window
 from codexd.hub.hub import HubLimits
 from tests.support.hub import HubRig
 
@@ -35,6 +37,13 @@ def test_a_request_in_flight_is_refused_with_the_reason(rig: HubRig) -> None:
     assert answer["error"]["data"]["codexd"]["reason"] == "server_restarted"
     _answer_resumes(rig)
     assert not [entry for entry in rig.to_child if entry["method"] == "config/value/write"]
+
+
+def test_a_loss_that_is_told_twice_is_one(rig: HubRig) -> None:
+    request = rig.ask(1, "config/value/write", {"keyPath": "x"})
+    for _ in range(2):
+        rig.lose()
+    assert len(rig.answers(1, request)) == 1
 
 
 def test_a_request_that_only_reads_is_sent_again(rig: HubRig) -> None:
@@ -106,6 +115,52 @@ def test_a_turn_start_in_flight_is_never_sent_again(rig: HubRig) -> None:
     (answer,) = rig.answers(1, request)
     assert "may have begun" in answer["error"]["message"]
     assert [entry["method"] for entry in rig.to_child] == ["thread/resume"]
+
+
+def test_only_who_was_refused_a_resume_may_not_begin_a_turn_unheard(rig: HubRig) -> None:
+    rig.connect(3)
+    refused = rig.ask(3, "thread/name/set", {"threadId": "t1", "name": "n"})
+    unread = rig.ask(3, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose(rig.asked("turn/start"))
+    assert rig.answers(3, refused)
+    assert not rig.answers(3, unread)
+
+
+def test_who_hears_the_thread_may_begin_a_turn_whatever_became_of_another_resume(
+    rig: HubRig,
+) -> None:
+    resume = rig.ask(1, "thread/resume", {"threadId": "t1"})
+    _restart(rig)
+    # The hub's own; the client's is sent again, once.
+    _answer_resumes(rig)
+    turn = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.lose(rig.asked("turn/start"))
+    assert "error" in rig.answers(1, resume)[0]
+    assert not rig.answers(1, turn)
+
+
+def test_an_opening_that_was_lost_is_not_waited_for(rig: HubRig) -> None:
+    rig.ask(1, "thread/start")
+    _restart(rig)
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    assert all(rig.got(client, "item/agentMessage/delta") for client in (1, 2))
+
+
+def test_who_hears_a_thread_anyway_hears_it_after_a_repeated_resume_was_refused(
+    rig: HubRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.ask(1, "model/list")
+    rig.ask(1, "thread/resume", {"threadId": "sub"})
+    monkeypatch.setattr(window, "ONE_CLIENT", 1)
+    rig.lose()
+    rig.ready()
+    # A subagent's, which all hear, before the resume has had its turn.
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    rig.answer("model/list")
+    assert rig.asked("thread/resume")["params"] == {"threadId": "sub"}
+    rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="y")
+    assert len(rig.got(1, "item/agentMessage/delta")) == 2
 
 
 def _resume_with_config(rig: HubRig) -> None:
@@ -184,6 +239,14 @@ def test_a_thread_that_is_gone_is_closed_and_its_session_lost(rig: HubRig) -> No
     assert rig.hub.snapshot()["server"] == "up"
 
 
+def test_a_thread_without_a_session_that_is_gone_is_closed_and_no_loss(rig: HubRig) -> None:
+    rig.do(rig.hub.close_session("t1", rig.now))
+    _restart(rig)
+    rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
+    assert rig.got(1, "thread/closed")
+    assert "session.lost" not in rig.event_types()
+
+
 def test_approvals_of_the_old_child_are_resolved(rig: HubRig) -> None:
     rig.child({"id": 0, "method": "item/fileChange/requestApproval", "params": {"threadId": "t1"}})
     _restart(rig)
@@ -233,10 +296,16 @@ def test_nobody_waits_for_ever() -> None:
     rig.say(2, {"id": 0, "method": "initialize", "params": params})
     rig.tick(59)
     assert not rig.answers(1, request)
+    assert not rig.answers(2, 0)
     rig.tick(2)
     assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
     assert rig.got(1, "turn/completed")[0]["params"]["turn"]["status"] == "interrupted"
     assert rig.answers(2, 0)[0]["error"]["data"]["codexd"]["reason"] == "away"
+    # It has as long to try again as it had to begin with.
+    rig.tick(30)
+    assert rig.closed == []
+    rig.tick(1)
+    assert rig.closed == [2]
     rig.ready()
     assert len(rig.got(1, "turn/completed")) == 1
 
@@ -261,7 +330,7 @@ def test_after_a_plugins_restart_the_sessions_are_heard_again_and_nothing_is_int
         created_at="",
         updated_at="",
     )
-    rig.do(rig.hub.restore([record], 0.0))
+    rig.do(rig.hub.restore([record], rig.now))
     rig.ready("t1", same_child=True)
     assert rig.asked("thread/resume")["params"]["threadId"] == "t1"
     active = {"thread": {"id": "t1", "status": {"type": "active", "activeFlags": []}}}
@@ -273,7 +342,34 @@ def test_after_a_plugins_restart_the_sessions_are_heard_again_and_nothing_is_int
     rig.lose()
     rig.ready()
     assert rig.got(1, "turn/completed")[0]["params"]["turn"]["id"] == "u5"
-    assert rig.sessions == {} or rig.sessions["t1"].purpose == "worker"
+    assert rig.sessions["t1"].purpose == "worker"
+
+
+def test_of_the_registry_only_what_is_active_and_has_a_thread_is_taken_over() -> None:
+    rig = HubRig(ready=False)
+    active = SessionRecord(
+        session_id="session-1",
+        purpose="duplex",
+        thread_id="t1",
+        endpoint="stdio://x",
+        created_at="",
+        updated_at="",
+    )
+    others = [
+        replace(active, session_id="session-2", thread_id=None),
+        replace(active, session_id="session-3", thread_id="t3", status="closed"),
+    ]
+    rig.do(rig.hub.restore([active, *others], rig.now))
+    assert rig.hub.snapshot()["activeSessions"] == 1
+    assert rig.hub.snapshot()["threads"] == 1
+
+
+def test_a_session_that_is_recovered_is_that_of_the_new_child(rig: HubRig) -> None:
+    rig.lose()
+    rig.ready(child_pid=8)
+    assert rig.sessions["t1"].child_pid == 7
+    _answer_resumes(rig)
+    assert rig.sessions["t1"].child_pid == 8
 
 
 def test_many_threads_are_resumed_a_few_at_a_time() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def test_initialize_waits_for_a_child() -> None:
 def test_a_second_initialize_and_a_request_before_the_first_are_refused(rig: HubRig) -> None:
     again = rig.ask(1, "initialize")
     assert rig.answers(1, again)[0]["error"] == {"code": -32600, "message": "Already initialized"}
-    rig.do(rig.hub.client_opened(3, 0))
+    rig.do(rig.hub.client_opened(3, rig.now))
     early = rig.ask(3, "thread/list")
     assert rig.answers(3, early)[0]["error"] == {"code": -32600, "message": "Not initialized"}
     assert rig.to_child == []
@@ -86,11 +87,18 @@ def test_unknown_methods_and_members_pass_untouched(rig: HubRig) -> None:
 def test_what_is_no_message_harms_nobody(rig: HubRig, data: bytes) -> None:
     before = (len(rig.to_client[1]), len(rig.to_client[2]))
     rig.say(1, data)
-    rig.do(rig.hub.child_message(data, 0))
+    rig.do(rig.hub.child_message(data, rig.now))
     assert rig.to_child == []
     assert (len(rig.to_client[1]), len(rig.to_client[2])) == before
     assert rig.ask(2, "model/list")
     assert rig.asked("model/list")
+
+
+def test_a_clients_notification_goes_to_the_server_once_it_is_initialized(rig: HubRig) -> None:
+    rig.do(rig.hub.client_opened(3, rig.now))
+    for client in (1, 3):
+        rig.say(client, {"method": "new/notice", "params": {"a": client}})
+    assert rig.to_child == [{"method": "new/notice", "params": {"a": 1}}]
 
 
 def test_an_answer_to_an_earlier_hub_is_dropped(rig: HubRig) -> None:
@@ -107,6 +115,12 @@ def test_nothing_comes_for_a_client_that_left(rig: HubRig) -> None:
     rig.answer("model/list")
     assert rig.hub.snapshot()["clients"] == 1
     assert rig.event_types()[-1] == "client.disconnected"
+    # Nor is it listened to any more, and that it leaves again is nothing.
+    before = len(rig.to_child)
+    rig.ask(1, "model/list")
+    rig.leave(1)
+    assert len(rig.to_child) == before
+    assert rig.event_types().count("client.disconnected") == 1
 
 
 def test_opt_outs_are_each_clients_own() -> None:
@@ -135,7 +149,7 @@ def test_a_new_client_is_greeted_as_the_server_would() -> None:
 
 def test_clients_that_never_initialize_are_sent_away() -> None:
     rig = HubRig(HubLimits(initialize_timeout_s=10))
-    rig.do(rig.hub.client_opened(1, 0))
+    rig.do(rig.hub.client_opened(1, rig.now))
     rig.connect(2)
     rig.tick(9)
     assert rig.closed == []
@@ -171,6 +185,51 @@ def test_a_client_that_leaves_lets_go_of_its_handles(rig: HubRig) -> None:
     assert rig.asked("fs/unwatch")["params"] == {"watchId": watch}
     ended = [entry for entry in rig.to_child if entry["method"] == "command/exec/terminate"]
     assert [entry["params"]["processId"] for entry in ended] == [process]
+
+
+def _handle(rig: HubRig, method: str, name: str) -> str:
+    handle: str = rig.asked(method)["params"][name]
+    return handle
+
+
+def _released(rig: HubRig, client: int) -> list[str]:
+    before = len(rig.to_child)
+    rig.leave(client)
+    return [entry["method"] for entry in rig.to_child[before:]]
+
+
+def test_what_is_over_is_not_let_go_again(rig: HubRig) -> None:
+    rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    rig.ask(1, "fs/unwatch", {"watchId": "w"})
+    rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["true"]})
+    handle = _handle(rig, "process/spawn", "processHandle")
+    rig.tell("process/outputDelta", processHandle=handle, delta="x")
+    rig.tell("process/exited", processHandle=handle, exitCode=0)
+    for method in ("process/outputDelta", "process/exited"):
+        assert rig.got(1, method)[0]["params"]["processHandle"] == "p"
+    assert _released(rig, 1) == []
+
+
+def test_to_use_a_handle_is_not_to_end_it_nor_to_open_one(rig: HubRig) -> None:
+    rig.ask(1, "command/exec", {"processId": "p", "command": ["cat"]})
+    for name in ("p", "unheard-of"):
+        rig.ask(1, "command/exec/write", {"processId": name, "deltaBase64": ""})
+    assert _released(rig, 1) == ["command/exec/terminate"]
+
+
+def test_a_name_that_is_in_use_stays_with_who_opened_it(rig: HubRig) -> None:
+    for _ in range(2):
+        rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    # The server refuses the second one.
+    rig.answer("fs/watch", error={"code": -32600, "message": "in use"})
+    assert _released(rig, 1) == ["fs/unwatch"]
+
+
+def test_what_is_no_handle_is_not_made_one(rig: HubRig) -> None:
+    request = rig.ask(1, "model/list")
+    error = {"code": -32600, "message": "no model hub-x-1:m"}
+    rig.answer("model/list", error=error)
+    assert rig.answers(1, request)[0]["error"] == error
 
 
 def test_a_handle_that_is_no_text_is_the_servers_to_refuse(rig: HubRig) -> None:
@@ -211,10 +270,16 @@ def test_an_id_that_looks_like_a_handle_comes_back_as_it_was_sent(rig: HubRig) -
 def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
     rig.answer("process/spawn")
+    rig.ask(1, "command/exec", {"processId": "c", "command": ["sleep"]})
+    rig.connect(3, optOutNotificationMethods=["process/exited"])
+    rig.ask(3, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
+    rig.answer("process/spawn")
     rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
     rig.answer("fs/watch")
     watch = rig.asked("fs/watch")["params"]
     rig.lose()
+    # A command says how it ended in its answer.
+    assert [len(rig.got(client, "process/exited")) for client in (1, 3)] == [1, 0]
     # Nobody saw its end: no output of it is known, and none was cut.
     assert rig.got(1, "process/exited")[0]["params"] == {
         "processHandle": "p",
@@ -227,6 +292,41 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     rig.to_child.clear()
     rig.ready()
     assert rig.asked("fs/watch")["params"] == watch
+
+
+def test_a_watch_that_was_refused_before_it_was_sent_is_not_opened_again() -> None:
+    rig = HubRig(HubLimits(wait_s=60))
+    rig.connect(1)
+    rig.lose()
+    request = rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    rig.tick(61)
+    assert rig.answers(1, request)[0]["error"]["data"]["codexd"]["reason"] == "away"
+    rig.ready()
+    assert rig.to_child == []
+
+
+def test_a_request_that_the_connection_does_not_take_is_refused_with_the_reason(
+    rig: HubRig,
+) -> None:
+    asked = [rig.ask(client, "thread/resume", {"threadId": "t1"}) for client in (1, 2)]
+    sent = [json.dumps(message).encode() for message in rig.to_child]
+    rig.leave(2)
+    before = list(rig.to_client[2])
+    for data in (*sent, *sent):
+        rig.do(rig.hub.not_sent(data, "too long", -32600))
+    assert len(rig.answers(1, asked[0])) == 1
+    assert rig.answers(1, asked[0])[0]["error"] == {"code": -32600, "message": "too long"}
+    assert rig.to_client[2] == before
+    # Nothing is waited for, and nobody listens.
+    assert rig.hub.snapshot()["waitingRequests"] == 0
+    assert rig.hub.snapshot()["threads"] == 0
+
+
+@pytest.mark.parametrize("error", ["no", {"code": "x"}, {"data": [1]}, {"data": {"reason": 7}}])
+def test_an_error_of_another_shape_is_the_clients(rig: HubRig, error: Any) -> None:
+    request = rig.ask(1, "model/list")
+    rig.answer("model/list", error=error)
+    assert rig.answers(1, request) == [{"id": request, "error": error}]
 
 
 @pytest.mark.parametrize(
@@ -243,8 +343,8 @@ def test_processes_end_and_watches_go_on_over_a_restart(rig: HubRig) -> None:
     ],
 )
 def test_bytes_that_are_no_text_harm_nobody(rig: HubRig, data: bytes) -> None:
-    rig.do_raw(rig.hub.client_message(1, data, 0))
-    rig.do_raw(rig.hub.child_message(data, 0))
+    rig.do_raw(rig.hub.client_message(1, data, rig.now))
+    rig.do_raw(rig.hub.child_message(data, rig.now))
     assert rig.closed == []
     rig.to_child.clear()
     rig.ask(2, "model/list")

@@ -49,6 +49,7 @@ def test_what_comes_before_the_answer_of_a_start_reaches_nobody_else(rig: HubRig
 def test_of_a_thread_that_nobody_opened_all_hear_who_were_there(rig: HubRig) -> None:
     """A subagent's: codex subscribes every connection (measured)."""
     rig.tell("thread/status/changed", threadId="sub", status={"type": "active"})
+    assert rig.sessions["sub"].status == "active"
     rig.tell("turn/started", threadId="sub", turn={"id": "u9", "items": []})
     rig.connect(4)
     rig.ask(3, "thread/unsubscribe", {"threadId": "sub"})
@@ -93,11 +94,45 @@ def test_a_turn_whose_end_the_server_does_not_tell_does_not_run_for_ever(
 
 
 @pytest.mark.parametrize(
-    "method", ["thread/reverted", "thread/attachment/updated", "thread/goal/updated"]
+    "method",
+    [
+        "thread/archived",
+        "thread/attachment/updated",
+        "thread/closed",
+        "thread/deleted",
+        "thread/goal/updated",
+        "thread/name/updated",
+        "thread/reverted",
+        "thread/status/changed",
+        "thread/unarchived",
+    ],
 )
-def test_what_the_server_tells_all_goes_to_all(rig: HubRig, method: str) -> None:
-    rig.tell(method, threadId="t1")
-    assert all(rig.got(client, method) for client in (1, 2, 3))
+@pytest.mark.parametrize("thread_id", ["t1", "nobodys"])
+def test_what_the_server_tells_all_goes_to_all(rig: HubRig, method: str, thread_id: str) -> None:
+    before = {client: len(got) for client, got in rig.to_client.items()}
+    rig.tell(method, threadId=thread_id)
+    for client in (1, 2, 3):
+        # That, and nothing that the hub makes of it.
+        assert [told["method"] for told in rig.to_client[client][before[client] :]] == [method]
+
+
+def test_what_came_early_of_a_server_that_is_gone_reaches_nobody(rig: HubRig) -> None:
+    rig.ask(2, "thread/start")
+    rig.tell("warning", threadId="t9", message="m")
+    rig.lose()
+    rig.ready()
+    assert not any(rig.got(client, "warning") for client in (1, 2, 3))
+
+
+def test_what_is_told_of_a_turn_makes_it_run_only_where_the_thread_is_at_work(rig: HubRig) -> None:
+    rig.tell("item/started", threadId="t1", turnId="u0", item={})
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    rig.run_turn(1)
+    rig.tell("item/started", threadId="t1", turnId="u2", item={})
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u1"}
+    rig.tell("thread/status/changed", threadId="other", status={"type": "active"})
+    rig.tell("item/started", threadId="other", turnId="u3", item={})
+    assert rig.sessions["other"].metadata == {"runningTurn": "u3"}
 
 
 def test_a_resume_that_is_refused_subscribes_nobody(rig: HubRig) -> None:
@@ -108,6 +143,19 @@ def test_a_resume_that_is_refused_subscribes_nobody(rig: HubRig) -> None:
     rig.tell(DELTA, threadId="t1", delta="y")
     assert len(rig.got(2, DELTA)) == 1
     assert len(rig.got(1, DELTA)) == 2
+
+
+def test_a_thread_that_all_have_left_is_known_also_after_a_resume_was_refused(rig: HubRig) -> None:
+    rig.leave(1)
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.answer("thread/resume", error={"code": -32600, "message": "no"})
+    assert rig.hub.snapshot()["threads"] == 1
+
+
+def test_the_end_of_another_turn_is_not_that_of_the_one_that_runs(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u0", "status": "completed"})
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u1"}
 
 
 def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
@@ -122,6 +170,19 @@ def test_only_the_last_one_unsubscribes_at_the_server(rig: HubRig) -> None:
     assert rig.answers(2, last)[-1]["result"] == {"status": "unsubscribed"}
     rig.tell(DELTA, threadId="t1", delta="x")
     assert not any(rig.got(client, DELTA) for client in (1, 2, 3))
+    # Its turns are not told to this connection any more, so their ends would never come.
+    rig.ask(3, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", {"turn": {"id": "u1", "items": [], "status": "inProgress"}})
+    assert rig.hub.snapshot()["runningTurns"] == 0
+
+
+@pytest.mark.parametrize("method", ["thread/unsubscribe", "thread/settings/update"])
+def test_who_names_a_thread_that_nobody_knows_hears_the_servers_answer(
+    rig: HubRig, method: str
+) -> None:
+    request = rig.ask(1, method, {"threadId": "t9"})
+    rig.answer(method, {"status": "notLoaded"})
+    assert rig.answers(1, request) == [{"id": request, "result": {"status": "notLoaded"}}]
 
 
 def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
@@ -129,6 +190,29 @@ def test_when_the_last_listener_leaves_an_idle_thread_the_server_may_unload_it(
 ) -> None:
     rig.leave(1)
     assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_who_left_before_its_thread_was_there_leaves_it_to_be_unloaded(rig: HubRig) -> None:
+    rig.ask(2, "thread/start")
+    rig.leave(2)
+    rig.answer("thread/start", {"thread": {"id": "t2"}})
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t2"}
+    assert rig.sessions["t2"].status == "active"
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_who_asks_for_a_review_beside_a_thread_hears_it(rig: HubRig, stays: bool) -> None:
+    rig.ask(1, "review/start", {"threadId": "t1", "delivery": "detached"})
+    if not stays:
+        rig.leave(1)
+    turn = {"id": "u5", "items": [], "status": "inProgress"}
+    rig.answer("review/start", {"turn": turn, "reviewThreadId": "r1"})
+    rig.tell(DELTA, threadId="r1", delta="x")
+    assert [len(rig.got(client, DELTA)) for client in (1, 2, 3)] == [int(stays), 0, 0]
+    rig.end_turn("r1", "u5")
+    # With nobody there any more, the server may unload it.
+    unsubscribed = [e["params"] for e in rig.to_child if e["method"] == "thread/unsubscribe"]
+    assert ({"threadId": "r1"} in unsubscribed) is not stays
 
 
 def test_a_running_turn_keeps_the_thread_until_it_ends(rig: HubRig) -> None:
@@ -252,4 +336,36 @@ def test_an_approval_ends_with_its_turn(rig: HubRig) -> None:
     _server_asks(rig)
     rig.end_turn()
     assert rig.hub.snapshot()["waitingApprovals"] == 0
-    assert rig.got(1, "serverRequest/resolved")
+    (told,) = rig.got(1, "serverRequest/resolved")
+    assert told["params"] == {"threadId": "t1", "requestId": 0}
+    rig.leave(1)
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_of_two_approvals_the_server_may_resolve_one_itself(rig: HubRig) -> None:
+    for request_id in (0, 1):
+        _server_asks(rig, request_id)
+    rig.tell("serverRequest/resolved", threadId="t1", requestId=0)
+    assert rig.hub.snapshot()["waitingApprovals"] == 1
+    assert rig.sessions["t1"].metadata == {"waitingApprovals": "1"}
+
+
+def test_another_request_under_the_same_id_takes_the_place_of_the_first(rig: HubRig) -> None:
+    _server_asks(rig)
+    params = {"threadId": "t1", "turnId": "u1", "itemId": "i2"}
+    rig.child({"id": 0, "method": "item/fileChange/requestApproval", "params": params})
+    assert rig.hub.snapshot()["waitingApprovals"] == 1
+    before = len(rig.to_child)
+    rig.say(1, {"id": rig.got(1, ASK)[0]["id"], "result": {"decision": "accept"}})
+    assert rig.to_child[before:] == []
+    asked = rig.got(1, "item/fileChange/requestApproval")[0]
+    rig.say(1, {"id": asked["id"], "result": {"decision": "decline"}})
+    assert rig.to_child[before:] == [{"id": 0, "result": {"decision": "decline"}}]
+
+
+def test_who_does_not_want_to_hear_what_is_resolved_does_not(rig: HubRig) -> None:
+    rig.connect(4, optOutNotificationMethods=["serverRequest/resolved"])
+    rig.join_thread(4)
+    _server_asks(rig)
+    rig.tell("serverRequest/resolved", threadId="t1", requestId=0)
+    assert [len(rig.got(client, "serverRequest/resolved")) for client in (1, 4)] == [1, 0]

@@ -32,6 +32,10 @@ def _idle(rig: HubRig) -> None:
     rig.tell("thread/status/changed", threadId="t1", status={"type": "idle"})
 
 
+def _asked(rig: HubRig) -> list[dict[str, Any]]:
+    return [entry for entry in rig.to_child if entry["method"] == "thread/turns/list"]
+
+
 @pytest.mark.real
 def test_a_turn_that_is_cut_ends_with_an_error_that_comes_first(
     rig: HubRig, schemas: Schemas
@@ -60,19 +64,23 @@ def test_a_turn_that_its_client_interrupted_has_no_error(rig: HubRig) -> None:
 def test_a_turn_that_is_open_while_its_thread_is_idle_ends_as_recorded(
     rig: HubRig, status: str
 ) -> None:
+    rig.tick(64)
     _idle(rig)
-    rig.tick(0.9)
-    assert "thread/turns/list" not in [entry["method"] for entry in rig.to_child]
-    rig.tick(0.2)
-    rig.tick(1)
-    asked = [entry for entry in rig.to_child if entry["method"] == "thread/turns/list"]
+    rig.tick(0.75)
+    assert not _asked(rig)
+    rig.tick(0.25)
+    asked = _asked(rig)
+    rig.tick(10)
+    assert _asked(rig) == asked
     assert len(asked) == 1
-    assert asked[0]["params"]["threadId"] == "t1"
+    page = {"limit": 5, "sortDirection": "desc", "itemsView": "full"}
+    assert asked[0]["params"] == {"threadId": "t1", **page}
     rig.answer("thread/turns/list", {"data": [_turn(status)]})
     assert _ends(rig) == [status]
     # It comes after all: nobody hears it twice.
     rig.tell("turn/completed", threadId="t1", turn=_turn(status))
     assert _ends(rig) == [status]
+    assert not rig.got(1, "error")
     assert rig.hub.snapshot()["runningTurns"] == 0
 
 
@@ -103,14 +111,27 @@ def test_a_thread_that_is_at_work_again_is_left_alone(rig: HubRig) -> None:
     rig.tick(0.5)
     rig.tell("thread/status/changed", threadId="t1", status={"type": "active", "activeFlags": []})
     rig.tick(60)
-    assert "thread/turns/list" not in [entry["method"] for entry in rig.to_child]
+    assert not _asked(rig)
     # Or while it is asked.
     _idle(rig)
     rig.tick(1.1)
     rig.tell("thread/status/changed", threadId="t1", status={"type": "active", "activeFlags": []})
     rig.answer("thread/turns/list", {"data": [_turn("inProgress")]})
     assert _ends(rig) == []
+    # Idle once more, it is asked once more.
+    _idle(rig)
+    rig.tick(12)
+    assert len(_asked(rig)) == 2
+    assert _ends(rig) == []
     rig.end_turn()
+    assert _ends(rig) == ["completed"]
+
+
+def test_an_end_that_comes_while_the_server_is_asked_is_the_end(rig: HubRig) -> None:
+    _idle(rig)
+    rig.tick(1.1)
+    rig.end_turn()
+    rig.answer("thread/turns/list", {"data": [_turn("interrupted")]})
     assert _ends(rig) == ["completed"]
 
 
@@ -118,6 +139,10 @@ def test_a_server_that_dies_while_it_is_asked(rig: HubRig) -> None:
     _idle(rig)
     rig.tick(1.1)
     rig.lose()
+    rig.tick(1.1)
+    rig.tick(11)
+    # It may be the connection that is gone, and the turn goes on.
+    assert _ends(rig) == []
     rig.ready()
     rig.tick(20)
     assert _ends(rig) == ["interrupted"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from codexd.hub.kept import Kept
 from tests.support.hub import HubRig
 
 OPENING: dict[str, Any] = {
@@ -99,9 +101,40 @@ def test_an_ephemeral_thread_ends_with_its_server_and_is_no_loss(rig: HubRig, to
 def test_the_next_plugin_knows_what_is_ephemeral(rig: HubRig) -> None:
     _open(rig, ephemeral=True)
     later = HubRig(ready=False)
-    later.do(later.hub.restore([rig.sessions["t1"]], 0.0))
+    later.do(later.hub.restore([rig.sessions["t1"]], rig.now))
     later.ready()
     assert later.event_types() == ["session.closed"]
+
+
+def _next_plugin(rig: HubRig, kept: dict[str, Any]) -> HubRig:
+    """One that is asked for the thread after the server has died, too."""
+    later = HubRig(ready=False)
+    threads = Kept(threads=kept)
+    later.do(later.hub.restore([rig.sessions["t1"]], later.now, threads))
+    later.ready()
+    later.connect(1)
+    later.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    return later
+
+
+def test_the_next_plugin_knows_what_a_thread_was_opened_with(rig: HubRig) -> None:
+    _open(rig)
+    rig.ask(1, "thread/settings/update", {"threadId": "t1", "effort": "low"})
+    rig.answer("thread/settings/update")
+    later = _next_plugin(rig, json.loads(json.dumps(rig.hub.kept.threads)))
+    base = {"threadId": "t1", "excludeTurns": True}
+    assert later.asked("thread/resume")["params"] == {**base, **OPENING}
+    later.answer("thread/resume", {"thread": {"id": "t1"}})
+    assert later.asked("thread/settings/update")["params"] == {"threadId": "t1", "effort": "low"}
+
+
+@pytest.mark.parametrize("kept", [{}, {"t1": {"config": 7, "opening": [], "settings": "x"}}])
+def test_what_was_not_kept_is_not_given_again(rig: HubRig, kept: dict[str, Any]) -> None:
+    _open(rig)
+    later = _next_plugin(rig, kept)
+    assert later.asked("thread/resume")["params"] == {"threadId": "t1", "excludeTurns": True}
+    later.answer("thread/resume", {"thread": {"id": "t1"}})
+    assert later.to_child[-1]["method"] == "turn/start"
 
 
 def test_a_fork_without_a_turn_keeps_what_it_was_forked_with(rig: HubRig) -> None:

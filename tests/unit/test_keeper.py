@@ -523,15 +523,20 @@ def test_a_plugin_that_is_only_restarted_does_not_wait(play: Play) -> None:
     play(act)
 
 
-def test_the_child_of_a_dead_daemon_is_ended_and_recorded(play: Play) -> None:
-    gone = 4_000_001
+DEAD_DAEMON = 4_000_001
 
+
+async def _outlive_the_daemon(room: Room) -> None:
+    room.record.daemon = ProcessId(pid=DEAD_DAEMON, token="x")
+    room.write(spawned(1, 1, 71))
+    await room.keeper.start(DEAD_DAEMON)
+    room.said()
+
+
+def test_the_child_of_a_dead_daemon_is_ended_and_recorded(play: Play) -> None:
     async def act(room: Room) -> None:
-        room.record.daemon = ProcessId(pid=gone, token="x")
-        room.write(spawned(1, 1, 71))
-        await room.keeper.start(gone)
-        room.said()
-        await room.keeper.see_the_child_end(gone)
+        await _outlive_the_daemon(room)
+        await room.keeper.see_the_child_end(DEAD_DAEMON)
         assert room.orphans_ended == 1
         assert room.said() == ["outputs.ended 1"]
         child = room.records.recorder.child
@@ -542,15 +547,11 @@ def test_the_child_of_a_dead_daemon_is_ended_and_recorded(play: Play) -> None:
 
 
 def test_the_child_of_the_daemon_that_came_after_is_left_alone(play: Play) -> None:
-    gone = 4_000_001
-
     async def act(room: Room) -> None:
-        room.record.daemon = ProcessId(pid=gone, token="x")
-        room.write(spawned(1, 1, 71))
-        await room.keeper.start(gone)
+        await _outlive_the_daemon(room)
         room.record.daemon = identify(DAEMON)
         room.write()
-        await room.keeper.see_the_child_end(gone)
+        await room.keeper.see_the_child_end(DEAD_DAEMON)
         assert room.orphans_ended == 0
 
     play(act)

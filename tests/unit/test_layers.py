@@ -97,6 +97,13 @@ def test_a_room_without_a_rank_is_found(tmp_path: Path) -> None:
     assert unranked(tmp_path) == ["attic"]
 
 
+def planted(tmp_path: Path, where: str, line: str) -> None:
+    """Make a package with this line in one of its modules."""
+    path = tmp_path / "codexd" / where
+    path.parent.mkdir(parents=True)
+    path.write_text(line)
+
+
 @pytest.mark.parametrize(
     ("where", "line"),
     [
@@ -113,9 +120,7 @@ def test_a_room_without_a_rank_is_found(tmp_path: Path) -> None:
     ],
 )
 def test_an_import_that_goes_up_is_found(tmp_path: Path, where: str, line: str) -> None:
-    path = tmp_path / "codexd" / where
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(line)
+    planted(tmp_path, where, line)
     assert len(violations(tmp_path / "codexd")) == 1
 
 
@@ -132,9 +137,7 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path, where: str, line: str) 
     ],
 )
 def test_an_import_that_goes_down_is_let_through(tmp_path: Path, where: str, line: str) -> None:
-    path = tmp_path / "codexd" / where
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(line)
+    planted(tmp_path, where, line)
     assert violations(tmp_path / "codexd") == []
 
 
@@ -217,9 +220,7 @@ def _is_pure(name: str, allowed: tuple[str, ...], package: Path) -> bool:
     ],
 )
 def test_a_package_in_a_strange_room_is_found(tmp_path: Path, where: str, line: str) -> None:
-    path = tmp_path / "codexd" / where
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(line)
+    planted(tmp_path, where, line)
     (tmp_path / "codexd" / "tool.py").write_text("import os")
     assert len(strays(tmp_path / "codexd")) == 1
 
@@ -240,9 +241,7 @@ def test_a_package_in_a_strange_room_is_found(tmp_path: Path, where: str, line: 
     ],
 )
 def test_a_package_at_home_is_let_through(tmp_path: Path, where: str, line: str) -> None:
-    path = tmp_path / "codexd" / where
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(line)
+    planted(tmp_path, where, line)
     (tmp_path / "codexd" / "tool.py").write_text("from collections import Counter")
     assert strays(tmp_path / "codexd") == []
 

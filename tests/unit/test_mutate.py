@@ -21,6 +21,7 @@ from tests.support.mutate import mutants
         ("self.x = a", ["pass"]),
         ("x += a", ["x -= a"]),
         ("def f() -> int:\n    return a", ["def f() -> int:\n    return None"]),
+        ("def f() -> bool:\n    return False", ["def f() -> bool:\n    return True"]),
         ("if a:\n    x = b", ["if True:\n    x = b", "if False:\n    x = b"]),
         ("while a:\n    break", ["while True:\n    break", "while False:\n    break"]),
     ],
@@ -30,7 +31,16 @@ def test_each_change_is_one_change(source: str, changed: list[str]) -> None:
     assert found[: len(changed)] == changed
 
 
-@pytest.mark.parametrize("source", ["def f(a: 'x == y' = None): pass", "'text'", "import a"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(a: 'x == y' = None): pass",
+        "'text'",
+        "import a",
+        "class A(B, frozen=True, kw_only=True): pass",
+        "def f():\n    return None",
+    ],
+)
 def test_what_does_nothing_is_left_alone(source: str) -> None:
     assert list(mutants(source)) == []
 

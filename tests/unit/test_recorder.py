@@ -254,6 +254,45 @@ def test_the_daemons_end_leaves_no_child_believed_in(recorder: Recorder) -> None
     assert (child.status, child.pid, child.ready) == ("stopped", None, False)
 
 
+def test_the_daemons_end_lets_go_of_a_server_of_others(recorder: Recorder) -> None:
+    recorder.external("unix:///run/x")
+    recorder.ready({})
+    recorder.daemon_stopped()
+    child = recorder.child
+    assert (child.status, child.ready) == ("idle", False)
+    assert child.exited_at
+
+
+def test_a_child_whose_end_was_missed_is_followed_by_the_next(recorder: Recorder) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.ready({})
+    recorder.step(step(2, "spawned", **{**SPAWNED, "pid": 43}))
+    assert (recorder.child.pid, recorder.child.ready) == (43, False)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_of_a_child_that_is_not_there_no_lost_connection_is_told(
+    recorder: Recorder, events: FakeEvents, is_there: bool
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.ready({})
+    if not is_there:
+        recorder.step(step(2, "ended", pid=42, code=0))
+    recorder.link_lost("cut off")
+    assert recorder.child.last_error == ("cut off" if is_there else None)
+    assert not recorder.child.ready
+    assert events.types.count("link.lost") == int(is_there)
+    # It may live, and well.
+    assert "child.unhealthy" not in events.types
+
+
+def test_a_child_that_lets_nobody_in_is_not_ready(recorder: Recorder, events: FakeEvents) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.refused("It wants a token.")
+    assert (recorder.child.ready, recorder.child.last_error) == (False, "It wants a token.")
+    assert (events.types[-1], events.details[-1]) == ("link.refused", {"pid": 42})
+
+
 def test_an_unhealthy_child_is_not_ready_and_says_why(
     recorder: Recorder, events: FakeEvents
 ) -> None:

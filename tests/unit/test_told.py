@@ -12,7 +12,7 @@ CHILD, PLUGIN = 7, 70
 
 
 def report(**facts: Any) -> Report:
-    return Report(**{"plugin": PLUGIN, "child": CHILD, "server": "up", **facts})
+    return Report(**{"plugin": PLUGIN, "child": CHILD, "server": "up", "turns": 0, **facts})
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def test_a_child_that_nobody_has_spoken_with_runs_no_turn(told: Told) -> None:
 @pytest.mark.parametrize("turns", [0, 1, 3])
 def test_a_fresh_report_counts(told: Told, turns: int) -> None:
     told.take(report(turns=turns), 10.0)
-    assert told.turns(CHILD, 11.0) == turns
+    # Three times as long as it takes the plugin to say it again.
+    assert [told.turns(CHILD, now) for now in (11.0, 13.0, 13.25)] == [turns, turns, None]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,15 @@ def test_what_says_nothing_of_now_is_unknown(
 ) -> None:
     told.take(report(**facts), 10.0)
     assert told.turns(CHILD, now, drain=drain) is None
+
+
+def test_what_a_report_does_not_say_is_unknown_and_nothing_was_ordered(told: Told) -> None:
+    silent = Report(plugin=PLUGIN, child=CHILD, server="up")
+    assert (silent.holds, silent.is_leaving, silent.acknowledged) == (False, False, 0)
+    told.take(silent, 10.0)
+    assert told.turns(CHILD, 10.0) is None
+    told.take(Report(plugin=PLUGIN, child=CHILD, server="up", turns=0), 10.0)
+    assert told.turns(CHILD, 10.0, drain=1) is None
 
 
 def test_a_report_under_the_order_or_a_later_one_counts(told: Told) -> None:
@@ -132,6 +142,13 @@ def test_one_that_falls_silent_is_replaced_once_for_each_time_of_silence() -> No
 
 def test_one_that_starts_gets_its_time() -> None:
     assert look_until(watch(), 0, 70) == [61]
+
+
+def test_the_next_one_gets_its_time_too() -> None:
+    guard = watch()
+    guard.heard(report(), 0.0)
+    guard.looked(PLUGIN, 0.0)
+    assert look_until(guard, 1, 70, PLUGIN + 1) == [62]
 
 
 def test_what_is_wrong_with_it_is_told_by_what_it_was_at() -> None:
