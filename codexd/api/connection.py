@@ -339,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._owner.require_room(self)
 
-    def await_request(self, awaited: bool) -> None:
+    def await_request(self, awaited: bool, timeout_s: float | None = None) -> None:
         """A request is to come whole in time; or none is awaited."""
         if self._ending:
             return
@@ -347,7 +347,8 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
         self._timer = None
         if awaited:
-            self._timer = self._loop.call_later(self._owner.head_timeout_s, self._too_late)
+            timeout_s = self._owner.head_timeout_s if timeout_s is None else timeout_s
+            self._timer = self._loop.call_later(timeout_s, self._too_late)
 
     def _too_late(self) -> None:
         if self._exchange is not None:

@@ -28,6 +28,8 @@ logger = logging.getLogger("codexd")
 
 # Further requests of a client that does not wait for the answer to the first.
 _AHEAD_BYTES: Final = 64 << 10
+# How long a connection stays open after its last answer: no time for whoever reads to its end.
+_LINGER_S: Final = 0.03
 # How long a client that is sent something may read nothing at all.
 STALL_S: Final = 30.0
 
@@ -48,7 +50,7 @@ class Wire(Protocol):
     def write(self, data: bytes) -> None: ...
     def hold_reading(self, held: bool) -> None: ...
     def note_unfinished(self, held: int) -> None: ...
-    def await_request(self, awaited: bool) -> None: ...
+    def await_request(self, awaited: bool, timeout_s: float | None = None) -> None: ...
     def spoke(self) -> None: ...
     def rests(self) -> None: ...
     def require_room(self) -> None: ...
@@ -75,6 +77,8 @@ class Exchange:
         self._ahead = 0
         self._task: asyncio.Task[None] | None = None
         self._is_over = False
+        # Whether something may follow an answer that says that it is the last.
+        self._lingers = False
 
     # -- for the connection --------------------------------------------------------------------
 
@@ -159,6 +163,8 @@ class Exchange:
             self.head_too_large()
             return
         self._head = head = head_of(request)
+        asked = head.headers.get("connection", "").lower()
+        self._lingers = request.http_version == b"1.1" and "close" not in asked
         self._body.clear()
         try:
             if head.headers.get("upgrade", "").strip().lower() == "websocket":
@@ -212,15 +218,21 @@ class Exchange:
         """One request is answered; the next may be there already."""
         if self._is_over:
             return
-        states = (self._h11.our_state, self._h11.their_state)
-        if states != (h11.DONE, h11.DONE) or self._wire.is_guest:
+        has_ended = self._h11.trailing_data[1] or self._wire.is_guest
+        if not has_ended and (self._h11.our_state, self._h11.their_state) == (h11.DONE, h11.DONE):
+            self._h11.start_next_cycle()
+            self._wire.await_request(True)
+        elif not has_ended and self._lingers:
+            # It was told that this is the end. Programs that do not look ask once more at once.
+            self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+            self._wire.await_request(True, _LINGER_S)
+        else:
             self._over()
             return
+        self._lingers = False
         self._wire.rests()
-        self._h11.start_next_cycle()
         self._ahead = 0
         self._wire.hold_reading(False)
-        self._wire.await_request(True)
         self._go_on()
 
     async def _refuse_late(self, problem: Problem) -> None:

@@ -180,6 +180,23 @@ def test_a_client_that_does_not_ask_for_more_can_read_to_the_end(place: Path) ->
     play(place, act)
 
 
+def test_a_client_that_asks_once_more_at_once_is_answered(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_LINGER_S", 20.0)
+
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        for _ in range(20):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await answer(reader))[1]["connection"] == "close"
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await answer(reader))[0] == 200
+        assert await reader.read() == b""
+
+    play(place, act)
+
+
 def test_bodies_whole_chunked_and_awaited(place: Path) -> None:
     async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
         del echo, things
