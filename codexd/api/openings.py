@@ -1,7 +1,8 @@
-"""Threads that were started over HTTP and have had no turn: each has its client for that long.
+"""Threads with a client of the hub that listens, and waits for a turn over HTTP to run.
 
-codex 0.163 lets no other connection listen to such a thread ("list_turns is not supported yet",
-measured), so whoever started it is the one to run its first turn.
+To a thread without a turn codex 0.163 lets no other connection listen ("list_turns is not supported
+yet", measured), so whoever started it runs its first one. And a turn that follows another need not
+resume the thread.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from codexd.api.websocket import HubAdapter
 from codexd.encoding import UNDECODABLE
 
 # As long as the server keeps a thread that nobody listens to.
-_KEPT_S: Final = 1800.0
+_NEW_S: Final = 1800.0
+# After a turn. So long the server may not unload the thread.
+_USED_S: Final = 30.0
 _KEPT: Final = 1000
 
 
@@ -54,11 +57,17 @@ class Openings:
         except BaseException:
             client.leave()
             raise
-        self._keep(thread_id, client)
+        self._keep(thread_id, client, _NEW_S)
         return thread_id
 
-    def _keep(self, thread_id: str, client: LocalClient) -> None:
-        timer = asyncio.get_running_loop().call_later(_KEPT_S, self._drop, thread_id)
+    def give_back(self, thread_id: str, client: LocalClient) -> None:
+        """Its turn is over: the next one may come soon."""
+        self._drop(thread_id)
+        client.told = client.gone = None
+        self._keep(thread_id, client, _USED_S)
+
+    def _keep(self, thread_id: str, client: LocalClient, seconds: float) -> None:
+        timer = asyncio.get_running_loop().call_later(seconds, self._drop, thread_id)
         self._open[thread_id] = (client, timer)
         if len(self._open) > _KEPT:
             self._drop(next(iter(self._open)))

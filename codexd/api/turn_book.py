@@ -22,7 +22,7 @@ RUNNING_LIMIT: Final = 1000
 
 
 class TurnBook:
-    """``adapter`` is the hub; ``openings`` has those who listen to threads without a turn."""
+    """``adapter`` is the hub; ``openings`` has those who listen to threads already."""
 
     def __init__(self, adapter: HubAdapter, openings: Openings) -> None:
         self._adapter = adapter
@@ -69,7 +69,11 @@ class TurnBook:
         except Exception:
             logger.exception("a turn over HTTP could not be seen to its end")
         finally:
-            run.leave()
+            client = run.take_client()
+            if client is not None:
+                self._openings.give_back(run.thread_id, client)
+            else:
+                run.leave()
             self._running.discard(run)
 
     def find(self, thread_id: str, turn_id: str) -> FinishedTurn | None:

@@ -137,7 +137,8 @@ class TurnRun:
     async def _listen_late(self, turn: FinishedTurn) -> None:
         """It is the thread's first turn, and was started by somebody who did not listen."""
         for _ in range(_TRIES):
-            if await self._resume():
+            self._listens = await self._resume()
+            if self._listens:
                 break
             await asyncio.sleep(_PAUSE_S)
         params = {"threadId": self.thread_id, "includeTurns": True}
@@ -179,6 +180,14 @@ class TurnRun:
     def leave(self) -> None:
         """Hear of it no more; it goes on."""
         self._client.leave()
+        self._over()
+
+    def take_client(self) -> LocalClient | None:
+        """The client, for another turn of the thread; None where that did not work out."""
+        is_done = self.turn is not None and self.turn.status != RUNS
+        return self._client if is_done and self._listens and self._client.is_open else None
+
+    def _over(self) -> None:
         self._ended.set()
         for reader in self._readers:
             reader.came.set()
@@ -220,7 +229,7 @@ class TurnRun:
         self.turn.final_response = final_response(turn.items) or self._said
         self.turn.duration_ms = took if turn.duration_ms is None else turn.duration_ms
         self.turn.error = turn.error
-        asyncio.get_running_loop().call_soon(self.leave)
+        self._over()
 
     # -- streams -------------------------------------------------------------------------------
 
