@@ -221,7 +221,14 @@ class Hub:
                 return
             fill_in(client.profile, message)
             self._core.handles.outgoing(client, message)
+            if message.method in methods.SUBSCRIBING_BY_NAME:
+                self._wants(client, message.params(ThreadRef).thread_id or "")
             self._requests.submit(Pending(message, client.number, client_id, now))
+
+    def _wants(self, client: Client, thread_id: str) -> None:
+        """A thread that is there is a client's own also while its resume waits for its turn."""
+        if self._core.threads.find(thread_id) is not None:
+            client.own_threads.add(thread_id)
 
     def _refusal(self, client: Client, message: Message) -> str | None:
         """What the server would refuse this client, and not the one that speaks for all."""

@@ -364,7 +364,8 @@ class Fuzz:
 
     def _kept(self) -> dict[str, Any]:
         """What the hub holds that is not empty, by where it is."""
-        counts = {key: value for key, value in self.hub.snapshot().items() if key != "server"}
+        about = ("server", "serverVersion")
+        counts = {key: value for key, value in self.hub.snapshot().items() if key not in about}
         found = {key: value for key, value in counts.items() if value}
         for name, part in _parts(self.hub):
             if len(part) > _ALLOWED.get(name.rpartition(".")[2], 0):

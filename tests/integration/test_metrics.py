@@ -119,7 +119,8 @@ def test_prometheus_reads_the_page(room: HubRoom) -> None:
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(room.box.config.runtime.hub_socket_path)
     for method in ("GET", "HEAD"):
-        connection.request(method, "/metrics", headers={"Accept": "application/openmetrics-text"})
+        headers = {"Accept": "application/openmetrics-text", "Connection": "keep-alive"}
+        connection.request(method, "/metrics", headers=headers)
         response = connection.getresponse()
         page = response.read()
         assert response.status == 200

@@ -143,3 +143,18 @@ def test_a_private_client_sees_its_own_of_the_threads_that_are_loaded(
         asked = rig.ask(client, "thread/loaded/list")
         rig.answer("thread/loaded/list", dict(answer))
         assert rig.answers(client, asked)[0]["result"] == result
+
+
+def test_what_a_private_client_had_is_its_own_while_the_next_plugin_resumes_it(
+    rig: HubRig,
+) -> None:
+    rig.open_thread(1, "mine")
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["mine"]], later.now))
+    later.ready("mine")
+    later.connect(1, profile=ClientProfile(private=True))
+    resumed = later.ask(1, "thread/resume", {"threadId": "mine"})
+    asked = later.ask(1, "thread/loaded/list")
+    assert not later.answers(1, resumed)
+    later.answer("thread/loaded/list", {"data": ["mine", "other"]})
+    assert later.answers(1, asked)[0]["result"]["data"] == ["mine"]
