@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from codexd.client.aio import AsyncClient
-    from codexd.client.errors import DaemonAway, DaemonError, Refused, TurnUnknown
+    from codexd.client.errors import DaemonAbsent, DaemonAway, DaemonError, Refused, TurnUnknown
     from codexd.client.sync import Client
 
-__all__ = ["AsyncClient", "Client", "DaemonAway", "DaemonError", "Refused", "TurnUnknown"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "DaemonAbsent",
+    "DaemonAway",
+    "DaemonError",
+    "Refused",
+    "TurnUnknown",
+]
 
 _HOMES = {
     "AsyncClient": "codexd.client.aio",
     "Client": "codexd.client.sync",
+    "DaemonAbsent": "codexd.client.errors",
     "DaemonAway": "codexd.client.errors",
     "DaemonError": "codexd.client.errors",
     "Refused": "codexd.client.errors",

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from codexd.client import calls
 from codexd.client.address import Address
 from codexd.client.calls import ApiCall, JsonObject
-from codexd.client.errors import DaemonAway, TurnUnknown
-from codexd.client.run import LOOK_S, TurnStream, finished_of, turn_body
+from codexd.client.errors import DaemonAbsent, DaemonAway, DaemonError, TurnUnknown
+from codexd.client.run import LOOK_S, TurnStream, finished_of, passing_trouble, turn_body
 from codexd.client.where import PATIENCE_S, RETRY_S, SILENT_S, Where
 from codexd.client.wire import (
     EVENT_STREAM,
@@ -26,6 +26,7 @@ from codexd.client.wire import (
 from codexd.contracts import Event, SessionPurpose, SessionStatus
 from codexd.platform.peer import require_own_peer
 from codexd.shapes import (
+    RUNS,
     Approval,
     Change,
     ChangeKind,
@@ -179,12 +180,13 @@ class AsyncClient:
         model: str | None = None,
         output_schema: JsonObject | None = None,
         on_event: Callable[[JsonObject], None] | None = None,
+        on_break: Callable[[DaemonError], None] | None = None,
     ) -> FinishedTurn:
         """Run a turn to its end, on ``thread`` or on a new one.
 
         ``on_event`` hears each of the protocol's notifications as it comes. A turn whose server
         dies comes back as `interrupted`; over a death of the plugin it is waited for, and what it
-        tells meanwhile is not heard.
+        tells meanwhile is not heard; ``on_break`` hears of that, and why.
 
         Raises:
             TurnUnknown: the daemon went away before it said whether the turn runs.
@@ -205,19 +207,23 @@ class AsyncClient:
                     for notification in stream.feed(data):
                         if on_event is not None:
                             on_event(notification)
+        except DaemonAbsent:
+            raise
         except DaemonAway as error:
             if stream.turn_id is None:
                 raise TurnUnknown(
                     f"{error} Whether the turn runs is not known: look at thread {thread_id}."
                 ) from error
-        if stream.finished is not None:
+            if on_break is not None:
+                on_break(error)
+        if stream.finished is not None and stream.finished.status != RUNS:
             return stream.finished
         return await self._awaited(thread_id, stream.turn_id or "")
 
     async def _awaited(self, thread_id: str, turn_id: str) -> FinishedTurn:
         """A turn whose stream broke off: the daemon may be away for a while."""
         while True:
-            with contextlib.suppress(DaemonAway):
+            with passing_trouble():
                 finished = finished_of(await self.turn(thread_id, turn_id))
                 if finished is not None:
                     return finished
@@ -370,12 +376,12 @@ async def _connected(
                 return await _connected_over_tcp(address)
             reader, writer = await asyncio.open_unix_connection(address.socket_path)
     except OSError as error:
-        raise DaemonAway(no_answer(address, error)) from error
+        raise DaemonAbsent(no_answer(address, error)) from error
     try:
         require_own_peer(writer.get_extra_info("socket"))
     except OSError as error:
         writer.close()
-        raise DaemonAway(no_answer(address, error)) from error
+        raise DaemonAbsent(no_answer(address, error)) from error
     return reader, writer
 
 

@@ -11,6 +11,10 @@ class DaemonAway(DaemonError):
     """Nobody answers there, or whoever did is gone."""
 
 
+class DaemonAbsent(DaemonAway):
+    """Nobody answers there: nothing was asked of anybody."""
+
+
 class Refused(DaemonError):
     """The daemon has answered that it does not do it.
 

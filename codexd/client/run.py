@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from codexd.client.calls import JsonObject
-from codexd.client.errors import DaemonError
+from codexd.client.errors import DaemonAway, DaemonError, Refused
 from codexd.client.wire import Events
 from codexd.encoding import UNDECODABLE
 from codexd.shapes import FINISHED, RUNS, FinishedTurn, Turn
 
 # Between two looks at a turn whose stream broke off.
 LOOK_S: Final = 0.5
+# HTTP's 503.
+_UNAVAILABLE: Final = 503
 
 
 class _Ref(msgspec.Struct, frozen=True):
@@ -70,6 +74,18 @@ def finished_of(turn: Turn) -> FinishedTurn | None:
         duration_ms=turn.duration_ms,
         error=turn.error,
     )
+
+
+@contextlib.contextmanager
+def passing_trouble() -> Iterator[None]:
+    """What a daemon says, or does not, that has died or whose server has: it comes back."""
+    try:
+        yield
+    except DaemonAway:
+        return
+    except Refused as error:
+        if error.status != _UNAVAILABLE:
+            raise
 
 
 def turn_body(prompt: str | list[JsonObject], **more: Any) -> JsonObject:

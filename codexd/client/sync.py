@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from codexd.client import calls
 from codexd.client.address import Address
 from codexd.client.calls import ApiCall, JsonObject
-from codexd.client.errors import DaemonAway, TurnUnknown
-from codexd.client.run import LOOK_S, TurnStream, finished_of, turn_body
+from codexd.client.errors import DaemonAbsent, DaemonAway, DaemonError, TurnUnknown
+from codexd.client.run import LOOK_S, TurnStream, finished_of, passing_trouble, turn_body
 from codexd.client.where import PATIENCE_S, RETRY_S, SILENT_S, Where
 from codexd.client.wire import (
     EVENT_STREAM,
@@ -27,6 +27,7 @@ from codexd.client.wire import (
 from codexd.contracts import Event, SessionPurpose, SessionStatus
 from codexd.platform.peer import require_own_peer
 from codexd.shapes import (
+    RUNS,
     Approval,
     Change,
     ChangeKind,
@@ -185,12 +186,13 @@ class Client:
         model: str | None = None,
         output_schema: JsonObject | None = None,
         on_event: Callable[[JsonObject], None] | None = None,
+        on_break: Callable[[DaemonError], None] | None = None,
     ) -> FinishedTurn:
         """Run a turn to its end, on ``thread`` or on a new one.
 
         ``on_event`` hears each of the protocol's notifications as it comes. A turn whose server
         dies comes back as `interrupted`; over a death of the plugin it is waited for, and what it
-        tells meanwhile is not heard.
+        tells meanwhile is not heard; ``on_break`` hears of that, and why.
 
         Raises:
             TurnUnknown: the daemon went away before it said whether the turn runs.
@@ -210,19 +212,23 @@ class Client:
                     for notification in stream.feed(data):
                         if on_event is not None:
                             on_event(notification)
+        except DaemonAbsent:
+            raise
         except DaemonAway as error:
             if stream.turn_id is None:
                 raise TurnUnknown(
                     f"{error} Whether the turn runs is not known: look at thread {thread_id}."
                 ) from error
-        if stream.finished is not None:
+            if on_break is not None:
+                on_break(error)
+        if stream.finished is not None and stream.finished.status != RUNS:
             return stream.finished
         return self._awaited(thread_id, stream.turn_id or "")
 
     def _awaited(self, thread_id: str, turn_id: str) -> FinishedTurn:
         """A turn whose stream broke off: the daemon may be away for a while."""
         while True:
-            with contextlib.suppress(DaemonAway):
+            with passing_trouble():
                 finished = finished_of(self.turn(thread_id, turn_id))
                 if finished is not None:
                     return finished
@@ -375,7 +381,7 @@ def _connected(address: Address, timeout_s: float) -> socket.socket:
             raise
         return connected
     except OSError as error:
-        raise DaemonAway(no_answer(address, error)) from error
+        raise DaemonAbsent(no_answer(address, error)) from error
 
 
 def _connected_over_tcp(address: Address, timeout_s: float) -> socket.socket:

@@ -54,7 +54,11 @@ def command_list() -> str:
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
-        parts.append(_describe(name, command, click.Context(command, context, info_name=name)))
+        within = click.Context(command, context, info_name=name)
+        parts.append(_describe(name, command, within))
+        if isinstance(command, click.Group):
+            for verb, sub in command.commands.items():
+                parts.append("#" + _describe(f"{name} {verb}", sub, click.Context(sub, within)))
     return "\n\n".join(parts)
 
 
@@ -66,7 +70,8 @@ def _describe(name: str, command: click.Command, context: click.Context) -> str:
         if isinstance(parameter, click.Argument)
         for piece in parameter.get_usage_pieces(context)
     ]
-    usage = " ".join(["codexd", name, "[OPTIONS]", *arguments])
+    verbs = [f"[{'|'.join(command.commands)}]"] if isinstance(command, click.Group) else []
+    usage = " ".join(["codexd", name, *verbs, "[OPTIONS]", *arguments])
     lines = [f"## {name}", f"`{usage}`", inspect.cleandoc(command.help or "")]
     records = [p.get_help_record(context) for p in own if isinstance(p, click.Option)]
     rows = [_row(f"`{flag}`", help_) for flag, help_ in filter(None, records)]

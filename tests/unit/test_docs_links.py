@@ -103,6 +103,8 @@ def flags() -> set[str]:
     """Every flag of every command."""
     context = click.Context(cli)
     commands = [cli.get_command(context, name) for name in COMMANDS]
+    for group in [command for command in commands if isinstance(command, click.Group)]:
+        commands += group.commands.values()
     parameters = [parameter for command in commands if command for parameter in command.params]
     return {flag for parameter in parameters for flag in parameter.opts} | {"--help", "--version"}
 

@@ -1,0 +1,258 @@
+"""`codexd run`: one turn, from its prompt to its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+import msgspec
+
+from codexd.cli.desk import (
+    AnswerAll,
+    AskOnTerminal,
+    Desk,
+    LeaveToOthers,
+    declined_for_nobody,
+    open_terminal,
+)
+from codexd.cli.exec_fallback import ExecOrder, run_exec, why_no_server
+from codexd.cli.nouns import client_of, running_client, runs
+from codexd.cli.options import BadValue, CliError, Seconds, daemon_options, json_option
+from codexd.cli.printer import Printer, write
+from codexd.cli.streams import discard_stdout
+from codexd.cli.terminal import is_terminal
+from codexd.cli.threads import thread_id_of
+from codexd.cli.transcript import Transcript, error_text, seconds
+from codexd.cli.turn_driver import Left, Order, TurnDriver
+from codexd.client.errors import DaemonError
+from codexd.client.sync import Client
+from codexd.config import Config
+from codexd.encoding import UNDECODABLE, encode_json
+from codexd.shapes import Approval, FinishedTurn
+
+_EXIT = {"completed": 0, "failed": 1, "interrupted": 4}
+_INTERRUPTED = 4
+_REFUSED = 5
+# Nobody waits long for a question beside the turn.
+_LOOK_S = 10.0
+
+
+@click.command("run")
+@click.argument("prompt", metavar="PROMPT|-")
+@click.option("--thread", metavar="ID", help="Go on with this thread; without, it is a new one.")
+@click.option("--cwd", metavar="DIR", help="Where the agent works.  [default: here]")
+@click.option("--model", metavar="M", help="The model.  [default: the server's]")
+@json_option
+@click.option("--timeout", metavar="S", type=Seconds(), help="Interrupt it after S seconds.")
+@click.option(
+    "--fallback",
+    type=click.Choice(["exec"]),
+    help="Where the server cannot be had, run `codex exec`.",
+)
+@click.option("--yes", "answer", flag_value="accept", help="Give leave for all that is asked.")
+@click.option("--no", "answer", flag_value="decline", help="Give leave for nothing.")
+@click.option("--output-schema", metavar="FILE", help="JSON schema that the answer must fit.")
+@daemon_options
+def run(
+    config: Config,
+    prompt: str,
+    thread: str | None,
+    cwd: str | None,
+    model: str | None,
+    as_json: bool,
+    timeout: float | None,
+    fallback: str | None,
+    answer: str | None,
+    output_schema: str | None,
+) -> int:
+    """Run one turn on the daemon's server, and print what the agent says.
+
+    A PROMPT of - is read from stdin. On a terminal the text comes as it is said; elsewhere stdout
+    gets what the agent said last, or with --json each notification of the protocol. Commands and
+    changed files are told on stderr, and leave is asked for on the terminal.
+
+    Exits with 0 when the turn completed, 1 when it failed, 4 when it was interrupted, and 5 when
+    it was declined something because nobody was there to give leave.
+    """
+    schema = None if output_schema is None else _read_schema(output_schema)
+    where = None if cwd is None and thread is not None else _directory(cwd or ".")
+    reads_stdin = prompt == "-"
+    text = _read_stdin() if reads_stdin else prompt
+    if not text.strip():
+        raise BadValue("The prompt is empty.")
+    printer = Printer()
+    looker = client_of(config, timeout_s=_LOOK_S)
+    if fallback is not None:
+        reason = why_no_server(looker)
+        if reason is not None:
+            printer.tell(f"{reason} `codex exec` runs it instead.")
+            order = ExecOrder(text, where or os.getcwd(), thread, model, as_json, output_schema)
+            return _exec(config, order, timeout)
+    client = running_client(config)
+    thread_id = None if thread is None else thread_id_of(looker, thread)
+    turn = _Turn(config, printer, as_json=as_json)
+    desk = turn.desk(answer, reads_stdin=reads_stdin)
+    driver = TurnDriver(
+        client,
+        looker,
+        turn,
+        desk,
+        daemon_lives=lambda: runs(config),
+        timeout_s=timeout,
+    )
+    return turn.run(driver, looker, Order(text, thread_id, where, model, schema))
+
+
+class _Turn:
+    """The turn as this command shows it; a :class:`~codexd.cli.turn_driver.Watcher`."""
+
+    def __init__(self, config: Config, printer: Printer, *, as_json: bool) -> None:
+        self._config = config
+        self._printer = printer
+        self._as_json = as_json
+        self._transcript = Transcript()
+        self._is_told_its_end = False
+        self._was_refused = False
+        self._driver: TurnDriver | None = None
+
+    def desk(self, answer: str | None, *, reads_stdin: bool) -> Desk:
+        """Who decides."""
+        if answer is not None:
+            return AnswerAll(answer)
+        tty = open_terminal(reads_stdin=reads_stdin)
+        if tty is not None:
+            return AskOnTerminal(tty, self._printer.say, self._refused, self._stops)
+        if self._config.policy.approval_command:
+            return LeaveToOthers()
+        return AnswerAll("decline", self._refused)
+
+    def run(self, driver: TurnDriver, looker: Client, order: Order) -> int:
+        """Run it; the exit code."""
+        self._driver = driver
+        try:
+            finished = driver.run(order)
+            self._catch_up(driver, looker, finished)
+            self._end(driver, finished)
+        except Left as error:
+            self._printer.end_line()
+            self._printer.tell(str(error))
+            return _INTERRUPTED if driver.was_stopped else 1
+        except BrokenPipeError:
+            # Whoever asked for the turn has gone.
+            discard_stdout()
+            driver.stop("nobody reads what the agent says: the turn is interrupted")
+            return 1
+        if self._was_refused and not driver.was_stopped:
+            return _REFUSED
+        return _EXIT.get(finished.status, 1)
+
+    # -- for the driver ------------------------------------------------------------------------
+
+    def heard(self, notification: dict[str, Any]) -> None:
+        """Show it."""
+        if self._as_json:
+            self._is_told_its_end = notification.get("method") == "turn/completed"
+            _write_line(notification)
+            return
+        for shown in self._transcript.hear(notification):
+            self._printer.show(shown)
+
+    def tell(self, text: str) -> None:
+        """Say it on stderr."""
+        self._printer.tell(text)
+
+    def _refused(self, approval: Approval) -> None:
+        self._was_refused = True
+        self._printer.say(declined_for_nobody(approval))
+
+    def _stops(self) -> bool:
+        return self._driver is not None and self._driver.stops()
+
+    # -- its end -------------------------------------------------------------------------------
+
+    def _catch_up(self, driver: TurnDriver, looker: Client, finished: FinishedTurn) -> None:
+        """Show what was not heard while the daemon was away."""
+        if not driver.was_broken or driver.thread_id is None:
+            return
+        try:
+            items = looker.turn(driver.thread_id, finished.turn_id).items
+        except DaemonError:
+            return
+        if not self._as_json:
+            for item in items:
+                for shown in self._transcript.complete(item):
+                    self._printer.show(shown)
+        elif not self._is_told_its_end:
+            _write_line(_completed(driver.thread_id, finished, items))
+
+    def _end(self, driver: TurnDriver, finished: FinishedTurn) -> None:
+        printer = self._printer
+        printer.end_line()
+        # Of a turn that was cut, what there was of its end is better than nothing.
+        text = finished.final_response or self._transcript.last_words
+        if not self._as_json and not printer.streams_text and text:
+            write(sys.stdout, text.rstrip("\n") + "\n")
+        thread = driver.thread_id
+        if finished.status != "completed":
+            why = "" if finished.error is None else f": {error_text(finished.error)}"
+            printer.tell(f"the turn {_WORDS.get(finished.status, finished.status)}{why}")
+            if finished.status == "interrupted" and not driver.was_stopped:
+                printer.tell(f'`codexd run --thread {thread} "go on"` goes on with it')
+        elif is_terminal(sys.stderr):
+            took = finished.duration_ms
+            after = "" if took is None else f" after {seconds(took / 1000)}"
+            printer.tell(f"done{after}; `codexd run --thread {thread} …` goes on")
+
+
+_WORDS = {"failed": "failed", "interrupted": "was interrupted"}
+
+
+def _completed(
+    thread_id: str, finished: FinishedTurn, items: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The end of a turn as the protocol tells it, for those who were not told."""
+    turn = {
+        "id": finished.turn_id,
+        "status": finished.status,
+        "items": items,
+        "error": finished.error,
+        "durationMs": finished.duration_ms,
+    }
+    return {"method": "turn/completed", "params": {"threadId": thread_id, "turn": turn}}
+
+
+def _write_line(document: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(encode_json(document) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _exec(config: Config, order: ExecOrder, timeout: float | None) -> int:
+    from codexd.child.command import CommandNotFound
+
+    try:
+        return run_exec(config, order, timeout)
+    except CommandNotFound as error:
+        raise CliError(str(error)) from error
+
+
+def _directory(path: str) -> str:
+    whole = os.path.abspath(path)
+    if not os.path.isdir(whole):
+        raise BadValue(f'Invalid --cwd "{path}": there is no such directory.')
+    return whole
+
+
+def _read_stdin() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _read_schema(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=dict[str, Any])
+    except OSError as error:
+        raise BadValue(f"Invalid --output-schema {path}: {error.strerror}.") from error
+    except UNDECODABLE as error:
+        raise BadValue(f"Invalid --output-schema {path}: it is no JSON object.") from error

@@ -1,0 +1,300 @@
+"""`codexd run`, `sessions`, `threads` and `approvals` on a real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codexd.client import Client
+from tests.support.daemon import CODEXD
+from tests.support.hub_fixtures import MakeRoom
+from tests.support.hub_room import HubRoom
+from tests.support.model import Reply
+from tests.support.pty import OnTerminal, on_terminal
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.real
+
+CALL = {
+    "cmd": "true",
+    "login": False,
+    "sandbox_permissions": "require_escalated",
+    "justification": "why",
+}
+
+
+@pytest.fixture(scope="module")
+def room(make_room: MakeRoom) -> HubRoom:
+    return make_room(approval_policy='"on-request"', sandbox_mode='"read-only"')
+
+
+@pytest.fixture(scope="module")
+def client(room: HubRoom) -> Client:
+    return Client(socket_path=room.box.config.runtime.hub_socket_path)
+
+
+def asks_for_leave(room: HubRoom) -> None:
+    room.model.queue.append(Reply(call=("exec_command", CALL)))
+
+
+@contextmanager
+def running(room: HubRoom, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [*CODEXD, "run", *room.box.flags, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=room.box.env,
+        cwd=room.root,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def at_terminal(room: HubRoom, *arguments: str) -> Iterator[OnTerminal]:
+    with on_terminal(
+        [*CODEXD, arguments[0], *room.box.flags, *arguments[1:]], room.box.env, room.root
+    ) as terminal:
+        yield terminal
+
+
+def held(room: HubRoom, *deltas: str) -> Reply:
+    """A turn that is under way as soon as its reply is taken."""
+    return room.hold_turn(*deltas)
+
+
+def begun(room: HubRoom, reply: Reply) -> None:
+    eventually(lambda: reply not in room.model.queue, what="a turn")
+
+
+def let_go(reply: Reply) -> None:
+    assert reply.hold is not None
+    reply.hold.set()
+
+
+def test_what_the_agent_says_last_is_all_that_stdout_gets(room: HubRoom, client: Client) -> None:
+    inside = room.root / "inside"
+    inside.mkdir()
+    done = subprocess.run(
+        [*CODEXD, "run", "-"],
+        input=b"say hello\n",
+        capture_output=True,
+        env=room.box.env,
+        cwd=inside,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello, world\n", b"")
+    # The agent works where it was called, and the thread goes on under its short name.
+    (thread,) = client.threads.list(limit=1)
+    assert thread["cwd"] == str(inside)
+    again = room.box.run("run", "--thread", thread["id"][-8:], "again")
+    assert (again.returncode, again.stdout) == (0, "Hello, world\n")
+    assert len(client.threads.get(thread["id"])["turns"]) == 2
+
+
+def test_each_notification_is_a_line(room: HubRoom) -> None:
+    schema = room.root / "schema.json"
+    schema.write_text('{"type": "object", "properties": {}, "additionalProperties": false}')
+    done = room.box.run("run", "--json", "--output-schema", str(schema), "go")
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [told[0]["method"], told[-1]["method"]] == ["turn/started", "turn/completed"]
+    assert "item/agentMessage/delta" in [message["method"] for message in told]
+    assert room.model.requests[-1]["text"]["format"]["schema"]["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "told"),
+    [([], 5, "nobody is here to give leave"), (["--yes"], 0, "$ true ("), (["--no"], 0, "declin")],
+)
+def test_leave_without_a_terminal(room: HubRoom, flags: list[str], code: int, told: str) -> None:
+    asks_for_leave(room)
+    done = room.box.run("run", *flags, "go")
+    assert (done.returncode, done.stdout) == (code, "Hello, world\n")
+    assert told in done.stderr
+
+
+def test_the_time_is_over(room: HubRoom, client: Client) -> None:
+    reply = held(room, "half")
+    done = room.box.run("run", "--timeout", "3", "go")
+    assert (done.returncode, done.stdout) == (4, "half\n")
+    assert "the time is over" in done.stderr
+    assert client.status()["hub"]["runningTurns"] == 0
+    let_go(reply)
+
+
+def test_a_server_that_dies_ends_the_turn_and_the_next_goes_on(room: HubRoom) -> None:
+    reply = held(room, "half")
+    with running(room, "go") as process:
+        begun(room, reply)
+        old = room.kill_child()
+        out, err = process.communicate(timeout=60)
+    let_go(reply)
+    assert (process.returncode, out) == (4, b"half\n")
+    assert b"the server ended by signal 9" in err
+    thread = err.split(b"--thread ")[1].split()[0].decode()
+    room.box.wait_ready(other_than=old)
+    done = room.box.run("run", "--thread", thread, "go on")
+    assert (done.returncode, done.stdout) == (0, "Hello, world\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_it_goes_on_over_a_death_of_the_plugin(room: HubRoom, as_json: bool) -> None:
+    reply = held(room, "all")
+    with running(room, *(["--json"] if as_json else []), "go") as process:
+        begun(room, reply)
+        plugin = room.box.plugin()
+        plugin.kill()
+        plugin.wait(10)
+        eventually(lambda: room.box.plugin().is_running())
+        let_go(reply)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert b"the daemon has hung up" in err
+    if as_json:
+        last = json.loads(out.splitlines()[-1])
+        assert last["method"] == "turn/completed"
+        assert last["params"]["turn"]["items"][-1]["text"] == "all"
+    else:
+        assert out == b"all\n"
+
+
+def test_who_reads_no_more_ends_the_turn(room: HubRoom, client: Client) -> None:
+    reply = held(room, "half")
+    with running(room, "--json", "go") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        begun(room, reply)
+        process.stdout.close()
+        process.stdout = None
+        let_go(reply)
+        assert process.wait(30) == 1
+    eventually(lambda: client.status()["hub"]["runningTurns"] == 0)
+
+
+def test_a_turn_on_a_terminal(room: HubRoom) -> None:
+    room.model.queue.append(Reply(deltas=["\x1b[2Jone ", "表格"]))
+    with at_terminal(room, "run", "go") as terminal:
+        assert terminal.ends() == 0
+    assert "one 表格\n" in terminal.text
+    assert "\x1b[2J" not in terminal.text
+    assert "goes on" in terminal.text
+
+
+def test_leave_is_asked_for_on_the_terminal(room: HubRoom) -> None:
+    asks_for_leave(room)
+    with at_terminal(room, "run", "go") as terminal:
+        shown = terminal.shows("[n] no")
+        assert "true" in shown
+        assert "why" in shown
+        terminal.type("what\n")
+        terminal.shows("what\n[y] yes")
+        terminal.type("y\n")
+        assert terminal.ends() == 0
+    assert "\x1b[36m$ true (" in terminal.text
+    assert "Hello, world\n" in terminal.text
+
+
+def test_leave_is_given_from_another_terminal(room: HubRoom) -> None:
+    asks_for_leave(room)
+    with at_terminal(room, "run", "go") as terminal:
+        terminal.shows("[n] no")
+        id_, _, kind, thread, what = room.box.run("approvals").stdout.rstrip().split("\t")
+        assert (kind, len(thread)) == ("commandExecution", 36)
+        assert "true" in what
+        shown = room.box.run("approvals", "show", id_[-6:]).stdout
+        assert "why" in shown
+        done = room.box.run("approvals", "accept", id_[-6:])
+        assert done.stdout.startswith(f"Accepted {id_}")
+        assert terminal.ends() == 0
+    assert "not asked any more" in terminal.text
+    assert room.box.run("approvals", "list").stdout == ""
+    late = room.box.run("approvals", "decline", id_)
+    assert (late.returncode, late.stderr.count("\n")) == (1, 1)
+
+
+def test_ctrl_c_interrupts_the_turn(room: HubRoom, client: Client) -> None:
+    reply = held(room, "half")
+    with at_terminal(room, "run", "go") as terminal:
+        terminal.shows("half")
+        terminal.type("\x03")
+        assert terminal.ends() == 4
+    assert "half\n" in terminal.text.replace("^C", "")
+    assert client.status()["hub"]["runningTurns"] == 0
+    let_go(reply)
+
+
+def test_ctrl_c_twice_leaves_at_once(room: HubRoom, client: Client) -> None:
+    reply = held(room, "half")
+    with at_terminal(room, "run", "go") as terminal:
+        terminal.shows("half")
+        os.kill(room.child_pid, signal.SIGSTOP)
+        try:
+            terminal.type("\x03")
+            terminal.shows("interrupted")
+            terminal.type("\x03")
+            assert terminal.ends() == 4
+        finally:
+            os.kill(room.child_pid, signal.SIGCONT)
+    let_go(reply)
+    eventually(lambda: client.status()["hub"]["runningTurns"] == 0)
+
+
+def test_lists_on_a_terminal_are_as_wide_as_it_is(room: HubRoom) -> None:
+    title = "表格" * 40
+    assert room.box.run("run", title).returncode == 0
+    for noun in ("sessions", "threads"):
+        with at_terminal(room, noun) as terminal:
+            assert terminal.ends() == 0
+        row = terminal.text.splitlines()[1]
+        assert "表格" in row
+        short = row.replace("\x1b[0m", "").split("m")[-1].split()[0]
+        shown = json.loads(room.box.run(noun, "show", short, "--json").stdout)
+        assert title in (shown.get("title"), shown.get("preview"))
+        assert "…" in row
+
+
+def test_sessions_are_opened_and_closed(room: HubRoom) -> None:
+    flags = ["--metadata", "job=1", "--purpose", "worker"]
+    made = room.box.run("sessions", "open", *flags).stdout.strip()
+    shown = room.box.run("sessions", "show", made).stdout
+    assert ["job", "1"] in [line.split() for line in shown.splitlines()]
+    assert made in room.box.run("sessions", "--purpose", "worker").stdout
+    assert room.box.run("sessions", "close", made[-6:]).stdout == f"{made}\n"
+    lines = room.box.run("sessions", "list", "--status", "closed").stdout.splitlines()
+    assert made in [line.split("\t")[0] for line in lines]
+    wrong = room.box.run("sessions", "close", "session-")
+    assert (wrong.returncode, "may be any of" in wrong.stderr) == (1, True)
+
+
+def test_a_thread_as_it_was(room: HubRoom) -> None:
+    done = room.box.run("threads", "-n", "1")
+    (line,) = done.stdout.splitlines()
+    shown = room.box.run("threads", "show", line.split("\t")[0]).stdout
+    assert "Hello, world" in shown
+    documents: dict[str, Any] = json.loads(room.box.run("threads", "--json").stdout)
+    assert documents["threads"][0]["id"] == line.split("\t")[0]
+
+
+def test_without_a_daemon(tmp_path: Path, room: HubRoom) -> None:
+    nowhere = ["--state-dir", str(tmp_path / "state")]
+    plain = room.box.run("run", *nowhere, "go", flags=False)
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert "codexd start" in plain.stderr
+    listed = room.box.run("sessions", *nowhere, flags=False)
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert "session-registry.json" in listed.stderr
+    fallback = room.box.run("run", *nowhere, "--fallback", "exec", "go", flags=False)
+    assert (fallback.returncode, fallback.stdout) == (0, "Hello, world\n")
+    assert "`codex exec` runs it instead" in fallback.stderr
