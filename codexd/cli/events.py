@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, get_args
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
+from codexd.cli.moments import SeqOrMoment
 from codexd.cli.options import BadValue, Count, daemon_options, json_option
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
+from codexd.cli.terminal import Paint, Style, is_terminal, local_time, painter
 from codexd.client.owner import check_owner
+from codexd.clock import now_iso
 from codexd.config import Config
 from codexd.contracts import Event, EventLevel
 from codexd.eventlog.pages import unknown_types
-from codexd.eventlog.reader import follow_events, read_events
+from codexd.eventlog.reader import events_backward, follow_events, read_events, seq_before
 from codexd.eventlog.types import TYPES, is_protocol
 from codexd.settings import quoted
 
@@ -23,10 +30,33 @@ from codexd.settings import quoted
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
+class EventType(click.ParamType[str]):
+    """A type of events; which there are, a shell completes."""
+
+    name = "type"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Those that begin so."""
+        del ctx, param
+        return [CompletionItem(name) for name in TYPES if name.startswith(incomplete)]
+
+
 @click.command("events")
 @json_option
-@click.option("--since", metavar="SEQ", type=Count(), help="Only those after SEQ.")
-@click.option("--type", "types", metavar="TYPE", multiple=True, help="Only this type; repeatable.")
+@click.option(
+    "--since", metavar="SEQ|TIME", type=SeqOrMoment(), help="Only those after: 1200, 10m, 14:30, …"
+)
+@click.option("--until", metavar="SEQ|TIME", type=SeqOrMoment(), help="Only those up to then.")
+@click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    type=EventType(),
+    multiple=True,
+    help="Only this type; repeatable.",
+)
 @click.option(
     "--level",
     "levels",
@@ -34,6 +64,7 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
     multiple=True,
     help="Only this level; repeatable.",
 )
+@click.option("--grep", metavar="REGEX", help="Only those whose type, message or detail has it.")
 @click.option("-n", "--last", metavar="N", type=Count(), help="Only the last N.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with the events as they come.")
 @click.option("--all", "everything", is_flag=True, help="Also that server and clients talked.")
@@ -41,9 +72,11 @@ _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 def events(
     config: Config,
     as_json: bool,
-    since: int | None,
+    since: int | str | None,
+    until: int | str | None,
     types: tuple[str, ...],
     levels: tuple[str, ...],
+    grep: str | None,
     last: int | None,
     follow: bool,
     everything: bool,
@@ -51,35 +84,112 @@ def events(
     """Print what happened: SEQ TIME LEVEL TYPE MESSAGE, or a JSON object a line.
 
     Events that only tell that server and clients have talked (child.stdout on a stdio endpoint)
-    are left out unless --all, --type or --json asks for them.
+    are left out unless --all, --type or --json asks for them. Times are local on a terminal, and
+    in UTC elsewhere.
     """
     check_owner(config.paths, config.runtime, root_may=True)
     path = config.paths.structured_event_log_path
     _check_types(path, types)
-    without = None if everything or as_json or types else is_protocol
+    hides_talk = not (everything or as_json or types)
+    without = _Without(until, _pattern(grep), hides_talk)
+    after = seq_before(path, since) if isinstance(since, str) else since or 0
     if follow:
         tell_if_nothing_is(path)
     with writing_to(sys.stdout.buffer) as out:
+        write = _writer(out, as_json=as_json)
         found = read_events(
-            path, since=since or 0, types=types, levels=levels, without=without, last=last
+            path, since=after, types=types, levels=levels, without=without, last=last
         )
-        seen = write_events(found, out, as_json=as_json, seen=since or 0)
+        seen = write(found, after)
         if follow:
+            is_gone = reader_is_gone(out)
             coming = follow_events(
                 path,
                 since=seen,
                 types=types,
                 levels=levels,
                 without=without,
-                stop=reader_is_gone(out),
+                stop=lambda: is_gone() or _is_past(path, until),
             )
-            write_events(coming, out, as_json=as_json, seen=seen)
+            write(coming, seen)
+
+
+class _Without:
+    """Tells which events are left out."""
+
+    def __init__(
+        self, until: int | str | None, pattern: re.Pattern[str] | None, hides_talk: bool
+    ) -> None:
+        self._until = until
+        self._pattern = pattern
+        self._hides_talk = hides_talk
+
+    def __call__(self, event: Event) -> bool:
+        return (
+            (self._hides_talk and is_protocol(event))
+            or self._is_later(event)
+            or (self._pattern is not None and not self._pattern.search(_searched(event)))
+        )
+
+    def _is_later(self, event: Event) -> bool:
+        if isinstance(self._until, str):
+            return event.created_at > self._until
+        return self._until is not None and event.seq > self._until
+
+
+def _is_past(path: str, until: int | str | None) -> bool:
+    """Whether no event can come any more that is wanted."""
+    if isinstance(until, str):
+        return now_iso() > until
+    if until is None:
+        return False
+    return any(event.seq >= until for event in itertools.islice(events_backward(path), 1))
+
+
+def _searched(event: Event) -> str:
+    detail = "" if event.detail is None else msgspec.json.encode(event.detail).decode()
+    return f"{event.type} {event.message} {detail}"
+
+
+def _pattern(grep: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if grep is None else re.compile(grep)
+    except (re.error, RecursionError, OverflowError) as error:
+        text = f"Invalid value {quoted(grep or '')} (--grep): it is no regular expression: {error}."
+        raise BadValue(text) from error
 
 
 def _check_types(path: str, types: tuple[str, ...]) -> None:
     """See that each type is one that there is, or that an earlier program recorded."""
     for name in unknown_types(path, types):
-        raise BadValue(f"Unknown event type {quoted(name)}: there are {', '.join(TYPES)}.")
+        near = difflib.get_close_matches(name, TYPES, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        text = f"Unknown event type {quoted(name)}.{meant} There are {', '.join(TYPES)}."
+        raise BadValue(text)
+
+
+def _writer(out: BinaryIO, *, as_json: bool) -> Callable[[Iterable[Event], int], int]:
+    """Writes events, and tells the number of the last one."""
+    if as_json or not is_terminal(sys.stdout):
+        return lambda events, seen: write_events(events, out, as_json=as_json, seen=seen)
+    paint = painter(sys.stdout)
+
+    def write(events: Iterable[Event], seen: int) -> int:
+        for event in events:
+            out.write(f"{event_for_people(event, paint)}\n".encode())
+            out.flush()
+            seen = event.seq
+        return seen
+
+    return write
+
+
+def event_for_people(event: Event, paint: Paint) -> str:
+    """An event as a terminal shows it."""
+    styles: dict[str, tuple[Style, ...]] = {"error": ("red",), "warn": ("yellow",)}
+    what = f"{event.level:5} {event.type} {event.message.translate(_CONTROLS)}"
+    when = paint(f"{event.seq} {local_time(event.created_at)}", "dim")
+    return f"{when} {paint(what, *styles.get(event.level, ()))}"
 
 
 def write_events(events: Iterable[Event], out: BinaryIO, *, as_json: bool, seen: int) -> int:

@@ -22,6 +22,23 @@ def last_burst_detail(events_path: str, stream: str) -> dict[str, Any] | None:
     return None if begins_at_the_beginning(events_path) else {}
 
 
+def written_before(events_path: str, stream: str, time: str) -> tuple[int, int] | None:
+    """Where the child's output ended before a time, as far as events tell: inode, and offset.
+
+    Returns:
+        None where nothing is known to have been written before.
+    """
+    kind = f"child.{stream}"
+    for event in events_with(events_path, kind):
+        detail = event.detail or {}
+        number, end = detail.get("inode"), detail.get("end")
+        if event.type == kind and event.created_at < time:
+            if isinstance(number, int) and isinstance(end, int):
+                return number, end
+            return None
+    return None
+
+
 def unaccounted(log_path: str, detail: Mapping[str, Any] | None) -> tuple[int, dict[str, int]]:
     """The bytes of an output log that came after the burst whose event has ``detail``.
 

@@ -5,37 +5,63 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
-from codexd.eventlog.chain import open_chain, size
+from codexd.eventlog.chain import inode, open_chain, size
 from codexd.eventlog.lines import line_starts_backward
 
 _POLL_S: Final = 0.05
 _BLOCK: Final = 1 << 18
 
 
+class Place(NamedTuple):
+    """A place in a log: the offset ``end`` of the file that has the number ``inode``."""
+
+    inode: int
+    end: int
+
+
 def read_bytes(
     path: str,
     *,
     lines: int | None = None,
+    after: Place | None = None,
     stop: Callable[[], bool] = lambda: True,
     poll_s: float = _POLL_S,
 ) -> Iterator[bytes]:
     """The bytes of the log at ``path`` and its rotated files, oldest first.
 
-    ``lines``: only so many last lines. Goes on with what comes, through rotation and deletion,
-    until ``stop()`` is true; what was written around the moment of a deletion may come twice.
+    ``after``: only what follows that place, from the beginning of its line. ``lines``: only so
+    many last lines. Goes on with what comes, through rotation and deletion, until ``stop()`` is
+    true; what was written around the moment of a deletion may come twice.
     """
-    tail = _Tail()
+    for _, piece in read_logs([(path, after)], lines=lines, stop=stop, poll_s=poll_s):
+        yield piece
+
+
+def read_logs(
+    logs: Sequence[tuple[str, Place | None]],
+    *,
+    lines: int | None = None,
+    stop: Callable[[], bool] = lambda: True,
+    poll_s: float = _POLL_S,
+) -> Iterator[tuple[int, bytes]]:
+    """As :func:`read_bytes`, of several logs: each piece with the number of the log it is from."""
+    tails = [_Tail() for _ in logs]
     try:
-        yield from tail.begin(path, lines)
+        for number, (tail, (path, after)) in enumerate(zip(tails, logs, strict=True)):
+            for piece in tail.begin(path, lines, after):
+                yield number, piece
         while not stop():
             time.sleep(poll_s)
-            yield from tail.grown(path)
+            for number, (tail, (path, _)) in enumerate(zip(tails, logs, strict=True)):
+                for piece in tail.grown(path):
+                    yield number, piece
     finally:
-        tail.close()
+        for tail in tails:
+            tail.close()
 
 
 def read_end(path: str, lines: int, max_bytes: int) -> tuple[bytes, bool]:
@@ -80,10 +106,12 @@ class _Tail:
         self._file: BinaryIO | None = None
         self._offset = 0
 
-    def begin(self, path: str, lines: int | None) -> Iterator[bytes]:
-        """What is there now, from the last ``lines`` lines on."""
+    def begin(self, path: str, lines: int | None, after: Place | None) -> Iterator[bytes]:
+        """What is there now, from the last ``lines`` lines on, and none before ``after``."""
         with open_chain(path) as files:
             wanted, start = _start_of(files, lines)
+            if after is not None:
+                wanted, start = _later((wanted, start), _start_after(files, after))
             yield from self._through(wanted, start)
 
     def grown(self, path: str) -> Iterator[bytes]:
@@ -132,6 +160,27 @@ def _start_of(files: list[BinaryIO], lines: int | None) -> tuple[list[BinaryIO],
             return files[:count][::-1], starts[-1]
         lines -= len(starts)
     return files[::-1], 0
+
+
+def _start_after(files: list[BinaryIO], after: Place) -> tuple[list[BinaryIO], int]:
+    """Where the line begins that ``after`` is in; with its file gone, all there is comes later."""
+    for count, file in enumerate(files, start=1):
+        if inode(file) == after.inode and after.end <= size(file):
+            is_whole = after.end == 0 or os.pread(file.fileno(), 1, after.end - 1) == b"\n"
+            start = after.end if is_whole else next(line_starts_backward(file, after.end), 0)
+            return files[:count][::-1], start
+    return files[::-1], 0
+
+
+def _later(
+    one: tuple[list[BinaryIO], int], other: tuple[list[BinaryIO], int]
+) -> tuple[list[BinaryIO], int]:
+    """Of two beginnings the one with less behind it."""
+
+    def behind(begin: tuple[list[BinaryIO], int]) -> int:
+        return sum(size(file) for file in begin[0]) - begin[1]
+
+    return min(one, other, key=behind)
 
 
 def _ends_a_line(file: BinaryIO) -> bool:

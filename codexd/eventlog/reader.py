@@ -93,6 +93,11 @@ def events_with(path: str, marker: str) -> Iterator[Event]:
                     yield event
 
 
+def seq_before(path: str, time: str) -> int:
+    """The number of the newest event from before a time (ISO 8601 as in the log); 0 for none."""
+    return next((event.seq for event in events_backward(path) if event.created_at < time), 0)
+
+
 def last_number(path: str, key: str) -> int | None:
     """The newest whole number that an event carries as ``key`` of its detail.
 
