@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -91,8 +92,10 @@ def run(
             order = ExecOrder(text, where or os.getcwd(), thread, model, as_json, output_schema)
             return _exec(config, order, timeout)
     client = running_client(config)
+    if config.server.mode != "app-server":
+        raise CliError(f"The daemon of {config.paths.state_dir} runs no app-server: --mode exec.")
     thread_id = None if thread is None else thread_id_of(looker, thread)
-    turn = _Turn(config, printer, as_json=as_json)
+    turn = _Turn(config, printer, where or os.getcwd(), as_json=as_json)
     desk = turn.desk(answer, reads_stdin=reads_stdin)
     driver = TurnDriver(
         client,
@@ -108,11 +111,11 @@ def run(
 class _Turn:
     """The turn as this command shows it; a :class:`~codexd.cli.turn_driver.Watcher`."""
 
-    def __init__(self, config: Config, printer: Printer, *, as_json: bool) -> None:
+    def __init__(self, config: Config, printer: Printer, root: str, *, as_json: bool) -> None:
         self._config = config
         self._printer = printer
         self._as_json = as_json
-        self._transcript = Transcript()
+        self._transcript = Transcript(root)
         self._is_told_its_end = False
         self._was_refused = False
         self._driver: TurnDriver | None = None
@@ -142,7 +145,8 @@ class _Turn:
         except BrokenPipeError:
             # Whoever asked for the turn has gone.
             discard_stdout()
-            driver.stop("nobody reads what the agent says: the turn is interrupted")
+            with contextlib.suppress(Left):
+                driver.stop("nobody reads what the agent says: the turn is interrupted")
             return 1
         if self._was_refused and not driver.was_stopped:
             return _REFUSED

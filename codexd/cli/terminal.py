@@ -131,18 +131,16 @@ def table(
     paint: Paint = _plain,
     styles: Callable[[Sequence[str]], Sequence[Style]] | None = None,
 ) -> Iterator[str]:
-    """The lines of a table. The last column gives way where not all fits, then the one before.
+    """The lines of a table. Where not all fits, its widest columns give way.
 
     ``styles(row)`` is how a row is painted; the head is dim.
     """
     lines = [tuple(one_line(cell) for cell in row) for row in (head, *rows)]
     sizes = [max(cells(row[column]) for row in lines) for column in range(len(head))]
     spare = width - len(_GAP) * (len(sizes) - 1) - sum(sizes)
-    for column in reversed(range(len(sizes))):
-        if spare < 0:
-            given = min(-spare, max(sizes[column] - _NARROW, 0))
-            sizes[column] -= given
-            spare += given
+    while spare < 0 and max(sizes) > _NARROW:
+        sizes[sizes.index(max(sizes))] -= 1
+        spare += 1
     for number, row in enumerate(lines):
         shown = (padded(clipped(cell, size), size) for cell, size in zip(row, sizes, strict=True))
         line = clipped(_GAP.join(shown).rstrip(), width)

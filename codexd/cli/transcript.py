@@ -36,9 +36,13 @@ _WELL: Final = ("completed", "inProgress")
 
 
 class Transcript:
-    """One turn. ``clock`` is for things that do not tell themselves how long they took."""
+    """One turn. ``clock`` is for things that do not tell themselves how long they took.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Files below ``root`` are shown from there.
+    """
+
+    def __init__(self, root: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
         self._clock = clock
         self._said: dict[str, str] = {}
         self._begun: dict[str, float] = {}
@@ -77,7 +81,7 @@ class Transcript:
                 yield from self._say(id_, text[len(said) :])
             yield from self._fall_silent()
             return
-        line = item_line(item, self._took(item, id_))
+        line = item_line(item, self._took(item, id_), self._root)
         if line is not None:
             yield Note(line, item.get("status", "completed") in _WELL)
 
@@ -103,11 +107,11 @@ class Transcript:
             yield Said("" if ends_a_line else "\n")
 
 
-def item_line(item: Item, took_s: float | None = None) -> str | None:
+def item_line(item: Item, took_s: float | None = None, root: str = "") -> str | None:
     """A line for what the agent did: what, how it ended, how long it took. None for the rest."""
     if took_s is None and isinstance(item.get("durationMs"), int):
         took_s = float(item["durationMs"]) / 1000
-    what = _what(item)
+    what = _what(item, root)
     if what is None:
         return None
     notes = [] if took_s is None else [seconds(took_s)]
@@ -119,13 +123,13 @@ def item_line(item: Item, took_s: float | None = None) -> str | None:
     return f"{what} ({', '.join(notes)})" if notes else what
 
 
-def _what(item: Item) -> str | None:
+def _what(item: Item, root: str) -> str | None:
     kind = item.get("type")
     if kind == "commandExecution":
         return f"$ {one_line(_command(item))}"
     if kind == "fileChange":
         changes = [change for change in item.get("changes") or [] if isinstance(change, dict)]
-        return f"± {', '.join(one_line(_change(change)) for change in changes)}"
+        return f"± {', '.join(one_line(_change(change, root)) for change in changes)}"
     if kind in ("mcpToolCall", "dynamicToolCall"):
         names = (item.get("server") or item.get("namespace"), item.get("tool"))
         return f"→ {one_line('.'.join(str(name) for name in names if name))}"
@@ -142,15 +146,17 @@ def _command(item: Item) -> str:
     return str(item.get("command") or "")
 
 
-def _change(change: Item) -> str:
+def _change(change: Item, root: str) -> str:
     lines = str(change.get("diff") or "").splitlines()
+    path = str(change.get("path"))
+    path = path.removeprefix(f"{root}/") if root else path
     kind = change.get("kind")
     word = kind.get("type") if isinstance(kind, dict) else kind
     if word in ("add", "delete"):
-        return f"{change.get('path')} {'+' if word == 'add' else '-'}{len(lines)}"
+        return f"{path} {'+' if word == 'add' else '-'}{len(lines)}"
     more = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
     less = sum(line.startswith("-") and not line.startswith("---") for line in lines)
-    return f"{change.get('path')} +{more} -{less}"
+    return f"{path} +{more} -{less}"
 
 
 def error_text(error: Any) -> str:

@@ -27,6 +27,8 @@ _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 10.0
 # After this, one wants to know what is waited for.
 _QUIET_S: Final = 1.0
+# As long as the daemon itself waits for it, by default.
+_SERVER_S: Final = 120.0
 # A service manager has a daemon back by then.
 _ABSENCE_S: Final = 60.0
 
@@ -85,12 +87,13 @@ class TurnDriver:
         self.was_broken = False
         self.was_stopped = False
         self._told: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._began = self._heard_at = self._looked_at = time.monotonic()
-        self._deadline = None if timeout_s is None else self._began + timeout_s
+        self._heard_at = self._looked_at = time.monotonic()
+        self._deadline = None if timeout_s is None else self._heard_at + timeout_s
         self._give_up_at: float | None = None
         self._wants_stop = False
         self._signals_came = 0
-        self._is_told_of_waiting = False
+        self._is_asked_for = False
+        self._beginning = threading.Lock()
         self._absent_since: float | None = None
         self._decided: set[str] = set()
 
@@ -126,32 +129,60 @@ class TurnDriver:
                 self._take(kind, value)
 
     def stop(self, why: str) -> None:
-        """Interrupt the turn, now or as soon as it runs."""
-        if not self._wants_stop:
+        """Interrupt the turn, now or as soon as it runs.
+
+        Raises:
+            Left: there is none yet, and there will be none.
+        """
+        if self._wants_stop:
+            return
+        with self._beginning:
             self._wants_stop = self.was_stopped = True
-            self._give_up_at = time.monotonic() + _PATIENCE_S
-            self._watcher.tell(why)
-            self._interrupt()
+        self._watcher.tell(why)
+        if not self._is_asked_for:
+            raise Left("The turn had not begun.")
+        self._give_up_at = time.monotonic() + _PATIENCE_S
+        self._interrupt()
 
     # -- in a thread of its own ----------------------------------------------------------------
 
     def _work(self, order: Order) -> None:
         try:
+            self._await_server()
+            with self._beginning:
+                if self._wants_stop:
+                    return
+                self._is_asked_for = True
             thread_id = order.thread_id
             if thread_id is None:
-                thread_id = self._patiently(functools.partial(self._start_thread, order))
+                # One without a turn is nobody's loss: it may be asked for twice.
+                thread_id = self._patiently(lambda: self._start_thread(order), DaemonAway)
                 self._told.put(("thread", thread_id))
-            finished = self._patiently(functools.partial(self._run, thread_id, order))
+            finished = self._patiently(lambda: self._run(thread_id, order), DaemonAbsent)
             self._told.put(("end", finished))
         except BaseException as error:
             self._told.put(("error", error))
 
+    def _await_server(self) -> None:
+        """Wait until a turn can begin: one that is asked for now would begin when the server is
+        back, whoever has left meanwhile.
+        """
+        began, is_told = time.monotonic(), False
+        while not self._wants_stop:
+            status = self._patiently(self._looker.status, DaemonAway)
+            reason = why_not_ready(status)
+            waited = time.monotonic() - began
+            if reason is None:
+                return
+            if waited >= _SERVER_S:
+                raise DaemonError(f"The server does not come: {reason}")
+            if waited >= _QUIET_S and not is_told:
+                is_told = True
+                self._told.put(("waiting", reason))
+            time.sleep(_TICK_S)
+
     def _start_thread(self, order: Order) -> str:
-        try:
-            return self._client.threads.start(cwd=order.cwd, model=order.model).thread_id
-        except DaemonAway as error:
-            # A thread without a turn is nobody's loss.
-            raise DaemonAbsent(str(error)) from error
+        return self._client.threads.start(cwd=order.cwd, model=order.model).thread_id
 
     def _run(self, thread_id: str, order: Order) -> FinishedTurn:
         return self._client.run(
@@ -165,15 +196,15 @@ class TurnDriver:
             on_break=lambda error: self._told.put(("break", error)),
         )
 
-    def _patiently(self, ask: Callable[[], _Answer]) -> _Answer:
-        """Ask again while the daemon lives that nothing could be asked of: it has its plugin back
-        within about a second.
+    def _patiently(self, ask: Callable[[], _Answer], trouble: type[DaemonAway]) -> _Answer:
+        """Ask again over ``trouble``, while the daemon lives: it has its plugin back within about
+        a second.
         """
         deadline = time.monotonic() + _ABSENCE_S
         while True:
             try:
                 return ask()
-            except DaemonAbsent:
+            except trouble:
                 if not self._daemon_lives() or time.monotonic() >= deadline:
                     raise
             time.sleep(_TICK_S)
@@ -185,6 +216,8 @@ class TurnDriver:
             self.thread_id = value
         elif kind == "error":
             raise value
+        elif kind == "waiting":
+            self._watcher.tell(f"the server is waited for: {value}")
         elif kind == "break":
             self.was_broken = True
             self._watcher.tell(
@@ -211,9 +244,7 @@ class TurnDriver:
             return
         self._looked_at = now
         self._see_whether_there_is_one(now)
-        if self.turn_id is None and now - self._began >= _QUIET_S:
-            self._tell_what_is_waited_for()
-        elif not self._wants_stop:
+        if self.turn_id is not None and not self._wants_stop:
             self._see_to_approvals()
 
     def _see_whether_there_is_one(self, now: float) -> None:
@@ -223,15 +254,6 @@ class TurnDriver:
         self._absent_since = self._absent_since or now
         if now - self._absent_since > _ABSENCE_S:
             raise Left(self._unknown("has lost its daemon, which does not come back"))
-
-    def _tell_what_is_waited_for(self) -> None:
-        if self._is_told_of_waiting:
-            return
-        with contextlib.suppress(DaemonError):
-            reason = why_not_ready(self._looker.status())
-            if reason is not None:
-                self._is_told_of_waiting = True
-                self._watcher.tell(f"the server is waited for: {reason}")
 
     def _see_to_approvals(self) -> None:
         for approval in self._waiting():

@@ -136,12 +136,15 @@ def test_the_time_is_over(room: HubRoom, client: Client) -> None:
 
 def test_a_server_that_dies_ends_the_turn_and_the_next_goes_on(room: HubRoom) -> None:
     reply = held(room, "half")
-    with running(room, "go") as process:
-        begun(room, reply)
+    with running(room, "--json", "go") as process:
+        assert process.stdout is not None
+        while b"half" not in process.stdout.readline():
+            assert process.poll() is None
         old = room.kill_child()
         out, err = process.communicate(timeout=60)
     let_go(reply)
-    assert (process.returncode, out) == (4, b"half\n")
+    last = json.loads(out.splitlines()[-1])
+    assert (process.returncode, last["params"]["turn"]["status"]) == (4, "interrupted")
     assert b"the server ended by signal 9" in err
     thread = err.split(b"--thread ")[1].split()[0].decode()
     room.box.wait_ready(other_than=old)
@@ -263,6 +266,24 @@ def test_lists_on_a_terminal_are_as_wide_as_it_is(room: HubRoom) -> None:
         shown = json.loads(room.box.run(noun, "show", short, "--json").stdout)
         assert title in (shown.get("title"), shown.get("preview"))
         assert "…" in row
+
+
+def test_a_turn_waits_for_its_server_and_is_not_begun_behind_ones_back(room: HubRoom) -> None:
+    asked = len(room.model.requests)
+    room.control("stop")
+    try:
+        left = room.box.run("run", "--timeout", "2", "go")
+        fallback = room.box.run("sessions")
+    finally:
+        with running(room, "go") as process:
+            assert process.stderr is not None
+            assert b"the server is waited for: it is stopped" in process.stderr.readline()
+            room.control("start")
+            out, _ = process.communicate(timeout=60)
+    assert (left.returncode, "had not begun" in left.stderr) == (4, True)
+    assert fallback.returncode == 0
+    assert (process.returncode, out) == (0, b"Hello, world\n")
+    assert len(room.model.requests) == asked + 1
 
 
 def test_sessions_are_opened_and_closed(room: HubRoom) -> None:

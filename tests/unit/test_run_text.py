@@ -82,7 +82,7 @@ def test_without_a_verb_it_is_the_list(
 
 
 def heard(*notifications: dict[str, Any]) -> list[Said | Note]:
-    transcript = Transcript(clock=iter([1.0, 3.5]).__next__)
+    transcript = Transcript("/w", clock=iter([1.0, 3.5]).__next__)
     return [shown for message in notifications for shown in transcript.hear(message)]
 
 
@@ -170,8 +170,10 @@ def test_a_line_for_what_it_did(item: dict[str, Any], line: str | None) -> None:
 
 
 def test_what_does_not_tell_how_long_it_took_is_timed() -> None:
-    change = {"type": "fileChange", "id": "f", "changes": [], "status": "completed"}
-    assert heard(started(**change), completed(**change)) == [Note("±  (2.5 s)", True)]
+    files = [{"path": "/w/a", "diff": "+x"}, {"path": "/v/a", "diff": ""}]
+    change = {"type": "fileChange", "id": "f", "changes": files, "status": "completed"}
+    (note,) = heard(started(**change), completed(**change))
+    assert note == Note("± a +1 -0, /v/a +0 -0 (2.5 s)", True)
 
 
 def test_that_the_server_tries_again_is_told() -> None:

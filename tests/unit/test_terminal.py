@@ -70,8 +70,10 @@ def test_a_table_fits_and_its_columns_stand_below_each_other() -> None:
     assert cells(row) <= 40
     assert row.endswith("…")
     assert cells(row[: row.index("a title")]) == head.index("TITLE")
-    # Where the last column cannot give way enough, those before do.
-    for line in table(("A", "B"), [("x" * 90, "y" * 90)], 40):
+    *_, wide = table(("A", "B"), [("x" * 90, "y" * 90)], 40)
+    assert wide == "x" * 18 + "…  " + "y" * 18 + "…"
+    # So many that even the narrowest do not fit.
+    for line in table("ABCDEFG", [["x" * 9] * 7], 40):
         assert cells(line) <= 40
 
 
