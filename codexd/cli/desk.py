@@ -7,8 +7,8 @@ import os
 import select
 import sys
 import termios
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from codexd.cli.approval_text import details, gist
 from codexd.cli.terminal import is_terminal, painter
@@ -29,37 +29,45 @@ _MEANING = {
 _MAX_LINES = 40
 
 
+class Verdict(NamedTuple):
+    """A word; None where somebody else decides, or has decided.
+
+    ``is_nobodys`` tells that it was declined because nobody was there.
+    """
+
+    word: str | None
+    is_nobodys: bool = False
+
+
 class Desk(Protocol):
     """Decides what may be done."""
 
-    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> str | None:
-        """A word, or None where somebody else decides, or has decided."""
+    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> Verdict:
+        """What is to be answered."""
 
 
 class AnswerAll:
-    """The same for all. ``nobody`` is told what was declined because nobody was there."""
+    """The same for all."""
 
-    def __init__(self, decision: str, nobody: Callable[[Approval], None] | None = None) -> None:
+    def __init__(self, decision: str, *, is_nobodys: bool = False) -> None:
         self._decision = decision
-        self._nobody = nobody
+        self._is_nobodys = is_nobodys
 
-    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> str | None:
+    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> Verdict:
         """The decision, or what the kind has in its place."""
         del still_waits
-        if self._nobody is not None:
-            self._nobody(approval)
         # What has no yes (a question, a tool of the client's) is declined.
-        known = approval.decisions
-        return self._decision if self._decision in known else next(iter(_refusals(known)), None)
+        word = self._decision if self._decision in approval.decisions else _refusal(approval)
+        return Verdict(word, self._is_nobodys)
 
 
 class LeaveToOthers:
     """The daemon has a command that tells somebody, or decides."""
 
-    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> str | None:
+    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> Verdict:
         """Nothing, ever."""
         del approval, still_waits
-        return None
+        return Verdict(None)
 
 
 class AskOnTerminal:
@@ -72,17 +80,15 @@ class AskOnTerminal:
         self,
         tty: int,
         say: Callable[[str], None],
-        nobody: Callable[[Approval], None],
         stopped: Callable[[], bool],
     ) -> None:
         self._tty = tty
         self._say = say
-        self._nobody = nobody
         self._stopped = stopped
         self._typed = b""
 
-    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> str | None:
-        """What was answered; None where that came to nothing."""
+    def decide(self, approval: Approval, still_waits: Callable[[], bool]) -> Verdict:
+        """What was answered, if anything was."""
         for line in _cut(list(details(approval, painter(sys.stderr))), approval):
             self._say(line)
         # What was typed before it was asked is no answer to it.
@@ -95,14 +101,13 @@ class AskOnTerminal:
             self._prompt(f"{asked}: ")
             answer = self._line(still_waits)
             if answer is None:
-                return None
+                return Verdict(None)
             if answer == "":
                 self._say("")
-                self._nobody(approval)
-                return next(iter(_refusals(approval.decisions)), None)
+                return Verdict(_refusal(approval), is_nobodys=True)
             word = keys.get(answer.strip().lower()[:1])
             if word is not None:
-                return word
+                return Verdict(word)
 
     def _prompt(self, text: str) -> None:
         sys.stderr.write(text)
@@ -149,8 +154,8 @@ def declined_for_nobody(approval: Approval) -> str:
     return f"codexd: declined, for nobody is here to give leave: {gist(approval)}"
 
 
-def _refusals(decisions: list[str]) -> Iterator[str]:
-    return (word for word in ("decline", "cancel") if word in decisions)
+def _refusal(approval: Approval) -> str | None:
+    return next((word for word in ("decline", "cancel") if word in approval.decisions), None)
 
 
 def _cut(lines: list[str], approval: Approval) -> list[str]:

@@ -6,18 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from typing import Final
 
-from codexd.cli.turn_driver import why_not_ready
-from codexd.client.errors import DaemonError
-from codexd.client.sync import Client
 from codexd.config import Config
 
-# A server that is being restarted is back by then.
-_PATIENCE_S: Final = 10.0
-_POLL_S: Final = 0.2
 _END_S: Final = 10.0
 
 
@@ -31,19 +24,6 @@ class ExecOrder:
     model: str | None
     as_json: bool
     schema_file: str | None
-
-
-def why_no_server(client: Client, patience_s: float = _PATIENCE_S) -> str | None:
-    """Why a turn cannot be run on the server, also after a while; None where it can."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            reason = why_not_ready(client.status())
-        except DaemonError as error:
-            return str(error)
-        if reason is None or time.monotonic() >= deadline:
-            return None if reason is None else f"The server does not come: {reason}"
-        time.sleep(_POLL_S)
 
 
 def exec_command(codex: str, order: ExecOrder) -> list[str]:
@@ -77,6 +57,7 @@ def run_exec(config: Config, order: ExecOrder, timeout_s: float | None) -> int:
     )
     # Ctrl-C reaches it as well, and it is the one to end of that.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    terminated = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     try:
         try:
             process.communicate(order.prompt.encode("utf-8", "replace"), timeout=timeout_s)
@@ -85,6 +66,7 @@ def run_exec(config: Config, order: ExecOrder, timeout_s: float | None) -> int:
             return 4
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminated)
         if process.poll() is None:
             _end(process)
     if process.returncode in (-signal.SIGINT, 128 + signal.SIGINT):

@@ -18,10 +18,11 @@ from codexd.cli.desk import (
     declined_for_nobody,
     open_terminal,
 )
-from codexd.cli.exec_fallback import ExecOrder, run_exec, why_no_server
+from codexd.cli.exec_fallback import ExecOrder, run_exec
 from codexd.cli.nouns import client_of, running_client, runs
 from codexd.cli.options import BadValue, CliError, Seconds, daemon_options, json_option
 from codexd.cli.printer import Printer, write
+from codexd.cli.server_ready import why_no_server
 from codexd.cli.streams import discard_stdout
 from codexd.cli.terminal import is_terminal
 from codexd.cli.threads import thread_id_of
@@ -86,7 +87,7 @@ def run(
     printer = Printer()
     looker = client_of(config, timeout_s=_LOOK_S)
     if fallback is not None:
-        reason = why_no_server(looker)
+        reason = why_no_server(looker, config)
         if reason is not None:
             printer.tell(f"{reason} `codex exec` runs it instead.")
             order = ExecOrder(text, where or os.getcwd(), thread, model, as_json, output_schema)
@@ -94,7 +95,7 @@ def run(
     client = running_client(config)
     if config.server.mode != "app-server":
         raise CliError(f"The daemon of {config.paths.state_dir} runs no app-server: --mode exec.")
-    thread_id = None if thread is None else thread_id_of(looker, thread)
+    thread_id = None if thread is None else thread_id_of(config, looker, thread)
     turn = _Turn(config, printer, where or os.getcwd(), as_json=as_json)
     desk = turn.desk(answer, reads_stdin=reads_stdin)
     driver = TurnDriver(
@@ -126,10 +127,10 @@ class _Turn:
             return AnswerAll(answer)
         tty = open_terminal(reads_stdin=reads_stdin)
         if tty is not None:
-            return AskOnTerminal(tty, self._printer.say, self._refused, self._stops)
+            return AskOnTerminal(tty, self._printer.say, self._stops)
         if self._config.policy.approval_command:
             return LeaveToOthers()
-        return AnswerAll("decline", self._refused)
+        return AnswerAll("decline", is_nobodys=True)
 
     def run(self, driver: TurnDriver, looker: Client, order: Order) -> int:
         """Run it; the exit code."""
@@ -167,7 +168,8 @@ class _Turn:
         """Say it on stderr."""
         self._printer.tell(text)
 
-    def _refused(self, approval: Approval) -> None:
+    def refused(self, approval: Approval) -> None:
+        """Say so, and remember it."""
         self._was_refused = True
         self._printer.say(declined_for_nobody(approval))
 

@@ -137,7 +137,7 @@ def open_session(
             raise BadValue(f'Invalid --metadata "{note}": give KEY=VALUE.')
         metadata[key] = value
     client = running_client(config)
-    thread_id = None if thread is None else thread_id_of(client, thread)
+    thread_id = None if thread is None else thread_id_of(config, client, thread)
     made = client.open_session(purpose, metadata=metadata or None, thread=thread_id)
     print_json(made) if as_json else click.echo(made.session_id)
 

@@ -13,6 +13,7 @@ import click
 from codexd.cli.ids import find_id, shortened
 from codexd.cli.nouns import NounGroup, age, print_fields, print_json, print_rows, running_client
 from codexd.cli.options import Count, daemon_options, json_option
+from codexd.cli.server_ready import require_server
 from codexd.cli.terminal import Style, harmless, painter
 from codexd.cli.transcript import item_line
 from codexd.client.sync import Client
@@ -48,7 +49,9 @@ def list_threads(config: Config, as_json: bool, last: int, cwd: str | None, arch
     directory, title.
     """
     where = None if cwd is None else os.path.abspath(cwd)
-    found = running_client(config).threads.list(limit=last, cwd=where, archived=archived)
+    client = running_client(config)
+    require_server(client, config)
+    found = client.threads.list(limit=last, cwd=where, archived=archived)
     if as_json:
         print_json({"threads": found})
         return
@@ -87,7 +90,8 @@ def list_threads(config: Config, as_json: bool, last: int, cwd: str | None, arch
 def show_thread(config: Config, thread_id: str, as_json: bool) -> None:
     """Show a thread: what was said and done in it."""
     client = running_client(config)
-    thread = client.threads.get(thread_id_of(client, thread_id))
+    require_server(client, config)
+    thread = client.threads.get(thread_id_of(config, client, thread_id))
     if as_json:
         print_json(thread)
         return
@@ -123,7 +127,7 @@ def _print_item(item: dict[str, Any]) -> None:
             click.echo(paint(line, "dim"))
 
 
-def thread_id_of(client: Client, typed: str) -> str:
+def thread_id_of(config: Config, client: Client, typed: str) -> str:
     """The id of the thread that ``typed`` means.
 
     Raises:
@@ -131,6 +135,7 @@ def thread_id_of(client: Client, typed: str) -> str:
     """
     if _WHOLE_ID.fullmatch(typed):
         return typed
+    require_server(client, config)
     # Threads without a turn are sessions, and not yet on the server's list.
     known = [session.thread_id for session in client.sessions() if session.thread_id]
     listed = [_text(thread, "id") for thread in client.threads.list(limit=_LOOKED_AT)]

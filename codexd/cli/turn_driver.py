@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
-from codexd.cli.desk import Desk
+from codexd.cli.desk import Desk, Verdict
+from codexd.cli.server_ready import why_not_ready
 from codexd.client.errors import DaemonAbsent, DaemonAway, DaemonError, Refused
 from codexd.client.sync import Client
 from codexd.shapes import Approval, FinishedTurn
@@ -56,6 +57,9 @@ class Watcher(Protocol):
 
     def tell(self, text: str) -> None:
         """A sentence about codexd's own doings."""
+
+    def refused(self, approval: Approval) -> None:
+        """It was declined because nobody was there to decide."""
 
 
 class TurnDriver:
@@ -261,13 +265,15 @@ class TurnDriver:
                 continue
             self._decided.add(approval.approval_id)
             waits = functools.partial(self._waits, approval.approval_id)
-            word = self._desk.decide(approval, waits)
-            if word is not None:
-                self._answer(approval, word)
+            self._answer(approval, self._desk.decide(approval, waits))
 
-    def _answer(self, approval: Approval, word: str) -> None:
+    def _answer(self, approval: Approval, verdict: Verdict) -> None:
+        if verdict.word is None:
+            return
         try:
-            self._looker.decide(approval.approval_id, word)
+            self._looker.decide(approval.approval_id, verdict.word)
+            if verdict.is_nobodys:
+                self._watcher.refused(approval)
         except Refused as error:
             self._watcher.tell(str(error))
         except DaemonError:
@@ -332,17 +338,3 @@ class TurnDriver:
 
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-def why_not_ready(status: dict[str, Any]) -> str | None:
-    """Why the server cannot take a request now; None where it can."""
-    hub, daemon = status.get("hub"), status.get("daemon")
-    if not isinstance(hub, dict) or hub.get("ready"):
-        return None
-    child = daemon.get("child") if isinstance(daemon, dict) else None
-    if not isinstance(child, dict):
-        return "it is not ready."
-    word, error = child.get("status"), child.get("lastError")
-    if error:
-        return f"it is {word}: {error}"
-    return "it does not answer yet." if word == "running" else f"it is {word}."

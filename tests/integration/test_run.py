@@ -125,6 +125,26 @@ def test_leave_without_a_terminal(room: HubRoom, flags: list[str], code: int, to
     assert told in done.stderr
 
 
+class Cut:
+    """The deltas of a model that hangs up."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise OSError
+
+
+def test_a_turn_that_fails(room: HubRoom) -> None:
+    reply = Reply()
+    reply.deltas = Cut()  # type: ignore[assignment]
+    room.model.queue.append(reply)
+    done = room.box.run("run", "go")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the turn failed: " in done.stderr
+    nowhere = "01a21452-9060-7d42-b479-0d90ce0cdda3"
+    unknown = room.box.run("run", "--thread", nowhere, "go")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    assert nowhere in unknown.stderr
+
+
 def test_the_time_is_over(room: HubRoom, client: Client) -> None:
     reply = held(room, "half")
     done = room.box.run("run", "--timeout", "3", "go")
@@ -273,7 +293,7 @@ def test_a_turn_waits_for_its_server_and_is_not_begun_behind_ones_back(room: Hub
     room.control("stop")
     try:
         left = room.box.run("run", "--timeout", "2", "go")
-        fallback = room.box.run("sessions")
+        listed = room.box.run("sessions")
     finally:
         with running(room, "go") as process:
             assert process.stderr is not None
@@ -281,7 +301,7 @@ def test_a_turn_waits_for_its_server_and_is_not_begun_behind_ones_back(room: Hub
             room.control("start")
             out, _ = process.communicate(timeout=60)
     assert (left.returncode, "had not begun" in left.stderr) == (4, True)
-    assert fallback.returncode == 0
+    assert listed.returncode == 0
     assert (process.returncode, out) == (0, b"Hello, world\n")
     assert len(room.model.requests) == asked + 1
 

@@ -9,14 +9,14 @@ import click
 import pytest
 
 from codexd.cli.approval_text import details, gist
-from codexd.cli.desk import AnswerAll, AskOnTerminal
+from codexd.cli.desk import AnswerAll, AskOnTerminal, Verdict
 from codexd.cli.exec_fallback import ExecOrder, exec_command
 from codexd.cli.ids import find_id, shortened
 from codexd.cli.nouns import NounGroup
 from codexd.cli.options import CliError
+from codexd.cli.server_ready import why_not_ready
 from codexd.cli.sessions import sessions
 from codexd.cli.transcript import Note, Said, Transcript, error_text, item_line, seconds
-from codexd.cli.turn_driver import why_not_ready
 from codexd.shapes import Approval
 
 IDS = ["session-mwwk2sfo-4qdc9w", "session-mwwk2qip-hianjr", "session-mxxk2qip-aaaajr"]
@@ -237,7 +237,9 @@ def test_all_that_one_must_see_is_there_and_nothing_is_hidden() -> None:
 )
 def test_leave_for_all_is_no_answer_to_a_question(decisions: list[str], word: str | None) -> None:
     asked = approval("userInput", decisions)
-    assert AnswerAll("accept").decide(asked, lambda: True) == word
+    assert AnswerAll("accept").decide(asked, lambda: True) == Verdict(word)
+    declined = AnswerAll("decline", is_nobodys=True).decide(asked, lambda: True)
+    assert declined == Verdict("decline" if decisions else None, is_nobodys=True)
 
 
 def test_the_command_line_of_codex_exec() -> None:
@@ -275,21 +277,19 @@ def test_who_sits_at_the_terminal_decides_or_somebody_else_does() -> None:
     reader, writer = os.pipe()
     try:
         said: list[str] = []
-        nobody: list[Approval] = []
-        desk = AskOnTerminal(reader, said.append, nobody.append, lambda: False)
+        desk = AskOnTerminal(reader, said.append, lambda: False)
         os.write(writer, b"\nno idea\nn\n")
         asked = approval("commandExecution", ["accept", "decline"], command="ls")
-        assert desk.decide(asked, lambda: True) == "decline"
+        assert desk.decide(asked, lambda: True) == Verdict("decline")
         # Nobody answers any more.
         os.close(writer)
-        assert desk.decide(asked, lambda: True) == "decline"
-        assert nobody == [asked]
+        assert desk.decide(asked, lambda: True) == Verdict("decline", is_nobodys=True)
         # It is not asked any more; or the turn is being interrupted.
         reader2, writer2 = os.pipe()
-        idle = AskOnTerminal(reader2, said.append, nobody.append, lambda: False)
-        assert idle.decide(asked, lambda: False) is None
-        stopped = AskOnTerminal(reader2, said.append, nobody.append, lambda: True)
-        assert stopped.decide(asked, lambda: True) is None
+        idle = AskOnTerminal(reader2, said.append, lambda: False)
+        assert idle.decide(asked, lambda: False).word is None
+        stopped = AskOnTerminal(reader2, said.append, lambda: True)
+        assert stopped.decide(asked, lambda: True).word is None
         os.close(reader2)
         os.close(writer2)
     finally:
