@@ -11,7 +11,12 @@ import click
 
 from codexd.cli.codex_options import TAKES_VALUE as CODEX_TAKES_VALUE
 from codexd.cli.options import BadValue, CliError
-from codexd.cli.streams import discard_stderr, discard_stdout, open_what_is_closed
+from codexd.cli.streams import (
+    discard_stderr,
+    discard_stdout,
+    open_what_is_closed,
+    show_what_has_no_letters,
+)
 from codexd.client.errors import DaemonError
 from codexd.settings import SETTINGS, quoted
 from codexd.settings_file import CONFIG_FLAG
@@ -141,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit: 0 well, 1 failed, 2 told something that cannot be."""
     args = sys.argv[1:] if argv is None else argv
     open_what_is_closed()
+    show_what_has_no_letters(sys.stdout)
     try:
         code = cli.main(args=args, prog_name="codexd", standalone_mode=False)
         sys.stdout.flush()

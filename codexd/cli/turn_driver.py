@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
 from codexd.cli.desk import Desk, Verdict
+from codexd.cli.kin import Kin
 from codexd.cli.server_ready import why_not_ready
 from codexd.client.errors import DaemonAbsent, DaemonAway, DaemonError, Refused
 from codexd.client.sync import Client
@@ -83,6 +84,7 @@ class TurnDriver:
     ) -> None:
         self._client = client
         self._looker = looker
+        self._kin = Kin(looker)
         self._watcher = watcher
         self._daemon_lives = daemon_lives
         self._desk = desk
@@ -282,17 +284,22 @@ class TurnDriver:
 
     def _waiting(self) -> list[Approval]:
         try:
-            found = self._looker.approvals(thread=self.thread_id)
+            found = self._looker.approvals()
         except DaemonError:
             return []
-        return [approval for approval in found if approval.turn_id in (None, self.turn_id)]
+        return [approval for approval in found if self._concerns(approval)]
+
+    def _concerns(self, approval: Approval) -> bool:
+        """Whether it is this turn that waits for it, or an agent that works for it."""
+        if self.thread_id is None:
+            return False
+        if approval.thread_id == self.thread_id:
+            return approval.turn_id in (None, self.turn_id)
+        return self._kin.works_for(approval.thread_id, self.thread_id)
 
     def _waits(self, approval_id: str) -> bool:
         try:
-            return any(
-                approval.approval_id == approval_id
-                for approval in self._looker.approvals(thread=self.thread_id)
-            )
+            return any(entry.approval_id == approval_id for entry in self._looker.approvals())
         except DaemonError:
             return True
 

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from codexd.cli.exec_fallback import ExecOrder, run_exec
+from codexd.cli.terminal import cells, harmless
 from codexd.client import Client
+from codexd.config import resolve
 from tests.support.daemon import CODEXD
 from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import HubRoom
@@ -229,6 +232,15 @@ def test_leave_is_asked_for_on_the_terminal(room: HubRoom) -> None:
     assert "Hello, world\n" in terminal.text
 
 
+def test_ctrl_c_where_leave_is_asked_for(room: HubRoom) -> None:
+    asks_for_leave(room)
+    with at_terminal(room, "run", "go") as terminal:
+        terminal.shows("[n] no")
+        terminal.type("\x03")
+        assert terminal.ends() == 4
+    assert room.box.run("approvals").stdout == ""
+
+
 def test_leave_is_given_from_another_terminal(room: HubRoom) -> None:
     asks_for_leave(room)
     with at_terminal(room, "run", "go") as terminal:
@@ -306,6 +318,15 @@ def test_a_turn_waits_for_its_server_and_is_not_begun_behind_ones_back(room: Hub
     assert len(room.model.requests) == asked + 1
 
 
+@pytest.mark.parametrize(("columns", "term"), [(120, "xterm"), (40, "dumb")])
+def test_lists_of_any_width_and_without_colours(room: HubRoom, columns: int, term: str) -> None:
+    command = [*CODEXD, "threads", *room.box.flags]
+    with on_terminal(command, room.box.env, room.root, columns, term) as terminal:
+        assert terminal.ends() == 0
+    assert ("\x1b" in terminal.text) == (term == "xterm")
+    assert max(cells(harmless(line)) for line in terminal.text.splitlines()) <= columns
+
+
 def test_sessions_are_opened_and_closed(room: HubRoom) -> None:
     flags = ["--metadata", "job=1", "--purpose", "worker"]
     made = room.box.run("sessions", "open", *flags).stdout.strip()
@@ -326,6 +347,26 @@ def test_a_thread_as_it_was(room: HubRoom) -> None:
     assert "Hello, world" in shown
     documents: dict[str, Any] = json.loads(room.box.run("threads", "--json").stdout)
     assert documents["threads"][0]["id"] == line.split("\t")[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "timeout_s", "code"),
+    [
+        ('read line; test "$line" = hello', None, 0),
+        ("exit 3", None, 1),
+        ("kill -INT $$", None, 4),
+        ("exec sleep 60", 0.2, 4),
+    ],
+)
+def test_how_codex_exec_ends(
+    tmp_path: Path, script: str, timeout_s: float | None, code: int
+) -> None:
+    codex = tmp_path / "codex"
+    codex.write_text(f"#!/bin/sh\n{script}\n")
+    codex.chmod(0o755)
+    config = resolve({"server_command": str(codex)}, {}, cwd=str(tmp_path))
+    order = ExecOrder("hello\n", str(tmp_path), None, None, False, None)
+    assert run_exec(config, order, timeout_s) == code
 
 
 def test_without_a_daemon(tmp_path: Path, room: HubRoom) -> None:

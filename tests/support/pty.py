@@ -21,7 +21,12 @@ class OnTerminal:
     """One command; ``text`` is all that has come on the terminal."""
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], cwd: Path, columns: int = 80
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        cwd: Path,
+        columns: int = 80,
+        term: str = "xterm",
     ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -30,7 +35,7 @@ class OnTerminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={"TERM": "xterm", **env, "COLUMNS": str(columns)},
+            env={**env, "TERM": term, "COLUMNS": str(columns), "NO_COLOR": ""},
             cwd=cwd,
             # So the terminal is its controlling one, and Ctrl-C reaches it.
             preexec_fn=_take_terminal,
@@ -93,10 +98,14 @@ def _take_terminal() -> None:
 
 @contextlib.contextmanager
 def on_terminal(
-    command: Sequence[str], env: Mapping[str, str], cwd: Path, columns: int = 80
+    command: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    columns: int = 80,
+    term: str = "xterm",
 ) -> Iterator[OnTerminal]:
     """A command that ends with the block."""
-    made = OnTerminal(command, env, cwd, columns)
+    made = OnTerminal(command, env, cwd, columns, term)
     try:
         yield made
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from codexd.cli.main import COMMANDS, cli, hoist_command, main
 from codexd.cli.options import BadValue
+from codexd.cli.streams import show_what_has_no_letters
 from codexd.settings import SETTINGS
 
 VECTORS = json.loads(
@@ -124,6 +126,14 @@ def test_an_output_that_is_closed_harms_nobody(tmp_path: Path) -> None:
         shell = f'exec "$0" -m codexd {args} <&- >&- 2>&-'
         done = subprocess.run(["sh", "-c", shell, sys.executable], cwd=tmp_path)
         assert done.returncode == 0
+
+
+def test_letters_that_the_encoding_has_not_are_spelt_out() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    show_what_has_no_letters(stream)
+    stream.write("a表")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"a\\u8868"
 
 
 def _without_spaces(text: str) -> str:

@@ -179,9 +179,7 @@ def test_an_event_for_people() -> None:
 
 def test_on_a_terminal(root: Path) -> None:
     codexd = [sys.executable, "-m", "codexd"]
-    env = {**os.environ, "TERM": "xterm", "TZ": "UTC-3"}
-    for name in ("NO_COLOR", "COLUMNS"):
-        env.pop(name, None)
+    env = {**os.environ, "TZ": "UTC-3"}
     with on_terminal([*codexd, "logs", "--repo-root", str(root)], env, root) as terminal:
         assert terminal.ends() == 0
     lines = terminal.text.replace("\x1b[2m", "").replace("\x1b[0m", "").splitlines()

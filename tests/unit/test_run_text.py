@@ -12,11 +12,13 @@ from codexd.cli.approval_text import details, gist
 from codexd.cli.desk import AnswerAll, AskOnTerminal, Verdict
 from codexd.cli.exec_fallback import ExecOrder, exec_command
 from codexd.cli.ids import find_id, shortened
+from codexd.cli.kin import Kin
 from codexd.cli.nouns import NounGroup
 from codexd.cli.options import CliError
 from codexd.cli.server_ready import why_not_ready
 from codexd.cli.sessions import sessions
 from codexd.cli.transcript import Note, Said, Transcript, error_text, item_line, seconds
+from codexd.client import Client, DaemonAway
 from codexd.shapes import Approval
 
 IDS = ["session-mwwk2sfo-4qdc9w", "session-mwwk2qip-hianjr", "session-mxxk2qip-aaaajr"]
@@ -240,6 +242,22 @@ def test_leave_for_all_is_no_answer_to_a_question(decisions: list[str], word: st
     assert AnswerAll("accept").decide(asked, lambda: True) == Verdict(word)
     declined = AnswerAll("decline", is_nobodys=True).decide(asked, lambda: True)
     assert declined == Verdict("decline" if decisions else None, is_nobodys=True)
+
+
+def test_whom_a_thread_works_for() -> None:
+    parents = {"child": "main", "grandchild": "child", "other": None, "a": "b", "b": "a"}
+
+    class Threads:
+        def get(self, thread_id: str) -> dict[str, Any]:
+            if thread_id not in parents:
+                raise DaemonAway("gone")
+            return {"parentThreadId": parents[thread_id]}
+
+    client = Client(socket_path="/none")
+    client.threads = Threads()  # type: ignore[assignment]
+    kin = Kin(client)
+    found = [name for name in (*parents, "main", "gone", None) if kin.works_for(name, "main")]
+    assert found == ["child", "grandchild", "main"]
 
 
 def test_the_command_line_of_codex_exec() -> None:
