@@ -16,7 +16,13 @@ from typing import Any, Final, Protocol, TypeVar
 from codexd.cli.desk import Desk, Verdict
 from codexd.cli.kin import Kin
 from codexd.cli.server_ready import why_not_ready
-from codexd.client.errors import DaemonAbsent, DaemonAway, DaemonError, Refused
+from codexd.client.errors import (
+    DaemonAbsent,
+    DaemonAway,
+    DaemonError,
+    Refused,
+    TurnUnknown,
+)
 from codexd.client.sync import Client
 from codexd.shapes import Approval, FinishedTurn
 
@@ -155,15 +161,15 @@ class TurnDriver:
     def _work(self, order: Order) -> None:
         try:
             self._await_server()
-            with self._beginning:
-                if self._wants_stop:
-                    return
-                self._is_asked_for = True
             thread_id = order.thread_id
             if thread_id is None:
                 # One without a turn is nobody's loss: it may be asked for twice.
                 thread_id = self._patiently(lambda: self._start_thread(order), DaemonAway)
                 self._told.put(("thread", thread_id))
+            with self._beginning:
+                if self._wants_stop:
+                    return
+                self._is_asked_for = True
             finished = self._patiently(lambda: self._run(thread_id, order), DaemonAbsent)
             self._told.put(("end", finished))
         except BaseException as error:
@@ -191,16 +197,30 @@ class TurnDriver:
         return self._client.threads.start(cwd=order.cwd, model=order.model).thread_id
 
     def _run(self, thread_id: str, order: Order) -> FinishedTurn:
-        return self._client.run(
-            order.prompt,
-            thread=thread_id,
-            # A new thread has them already, and an old one keeps its own.
-            cwd=order.cwd if order.thread_id else None,
-            model=order.model if order.thread_id else None,
-            output_schema=order.output_schema,
-            on_event=lambda notification: self._told.put(("event", notification)),
-            on_break=lambda error: self._told.put(("break", error)),
-        )
+        try:
+            return self._client.run(
+                order.prompt,
+                thread=thread_id,
+                # A new thread has them already, and an old one keeps its own.
+                cwd=order.cwd if order.thread_id else None,
+                model=order.model if order.thread_id else None,
+                output_schema=order.output_schema,
+                on_event=lambda notification: self._told.put(("event", notification)),
+                on_break=lambda error: self._told.put(("break", error)),
+            )
+        except TurnUnknown as error:
+            turn_id = None if order.thread_id else self._only_turn(thread_id)
+            if turn_id is None:
+                raise
+            self._told.put(("break", error))
+            self._told.put(("turn", turn_id))
+            return self._client.wait(thread_id, turn_id)
+
+    def _only_turn(self, thread_id: str) -> str | None:
+        """The turn of a thread that is nobody else's."""
+        thread = self._patiently(lambda: self._client.threads.get(thread_id), DaemonAway)
+        turns = thread.get("turns")
+        return turns[0].get("id") if isinstance(turns, list) and turns else None
 
     def _patiently(self, ask: Callable[[], _Answer], trouble: type[DaemonAway]) -> _Answer:
         """Ask again over ``trouble``, while the daemon lives: it has its plugin back within about
@@ -220,6 +240,8 @@ class TurnDriver:
     def _take(self, kind: str, value: Any) -> None:
         if kind == "thread":
             self.thread_id = value
+        elif kind == "turn":
+            self.turn_id = value
         elif kind == "error":
             raise value
         elif kind == "waiting":

@@ -223,10 +223,10 @@ class Client:
                 on_break(error)
         if stream.finished is not None and stream.finished.status != RUNS:
             return stream.finished
-        return self._awaited(thread_id, stream.turn_id or "")
+        return self.wait(thread_id, stream.turn_id or "")
 
-    def _awaited(self, thread_id: str, turn_id: str) -> FinishedTurn:
-        """A turn whose stream broke off: the daemon may be away for a while."""
+    def wait(self, thread_id: str, turn_id: str) -> FinishedTurn:
+        """Wait for the end of a turn; the daemon may be away for a while."""
         while True:
             with passing_trouble():
                 finished = finished_of(self.turn(thread_id, turn_id))

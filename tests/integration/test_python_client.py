@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from codexd.shapes import FinishedTurn
 from tests.support.codex import short_directory
 from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import HubRoom
+from tests.support.scripted_daemon import Answer, ScriptedDaemon
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -196,38 +195,19 @@ def test_the_same_for_asyncio(room: HubRoom) -> None:
     asyncio.run(asyncio.wait_for(main(), 60))
 
 
-class Falters:
-    """A daemon that hangs up in a turn, has no server for a while, and then tells of its end."""
-
-    def __init__(self, directory: Path) -> None:
-        self.path = str(directory / "s")
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(self.path)
-        self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        begun = '{"method":"turn/started","params":{"turn":{"id":"u"}}}'
-        stream = f"event: turn/started\ndata: {begun}\n\n"
-        away = '{"type":"urn:codexd:server-failed","title":"t","detail":"d"}'
-        ended = '{"turnId":"u","status":"completed","finalResponse":"all"}'
-        for status, text, more in (
-            ("200 OK", stream, 1),
-            ("503 Service Unavailable", away, 0),
-            ("200 OK", ended, 0),
-        ):
-            connection, _ = self._listener.accept()
-            with connection:
-                connection.recv(65536)
-                head = f"HTTP/1.1 {status}\r\nContent-Length: {len(text) + more}\r\n\r\n"
-                connection.sendall((head + text).encode())
-        self._listener.close()
+BEGUN = '{"method":"turn/started","params":{"turn":{"id":"u"}}}'
+# A daemon that hangs up in a turn, has no server for a while, and then tells of its end.
+FALTERS = (
+    Answer("200 OK", f"event: turn/started\ndata: {BEGUN}\n\n", is_cut=True),
+    Answer("503 Service Unavailable", '{"type":"urn:codexd:server-failed","detail":"d"}'),
+    Answer("200 OK", '{"turnId":"u","status":"completed","finalResponse":"all"}'),
+)
 
 
 def test_a_turn_is_waited_for_also_while_its_server_is_away() -> None:
     for is_async in (False, True):
         with short_directory() as directory:
-            path, broke = Falters(directory).path, list[DaemonError]()
+            path, broke = ScriptedDaemon(directory, FALTERS).path, list[DaemonError]()
             if is_async:
                 client = AsyncClient(socket_path=path)
                 end = asyncio.run(client.run("go", thread="t", on_break=broke.append))

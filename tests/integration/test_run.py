@@ -13,15 +13,20 @@ from typing import Any
 
 import pytest
 
+from codexd.cli.desk import AnswerAll
 from codexd.cli.exec_fallback import ExecOrder, run_exec
 from codexd.cli.terminal import cells, harmless
-from codexd.client import Client
+from codexd.cli.turn_driver import Order, TurnDriver
+from codexd.client import Client, TurnUnknown
 from codexd.config import resolve
+from codexd.shapes import Approval
+from tests.support.codex import short_directory
 from tests.support.daemon import CODEXD
 from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import HubRoom
 from tests.support.model import Reply
 from tests.support.pty import OnTerminal, on_terminal
+from tests.support.scripted_daemon import Answer, ScriptedDaemon
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -175,25 +180,98 @@ def test_a_server_that_dies_ends_the_turn_and_the_next_goes_on(room: HubRoom) ->
     assert (done.returncode, done.stdout) == (0, "Hello, world\n")
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-def test_it_goes_on_over_a_death_of_the_plugin(room: HubRoom, as_json: bool) -> None:
+def kill_plugin(room: HubRoom) -> None:
+    plugin = room.box.plugin()
+    plugin.kill()
+    plugin.wait(10)
+    eventually(lambda: room.box.plugin().is_running())
+
+
+def test_it_goes_on_over_a_death_of_the_plugin(room: HubRoom) -> None:
+    reply = held(room, "all of it")
+    with at_terminal(room, "run", "go") as terminal:
+        terminal.shows("all of it")
+        kill_plugin(room)
+        let_go(reply)
+        assert terminal.ends() == 0
+    assert "the daemon has hung up" in terminal.text
+    assert terminal.text.count("all of it") == 1
+
+
+def test_what_was_not_heard_is_told_at_the_end(room: HubRoom) -> None:
     reply = held(room, "all")
-    with running(room, *(["--json"] if as_json else []), "go") as process:
-        begun(room, reply)
-        plugin = room.box.plugin()
-        plugin.kill()
-        plugin.wait(10)
-        eventually(lambda: room.box.plugin().is_running())
+    with running(room, "--json", "go") as process:
+        assert process.stdout is not None
+        while b"/delta" not in process.stdout.readline():
+            assert process.poll() is None
+        kill_plugin(room)
         let_go(reply)
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert b"the daemon has hung up" in err
-    if as_json:
-        last = json.loads(out.splitlines()[-1])
-        assert last["method"] == "turn/completed"
-        assert last["params"]["turn"]["items"][-1]["text"] == "all"
-    else:
-        assert out == b"all\n"
+    last = json.loads(out.splitlines()[-1])
+    assert last["method"] == "turn/completed"
+    assert last["params"]["turn"]["items"][-1]["text"] == "all"
+
+
+class Nobody:
+    """Watches a turn; ``told`` is what codexd itself says."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def heard(self, notification: dict[str, Any]) -> None:
+        del notification
+
+    def tell(self, text: str) -> None:
+        self.told.append(text)
+
+    def refused(self, approval: Approval) -> None:
+        del approval
+
+
+READY = Answer("200 OK", '{"hub": {"ready": true}}')
+THREAD = Answer("201 Created", '{"threadId": "t", "sessionId": "s"}')
+HANGS_UP = Answer("200 OK", "", is_cut=True)
+
+
+@pytest.mark.parametrize(
+    ("order", "answers", "end"),
+    [
+        # The thread is its own: its turn is the one that was asked for.
+        (
+            None,
+            [
+                THREAD,
+                HANGS_UP,
+                Answer("200 OK", '{"turns": [{"id": "u"}]}'),
+                Answer("200 OK", '{"turnId": "u", "status": "completed"}'),
+            ],
+            "completed",
+        ),
+        (None, [THREAD, HANGS_UP, Answer("200 OK", '{"turns": []}')], None),
+        # On that of others it may be anybody's.
+        ("t", [HANGS_UP], None),
+        # A thread without a turn may be asked for twice, and a status as often as one likes.
+        (None, [HANGS_UP, THREAD, HANGS_UP, Answer("200 OK", '{"turns": []}')], None),
+    ],
+)
+def test_a_daemon_that_hangs_up_before_it_said_that_the_turn_runs(
+    order: str | None, answers: list[Answer], end: str | None
+) -> None:
+    with short_directory() as directory:
+        daemon = ScriptedDaemon(directory, [READY, *answers])
+        client = Client(socket_path=daemon.path)
+        driver = TurnDriver(
+            client, client, Nobody(), AnswerAll("decline"), daemon_lives=lambda: True
+        )
+        turn = Order("go", order, "/", None, None)
+        if end is None:
+            with pytest.raises(TurnUnknown, match="thread t"):
+                driver.run(turn)
+        else:
+            assert driver.run(turn).status == end
+            assert driver.was_broken
+        assert len(daemon.asked) == len(answers) + 1
 
 
 def test_who_reads_no_more_ends_the_turn(room: HubRoom, client: Client) -> None:
