@@ -14,13 +14,14 @@ from codexd.cli.options import CliError
 from codexd.cli.terminal import Style, columns, is_terminal, one_line, painter, table
 from codexd.client.owner import check_owner
 from codexd.client.sync import Client
-from codexd.client.where import PATIENCE_S
 from codexd.clock import to_epoch
 from codexd.config import Config
 from codexd.encoding import encode_json
 from codexd.platform import lock
 
 _DEFAULT = "list"
+# Nobody waits longer at a terminal for a daemon that says nothing.
+_PATIENCE_S = 10.0
 
 
 class NounGroup(click.Group):
@@ -55,13 +56,13 @@ class NounGroup(click.Group):
         }
 
 
-def client_of(config: Config, *, timeout_s: float = PATIENCE_S) -> Client:
+def client_of(config: Config, *, timeout_s: float = _PATIENCE_S) -> Client:
     """The client of the daemon that was found, which is nobody else's."""
     check_owner(config.paths, config.runtime)
     return Client(socket_path=config.runtime.hub_socket_path, timeout_s=timeout_s)
 
 
-def running_client(config: Config, *, timeout_s: float = PATIENCE_S) -> Client:
+def running_client(config: Config, *, timeout_s: float = _PATIENCE_S) -> Client:
     """As :func:`client_of`, of a daemon that runs.
 
     Raises:

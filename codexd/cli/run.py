@@ -30,6 +30,7 @@ from codexd.cli.transcript import Transcript, error_text, seconds
 from codexd.cli.turn_driver import Left, Order, TurnDriver
 from codexd.client.errors import DaemonError
 from codexd.client.sync import Client
+from codexd.client.where import PATIENCE_S
 from codexd.config import Config
 from codexd.encoding import UNDECODABLE, encode_json
 from codexd.shapes import Approval, FinishedTurn
@@ -37,8 +38,6 @@ from codexd.shapes import Approval, FinishedTurn
 _EXIT = {"completed": 0, "failed": 1, "interrupted": 4}
 _INTERRUPTED = 4
 _REFUSED = 5
-# Nobody waits long for a question beside the turn.
-_LOOK_S = 10.0
 
 
 @click.command("run")
@@ -85,14 +84,14 @@ def run(
     if not text.strip():
         raise BadValue("The prompt is empty.")
     printer = Printer()
-    looker = client_of(config, timeout_s=_LOOK_S)
+    looker = client_of(config)
     if fallback is not None:
         reason = why_no_server(looker, config)
         if reason is not None:
             printer.tell(f"{reason} `codex exec` runs it instead.")
             order = ExecOrder(text, where or os.getcwd(), thread, model, as_json, output_schema)
             return _exec(config, order, timeout)
-    client = running_client(config)
+    client = running_client(config, timeout_s=PATIENCE_S)
     if config.server.mode != "app-server":
         raise CliError(f"The daemon of {config.paths.state_dir} runs no app-server: --mode exec.")
     thread_id = None if thread is None else thread_id_of(config, looker, thread)

@@ -21,7 +21,7 @@ from codexd.cli.nouns import (
 from codexd.cli.options import BadValue, Count, daemon_options, json_option
 from codexd.cli.terminal import Style
 from codexd.cli.threads import thread_id_of
-from codexd.client.errors import DaemonAbsent
+from codexd.client.errors import DaemonAway
 from codexd.config import Config
 from codexd.contracts import SessionPurpose, SessionStatus
 from codexd.shapes import Session
@@ -164,7 +164,7 @@ def _sessions(config: Config) -> list[Session]:
     client = client_of(config)
     try:
         return client.sessions()
-    except DaemonAbsent as error:
+    except DaemonAway as error:
         why = str(error) if runs(config) else f"No daemon runs on {config.paths.state_dir}."
         click.echo(f"codexd: {why} This is what session-registry.json holds.", err=True)
     records = read_sessions(config.paths).sessions

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from codexd.cli.desk import AnswerAll
 from codexd.cli.exec_fallback import ExecOrder, run_exec
+from codexd.cli.sessions import sessions as cli_sessions
 from codexd.cli.terminal import cells, harmless
 from codexd.cli.turn_driver import Order, TurnDriver
 from codexd.client import Client, TurnUnknown
@@ -416,6 +418,22 @@ def test_sessions_are_opened_and_closed(room: HubRoom) -> None:
     assert made in [line.split("\t")[0] for line in lines]
     wrong = room.box.run("sessions", "close", "session-")
     assert (wrong.returncode, "may be any of" in wrong.stderr) == (1, True)
+
+
+def test_sessions_of_a_daemon_that_says_nothing(
+    room: HubRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codexd.cli.nouns.client_of.__kwdefaults__", {"timeout_s": 0.5})
+    known = room.box.read("session-registry.json") or {}
+    plugin = room.box.plugin()
+    plugin.suspend()
+    try:
+        result = CliRunner().invoke(cli_sessions, ["list", "--repo-root", str(room.root)])
+    finally:
+        plugin.resume()
+    assert result.exit_code == 0
+    assert "has said nothing for too long" in result.stderr
+    assert len(result.stdout.splitlines()) == len(known["sessions"])
 
 
 def test_a_thread_as_it_was(room: HubRoom) -> None:
