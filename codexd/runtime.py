@@ -79,7 +79,7 @@ def make_directories(paths: Paths, place: Runtime) -> list[str]:
         (paths.logs_root_dir, paths.logs_dir, "--logs-dir"),
         (paths.state_root_dir, paths.state_dir, "--state-dir"),
     ):
-        _refuse_links(root, paths.repo_root, flag)
+        refuse_links(root, paths.repo_root, flag)
         _refuse_anothers(own)
         _make(own, flag)
         if _is_below(own, paths.repo_root):
@@ -88,7 +88,7 @@ def make_directories(paths: Paths, place: Runtime) -> list[str]:
     return [in_the_way] if in_the_way else []
 
 
-def _refuse_links(root: str, repo_root: str, flag: str) -> None:
+def refuse_links(root: str, repo_root: str, flag: str) -> None:
     """A repository may bring links: below its root none is followed, whoever made it."""
     directory = root
     while _is_below(directory, repo_root):

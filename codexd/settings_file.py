@@ -78,6 +78,11 @@ def read_settings_file(named: str | None, environ: Mapping[str, str]) -> Setting
     return parse_settings_file(path, text, home=environ.get("HOME", ""))
 
 
+def settings_path(named: str | None, environ: Mapping[str, str]) -> str | None:
+    """Where the settings file is, or would be; None where the environment has no place for it."""
+    return _path(named, environ)[0]
+
+
 def _path(named: str | None, environ: Mapping[str, str]) -> tuple[str | None, bool]:
     for text in (named, environ.get(CONFIG_VARIABLE)):
         if text is not None and text.strip():

@@ -89,7 +89,7 @@ def _bundled_codex() -> str | None:
 def _advice(command: str) -> str:
     advice = "install it, or name another with --server-command."
     if command == "codex":
-        advice = "install it, or the extra: pip install 'codexd[codex]'."
+        advice = "install it (npm install -g @openai/codex), or name it with --server-command."
     return f'The server command "{command}" is not on PATH: {advice}'
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "threads": "codexd.cli.threads:threads",
     "approvals": "codexd.cli.approvals:approvals",
     "daemons": "codexd.cli.daemons:daemons",
+    "doctor": "codexd.cli.doctor:doctor",
     "config": "codexd.cli.config:config",
     "events": "codexd.cli.events:events",
     "logs": "codexd.cli.logs:logs",

@@ -79,13 +79,35 @@ def config_options(
 
     @functools.wraps(command)
     def with_config(*args: Any, **kwargs: Any) -> Any:
-        given = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
-        told = _Told(given, kwargs.pop(SETTINGS_FILE, None))
+        told = _take(kwargs)
         click.get_current_context().meta[_TOLD] = told
         config = found_config() if finds_daemon else _resolve(told)
         return command(*args, config=config, **kwargs)
 
-    decorated: Callable[..., Any] = with_config
+    return _with_flags(with_config, takes_file=takes_file)
+
+
+def told_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """As :func:`config_options`, for a command that looks at settings that may be wrong.
+
+    It gets the text of each flag, as ``flags``, and the settings file that was named, as ``file``.
+    """
+
+    @functools.wraps(command)
+    def with_told(*args: Any, **kwargs: Any) -> Any:
+        told = _take(kwargs)
+        _check_flags(told)
+        return command(*args, flags=told.flags, file=told.file, **kwargs)
+
+    return _with_flags(with_told)
+
+
+def _take(kwargs: dict[str, Any]) -> _Told:
+    flags = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
+    return _Told(flags, kwargs.pop(SETTINGS_FILE, None))
+
+
+def _with_flags(decorated: Callable[..., Any], *, takes_file: bool = True) -> Callable[..., Any]:
     if takes_file:
         decorated = _file_option(decorated)
     for setting in reversed(SETTINGS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("cli",),
+    ("doctor",),
     ("supervisor",),
     ("circus_ext",),
     ("keeper",),

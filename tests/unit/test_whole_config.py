@@ -39,6 +39,7 @@ TAKERS = {
     "client/find.py": {"DaemonPlace.config", "_Search._running", "_Search._serving"},
     "client/live.py": {"Live.config", "look", "running_config"},
     "client/circus.py": {"settings_of"},
+    "doctor/scene.py": {"Scene.config"},
     "client/service.py": {"find_obstacle", "_find_other", "wait_for_service"},
 }
 # A function with fewer parts of it, which hands it on to nobody, does without.

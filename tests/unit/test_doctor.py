@@ -1,0 +1,474 @@
+"""What usually goes wrong, brought about one by one: which check tells of it, and what it says."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from codexd.cli.doctor import format_finding, format_line, make_scene, summary
+from codexd.client.live import Live
+from codexd.config import resolve
+from codexd.contracts import Event, EventLevel
+from codexd.doctor import daemon, places
+from codexd.doctor.examine import CHECKS, examine
+from codexd.doctor.finding import Finding, failed, ok, warn
+from codexd.doctor.scene import Scene
+from codexd.platform import lock
+from codexd.platform.filelock import FileLock
+from codexd.platform.process import identify
+from codexd.store.blank import blank_daemon
+from codexd.store.files import pretty, write_atomic
+from codexd.store.snapshot import read_daemon
+from tests.support.codex import short_directory
+
+NOBODY = 2**22 + 1
+CODEX = "#!/bin/sh\necho codex-cli 0.170.0\n"
+
+
+class Patient:
+    """A repository with a codex, a login and a daemon's directories, all of them well."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / "home/.codex"
+        self.state = root / "state/codexd"
+        self.logs = root / "logs/codexd"
+        for directory in (self.home, self.state, self.logs):
+            directory.mkdir(parents=True, mode=0o700)
+        self.write(self.home / "auth.json", '{"tokens": "very-secret"}')
+        self.codex = self.write(root / "bin/codex", CODEX, mode=0o755)
+        self.flags: dict[str, str] = {}
+        self.environ = {
+            "HOME": str(root / "home"),
+            "PATH": f"{root}/bin:/usr/bin:/bin",
+            "XDG_STATE_HOME": str(root / "xdg"),
+        }
+        # Of a daemon that runs: what the hub says.
+        self.hub: dict[str, Any] | None = None
+        self.is_running = False
+
+    def write(self, path: Path, text: str, mode: int = 0o600) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def record(self, **facts: Any) -> None:
+        """daemon-state.json."""
+        state = blank_daemon(self.scene().config.server)
+        child = facts.pop("child", {})
+        for name, value in facts.items():
+            setattr(state, name, value)
+        for name, value in child.items():
+            setattr(state.child, name, value)
+        write_atomic(str(self.state / "daemon-state.json"), pretty(state))
+
+    def event(self, at: float, level: EventLevel, **detail: Any) -> None:
+        """The end of a server, in events.jsonl."""
+        created = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at))
+        event = Event(
+            seq=1,
+            created_at=created,
+            level=level,
+            type="child.exited",
+            message="",
+            detail=detail,
+        )
+        self.write(self.logs / "events.jsonl", msgspec.json.encode(event).decode() + "\n")
+
+    def run(self, hub: dict[str, Any] | None = None) -> None:
+        """This process is the daemon, and the plugin as well."""
+        lock.acquire(self.scene().config.runtime.lock_path)
+        self.is_running, self.hub = True, hub
+        self.record(started=True, pid=os.getpid(), child={"status": "running", "ready": True})
+        self.write(self.state / "writer.lock", msgspec.json.encode(identify(os.getpid())).decode())
+        Path(self.scene().config.runtime.runtime_dir).mkdir(parents=True, mode=0o700)
+
+    def scene(self) -> Scene:
+        """What a check is given."""
+        config = resolve({"repo_root": str(self.root), **self.flags}, self.environ, cwd="/")
+        process = lock.living_holder(config.runtime.lock_path) if self.is_running else None
+        scene = Scene(config, process, self.environ)
+        if self.hub is not None:
+            live = scene.live
+            parts = {"hub": self.hub, "account": self.hub.get("account")}
+            details = {**live.details, **parts, "health": self.hub.get("health")}
+            known = Live(
+                config=live.config,
+                # Its server is none that could be looked for.
+                daemon=read_daemon(config.paths) or live.daemon,
+                details=details,
+                remarks=live.remarks,
+                up=True,
+            )
+            scene.__dict__["live"] = known
+        return scene
+
+    def found(self, check: str) -> Finding:
+        """What one check says."""
+        return dict(examine(self.scene(), {check: CHECKS[check]}))[check]
+
+
+@pytest.fixture
+def patient() -> Iterator[Patient]:
+    """In a place with a short path, for there are sockets in it."""
+    with short_directory() as directory:
+        made = Patient(Path(directory))
+        yield made
+        lock.release(str(made.state / "daemon.lock"))
+
+
+def test_where_nothing_is_wrong_nothing_is_told(patient: Patient) -> None:
+    found = dict(examine(patient.scene()))
+    wrong = {name: finding for name, finding in found.items() if finding.status != "ok"}
+    assert set(wrong) == {"daemon"}, wrong
+    assert wrong["daemon"].mend == "codexd start"
+
+    patient.run({"account": {"loggedIn": True, "required": True, "type": "chatgpt"}})
+    found = dict(examine(patient.scene()))
+    assert {name: f for name, f in found.items() if f.status != "ok"} == {}
+    assert found["login"].detail == "The server is logged in (chatgpt)."
+    assert found["codex"].detail == f"codex 0.170.0, a script: {patient.codex}."
+
+
+def _dead_socket(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def _control(patient: Patient) -> Path:
+    return patient.home / "app-server-control/app-server-control.sock"
+
+
+def _dead_link(patient: Patient) -> None:
+    patient.codex.unlink()
+    patient.codex.symlink_to("/gone")
+    patient.flags["server_command"] = str(patient.codex)
+
+
+def _npm(patient: Patient) -> None:
+    script = patient.write(patient.root / "npm/bin/codex.js", CODEX, mode=0o755)
+    patient.codex.unlink()
+    patient.codex.symlink_to(script)
+
+
+def _bad(patient: Patient, text: str) -> None:
+    patient.write(patient.home / "config.toml", text)
+
+
+def _link_in_repo(patient: Patient) -> None:
+    (patient.root / "logs").rename(patient.root / "elsewhere")
+    (patient.root / "logs").symlink_to("elsewhere")
+
+
+def _file_for_state(patient: Patient) -> None:
+    patient.state.rmdir()
+    patient.state.write_text("")
+
+
+def _future(patient: Patient) -> None:
+    patient.record()
+    os.utime(patient.state / "daemon-state.json", (time.time() + 7200,) * 2)
+
+
+def _skewed(patient: Patient) -> None:
+    patient.run({})
+    os.utime(patient.state / "daemon-state.json", (time.time() - 7200,) * 2)
+
+
+def _ended_without_a_word(patient: Patient) -> None:
+    patient.record(started=True, pid=NOBODY)
+
+
+def _crashed(patient: Patient) -> None:
+    patient.write(patient.logs / "stderr.log", "starting\nError: no such model\n")
+    patient.event(time.time(), "error", code=1, signal=None)
+
+
+def _no_plugin(patient: Patient) -> None:
+    patient.run({})
+    patient.write(patient.state / "writer.lock", '{"pid": 4194305, "token": "x"}')
+
+
+def _failed_server(patient: Patient) -> None:
+    patient.run({})
+    when = "2026-01-01T00:00:00.000Z"
+    child = {"status": "failed", "last_error": "Address in use.", "next_restart_at": when}
+    patient.record(started=True, pid=os.getpid(), child=child)
+
+
+def _open_runtime(patient: Patient) -> None:
+    place = Path(patient.scene().config.runtime.runtime_dir)
+    place.mkdir()
+    place.chmod(0o777)
+
+
+def _no_runtime(patient: Patient) -> None:
+    patient.run({})
+    Path(patient.scene().config.runtime.runtime_dir).rmdir()
+
+
+def _unreadable_list(patient: Patient) -> None:
+    patient.write(patient.root / "xdg/codexd/daemons/x.json", "{")
+
+
+BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
+    # codex
+    ("codex", lambda p: p.flags.update(server_command="no-such"), "failed", "is not on PATH"),
+    ("codex", _dead_link, "failed", "is a link that leads nowhere"),
+    ("codex", lambda p: p.write(p.codex, "#!/bin/sh\nexit 3\n", 0o755), "failed", "ends with 3"),
+    ("codex", lambda p: p.write(p.codex, "#!/no/such/node\n", 0o755), "failed", "cannot be run"),
+    ("codex", lambda p: p.write(p.codex, CODEX.replace("170", "99"), 0o755), "warn",
+        "Older than 0.163"),
+    ("codex", _npm, "warn", "npm's wrapper"),
+    ("config.toml", lambda p: _bad(p, "key = 'sec\nret'"), "failed", "is no TOML, at line 1"),
+    ("config.toml", lambda p: (p.home / "config.toml").mkdir(), "failed", "cannot be read"),
+    ("config.toml", lambda p: (p.home / "config.toml").symlink_to("/gone"), "failed", "nowhere"),
+    ("config.toml", lambda p: p.run({"configFaults": ["no such\nkey"]}), "failed", "no suchkey"),
+    ("login", lambda p: (p.home / "auth.json").unlink(), "failed", "is not logged in"),
+    ("login", lambda p: p.write(p.home / "auth.json", "very-secret"), "failed", "is damaged"),
+    ("login", lambda p: (p.home / "auth.json").chmod(0o644), "warn", "Others may read"),
+    ("login", lambda p: p.run({"account": {"required": True, "loggedIn": False}}), "failed",
+        "every turn fails"),
+    ("login", lambda p: p.run({}), "warn", "has not said"),
+    ("codex-home", lambda p: p.environ.update(CODEX_HOME="/no/such"), "failed", "is not there"),
+    ("codex-home", lambda p: p.home.chmod(0o777), "warn", "Others may write"),
+    ("vendor", lambda p: _dead_socket(_control(p)), "warn", "dead socket"),
+    ("vendor", lambda p: (p.flags.update(hub_default_socket="true"),
+        p.write(_control(p), "")), "failed", "it is no socket"),
+    # places
+    ("directories", _link_in_repo, "failed", "is a symbolic link in the repository"),
+    ("directories", _file_for_state, "failed", "is a file, and must be a directory"),
+    ("directories", lambda p: p.flags.update(server_cwd="/no/such"), "failed", "does not exist"),
+    ("modes", lambda p: p.logs.chmod(0o755), "warn", "Others may read or write"),
+    ("modes", lambda p: p.write(p.state / "identity.json", "", 0o644), "warn", "identity.json"),
+    ("runtime", _open_runtime, "failed", "is writable by others"),
+    ("runtime", _no_runtime, "failed", "is gone under the daemon"),
+    ("sockets", lambda p: p.flags.update(server_endpoint=f"unix:///{'x' * 120}"), "failed",
+        "is too long for a socket"),
+    ("sockets", lambda p: p.environ.update(CODEX_HOME=f"/{'x' * 99}"), "warn",
+        "A plain `codex` finds no server"),
+    # the daemon
+    ("daemons", _unreadable_list, "warn", "tells of no daemon"),
+    ("daemon", _ended_without_a_word, "failed", "ended without a word"),
+    ("plugin", _no_plugin, "failed", "The plugin is gone"),
+    ("hub", lambda p: p.run(None), "failed", "Nobody answers on"),
+    ("hub", lambda p: p.run({"unservedSockets": [{"reason": "Taken."}]}), "failed", "Taken."),
+    ("server", _failed_server, "failed", "Address in use. Its next try is at 2026-01-01"),
+    ("server", lambda p: p.run({"health": {"misses": 2, "lastAnswerAt": "noon"}}), "warn",
+        "missed 2 health checks"),
+    ("crash", _crashed, "warn", "exit code 1, Error: no such model."),
+    ("crash", lambda p: p.event(time.time(), "error", signal="SIGKILL"), "warn", "out of memory"),
+    ("clock", _future, "warn", "s from now: the clock was set back"),
+    ("clock", _skewed, "warn", "7200 s apart"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "break_it", "status", "said"),
+    BREAKS,
+    ids=[f"{row[0]}: {row[3]}" for row in BREAKS],
+)
+def test_what_is_broken_is_told(
+    patient: Patient,
+    check: str,
+    break_it: Callable[[Patient], Any],
+    status: str,
+    said: str,
+) -> None:
+    assert patient.found(check).status in ("ok", "warn")
+    break_it(patient)
+    found = patient.found(check)
+    assert (found.status, said in found.detail) == (status, True), found
+    assert found.mend
+    assert "secret" not in found.detail
+
+
+def test_who_lives_on_the_vendors_socket_is_named(patient: Patient) -> None:
+    path = _control(patient)
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        found = patient.found("vendor")
+        assert found.status == "warn"
+        assert found.mend is not None
+        if sys.platform == "linux":
+            assert f"pid {os.getpid()}" in found.detail
+            assert f"kill {os.getpid()}" in found.mend
+        patient.flags["hub_default_socket"] = "true"
+        assert patient.found("vendor").status == "failed"
+        # As the plugin, this process is the hub itself.
+        patient.run({})
+        assert patient.found("vendor").status == "ok"
+
+
+def test_another_daemon_on_the_codex_home_is_named(
+    patient: Patient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codexd.daemons import membership
+
+    other = resolve({"repo_root": str(tmp_path), "server_command": "codex"}, {}, cwd="/")
+    membership.enter(other, patient.environ)
+    try:
+        monkeypatch.setattr(os, "getpid", lambda: NOBODY)
+        found = patient.found("codex-home")
+        assert found.status == "failed"
+        assert f"for {tmp_path}" in found.detail
+        monkeypatch.undo()
+    finally:
+        membership.leave(other.paths.state_dir, patient.environ)
+
+
+@pytest.mark.parametrize(
+    ("system", "status", "said"),
+    [
+        ({"f_bavail": 1 << 10}, "failed", "4 MiB are free"),
+        ({"f_bavail": 1 << 17}, "warn", "512 MiB are free"),
+        ({"f_favail": 0}, "failed", "no more files"),
+        ({"f_flag": os.ST_RDONLY}, "failed", "read-only"),
+    ],
+)
+def test_a_disk_that_is_full(
+    patient: Patient,
+    monkeypatch: pytest.MonkeyPatch,
+    system: dict[str, int],
+    status: str,
+    said: str,
+) -> None:
+    facts = {"f_bavail": 1 << 30, "f_frsize": 4096, "f_files": 9, "f_favail": 9, "f_flag": 0}
+
+    class Disk:
+        def __init__(self) -> None:
+            self.__dict__.update({**facts, **system})
+
+    monkeypatch.setattr(os, "statvfs", lambda _path: Disk())
+    found = patient.found("disk")
+    assert (found.status, said in found.detail) == (status, True), found
+
+
+def test_what_belongs_to_somebody_else(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    for check in ("directories", "codex-home"):
+        found = patient.found(check)
+        assert "belongs to" in found.detail
+        assert "run this as" in (found.mend or "")
+
+
+def test_what_cannot_be_written(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK | os.X_OK)
+    for check in ("directories", "codex-home"):
+        found = patient.found(check)
+        assert (found.status, "cannot be written" in found.detail) == ("failed", True)
+        assert "chmod u+rwx" in (found.mend or "")
+
+
+def test_few_open_files(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "STARTERS_LIMIT", (256, 256))
+    found = patient.found("open-files")
+    assert (found.status, "may have 256 open files" in found.detail) == ("warn", True)
+    patient.run({})
+    monkeypatch.setattr(daemon, "_limit_of", lambda _pid: 300)
+    found = patient.found("open-files")
+    assert (found.status, "of 300" in found.detail) == ("warn", True)
+
+
+def test_a_clock_that_stood_still(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 86_400.0)
+    found = patient.found("clock")
+    assert (found.status, "no certificate" in found.detail) == ("failed", True)
+
+
+def test_an_old_crash_is_history(patient: Patient) -> None:
+    patient.event(time.time() - 3 * 86_400, "error", code=7, reason="Out of luck")
+    found = patient.found("crash")
+    assert (found.status, "exit code 7, Out of luck." in found.detail) == ("ok", True)
+    patient.event(time.time(), "info", code=0)
+    assert patient.found("crash").detail.startswith("No server has crashed")
+
+
+def test_a_check_that_fails_itself_is_told_as_such(patient: Patient) -> None:
+    def broken(scene: Scene) -> Finding:
+        raise KeyError(f"of {scene.config.node_id}\nand more")
+
+    found = dict(examine(patient.scene(), {"a": broken, "b": lambda _scene: ok("Well.")}))
+    assert found["a"].status == "failed"
+    assert "This check itself failed: KeyError" in found["a"].detail
+    assert "\n" not in found["a"].detail
+    assert found["b"] == ok("Well.")
+
+
+def test_settings_that_cannot_be_used_are_told_and_left_out(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags: dict[str, Any] = {"repo_root": str(patient.root)}
+    monkeypatch.setenv("HOME", str(patient.root / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(patient.root / "config"))
+    monkeypatch.setenv("BAA_CODEXD_MODE", "sideways")
+    named = patient.write(patient.root / "config/codexd/codexd.toml", "no_such_key = 1")
+    scene = make_scene(flags, None)
+    found = CHECKS["settings"](scene)
+    assert found.status == "failed"
+    assert f"{named}: unknown key 'no_such_key'" in found.detail
+    assert "sideways" in found.detail
+    assert scene.config.server.mode == "app-server"
+
+    monkeypatch.delenv("BAA_CODEXD_MODE")
+    named.write_text("log_backups = 3")
+    found = CHECKS["settings"](make_scene(flags, None))
+    assert found == ok(f"{named} can be read.")
+
+
+def test_lines_for_programs_and_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = warn("A\tsentence " + "of words " * 12, "rm /a/b")
+    assert format_line("disk", finding).split("\t")[::2] == ["warn", finding.detail.replace(
+        "\t", "\\t")]  # fmt: skip
+    assert format_line("disk", ok("Well.")) == "ok\tdisk\tWell.\t-"
+
+    class Terminal:
+        encoding = "utf-8"
+
+    monkeypatch.setattr(sys, "stdout", Terminal)
+    people = format_finding("disk", finding, 60, {"TERM": "xterm"})
+    assert people.startswith("\x1b[33m!\x1b[0m disk")
+    plain = format_finding("disk", finding, 60, {"NO_COLOR": "1"})
+    assert plain.startswith("! disk")
+    assert max(len(line) for line in plain.splitlines()) <= 60
+    assert plain.splitlines()[-1].endswith("→ rm /a/b")
+    for environ, encoding in (({"TERM": "dumb"}, "utf-8"), ({"NO_COLOR": "1"}, "ascii")):
+        monkeypatch.setattr(Terminal, "encoding", encoding)
+        dumb = format_finding("disk", failed("Full.", "rm /a"), 60, environ)
+        assert dumb.isascii()
+        assert dumb.startswith("failed disk")
+
+
+def test_the_summary_counts() -> None:
+    assert summary([ok("a")]) == "All is well."
+    assert summary([ok("a"), warn("b", "c"), failed("d", "e")]) == "1 wrong, 1 to look at, 1 well."
+
+
+def test_the_limit_of_a_sockets_path_is_the_systems() -> None:
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as listener:
+        longest = f"{directory}/{'x' * (places.SOCKET_PATH_LIMIT - len(str(directory)) - 1)}"
+        with pytest.raises(OSError, match="too long"):
+            listener.bind(f"{longest}x")
+        listener.bind(longest)
+        assert stat.S_ISSOCK(os.stat(longest).st_mode)
+
+
+def test_who_signs_for_the_files_is_found(patient: Patient) -> None:
+    writer = FileLock(str(patient.state / "writer.lock"))
+    assert writer.acquire(0)
+    assert patient.scene().writer == identify(os.getpid())
+    writer.release()
+    assert patient.scene().writer is None
