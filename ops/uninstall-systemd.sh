@@ -1,27 +1,25 @@
 #!/bin/sh
-# Stop and remove the systemd user service.
+# Stop and remove the systemd user service: `codexd service uninstall`.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
-. "$root/ops/lib/service.sh"
 
 usage() {
     cat <<'TEXT'
 Usage: uninstall-systemd.sh [--dry-run] [--home DIR]
 
-Stops and disables codexd.service and removes its unit. Logs and state stay.
+Runs `ops/codexd service uninstall`: stops and disables codexd.service and removes its unit. Logs
+and state stay.
 TEXT
 }
 
-read_options "$@"
-refuse_sudo
-no_launchd_options
-no_more_options
+for word; do
+    case $word in
+        -h | --help)
+            usage
+            exit 0
+            ;;
+    esac
+done
 
-unit=${XDG_CONFIG_HOME:-$home/.config}/systemd/user/codexd.service
-if [ -e "$unit" ]; then
-    run systemctl --user disable --now codexd.service
-    remove_file "$unit"
-    run systemctl --user daemon-reload
-fi
-[ -n "$dry_run" ] || say "codexd.service is not installed any more"
+"$root/ops/codexd" service uninstall --manager systemd "$@" || exit 1

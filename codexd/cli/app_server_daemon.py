@@ -125,8 +125,8 @@ def bootstrap(config: Config, remote_control: bool) -> None:
     if remote_control:
         _, is_on = _set_remote(facts.config, is_on=True)
     click.echo(
-        "codexd: to have it come back with the machine, install it as a service "
-        "(ops/install-systemd.sh, ops/install-launchd.sh)",
+        "codexd: to have it come back with the machine, install it as a service: "
+        "codexd service install",
         err=True,
     )
     state = {"autoUpdateEnabled": False, "remoteControlEnabled": is_on}

@@ -37,6 +37,7 @@ COMMANDS = {
     "events": "codexd.cli.events:events",
     "logs": "codexd.cli.logs:logs",
     "metrics": "codexd.cli.metrics:metrics",
+    "service": "codexd.cli.service:service",
     "smoke": "codexd.cli.smoke:smoke",
     "attach": "codexd.cli.attach:attach",
     "app-server": "codexd.cli.attach:app_server",

@@ -102,6 +102,11 @@ def told_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _with_flags(with_told)
 
 
+def resolve_told(flags: dict[str, Any], file: str | None) -> Config:
+    """What :func:`told_options` gave, resolved as :func:`config_options` does."""
+    return _resolve(_Told(flags, file))
+
+
 def _take(kwargs: dict[str, Any]) -> _Told:
     flags = {setting.name: kwargs.pop(setting.name) for setting in SETTINGS}
     return _Told(flags, kwargs.pop(SETTINGS_FILE, None))

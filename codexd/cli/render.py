@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, get_args
 
 import click
 
@@ -14,6 +14,8 @@ from codexd.config import Config, setting_texts
 from codexd.rendering import CannotRender
 from codexd.settings import BY_NAME, DEFAULT
 from codexd.settings_file import CONFIG_VARIABLE
+
+Program = Sequence[str]
 
 
 def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +35,7 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @config_options
 def render_circus(config: Config) -> None:
     """Print the ini that `start` runs circus with; a stock `circusd` can run it too."""
-    _print(lambda: rendering.render_circus_ini(config))
+    _print(_render(lambda: rendering.render_circus_ini(config)))
 
 
 @click.command("render-plist")
@@ -57,18 +59,8 @@ def render_plist(
     process_type: rendering.ProcessType,
 ) -> None:
     """Print the property list of a launchd agent for this configuration."""
-    _print(
-        lambda: rendering.render_plist(
-            config,
-            home=_home(home),
-            label=label,
-            program=_words(program),
-            kept=_kept(config),
-            umask=_umask(),
-            process_type=process_type,
-        )
-    )
-    _tell_secrets("in a file that a wrapper around codex reads (docs/how-to/install-launchd.md)")
+    _print(plist_text(config, home_of(home), _words(program), label, process_type))
+    tell_secrets("launchd")
 
 
 @click.command("render-systemd")
@@ -76,37 +68,76 @@ def render_plist(
 @config_options
 def render_systemd(config: Config, home: str | None, program: str | None) -> None:
     """Print the unit of a systemd user service for this configuration."""
-    _print(
-        lambda: rendering.render_systemd(
+    _print(systemd_text(config, home_of(home), _words(program)))
+    tell_secrets("systemd")
+
+
+def plist_text(
+    config: Config,
+    home: str,
+    program: Program | None,
+    label: str,
+    process_type: rendering.ProcessType,
+) -> str:
+    """The property list for this configuration and shell.
+
+    Raises:
+        BadValue: a value that it cannot hold.
+    """
+    return _render(
+        lambda: rendering.render_plist(
             config,
-            home=_home(home),
-            program=_words(program),
-            kept=_kept(config),
+            home=home,
+            label=label,
+            program=program,
+            kept=kept_by_service(config),
             umask=_umask(),
+            process_type=process_type,
         )
     )
-    _tell_secrets("in ~/.config/codexd/environment, mode 0600, a line NAME=value each")
 
 
-def _tell_secrets(where: str) -> None:
+def systemd_text(config: Config, home: str, program: Program | None) -> str:
+    """The unit for this configuration and shell.
+
+    Raises:
+        BadValue: a value that it cannot hold.
+    """
+    return _render(
+        lambda: rendering.render_systemd(
+            config, home=home, program=program, kept=kept_by_service(config), umask=_umask()
+        )
+    )
+
+
+_PLACES_FOR_SECRETS: Final[Mapping[str, str]] = {
+    "launchd": "in a file that a wrapper around codex reads (docs/how-to/install-launchd.md)",
+    "systemd": "in ~/.config/codexd/environment, mode 0600, a line NAME=value each",
+}
+
+
+def tell_secrets(kind: str) -> None:
+    """Name what the server may need of this shell and the service is not given."""
     names = rendering.secret_names(os.environ, cwd=os.getcwd())
     if names:
         click.echo(
             f"codexd: left out, for it may be a secret: {', '.join(names)}. Where the server needs "
-            f"it, log in once (`codex login`), or give it to the service {where}.",
+            f"it, log in once (`codex login`), or give it to the service "
+            f"{_PLACES_FOR_SECRETS[kind]}.",
             err=True,
         )
 
 
-def _home(given: str | None) -> str:
+def home_of(given: str | None) -> str:
+    """The home that was named, or this user's."""
     return os.path.abspath(given or os.path.expanduser("~"))
 
 
-def _words(program: str | None) -> list[str] | None:
+def _words(program: str | None) -> Program | None:
     return [os.path.abspath(program)] if program else None
 
 
-def _kept(config: Config) -> dict[str, str]:
+def kept_by_service(config: Config) -> dict[str, str]:
     """What the service gets besides: of the shell, the settings file that was named, and what was
     given at its default, which the user's own settings file may have otherwise.
     """
@@ -126,10 +157,13 @@ def _umask() -> int:
     return umask
 
 
-def _print(render: Callable[[], str]) -> None:
+def _render(render: Callable[[], str]) -> str:
     try:
-        text = render()
+        return render()
     except CannotRender as error:
         raise BadValue(str(error)) from error
+
+
+def _print(text: str) -> None:
     # The bytes of a path may be no text in any encoding.
     click.echo(text.encode("utf-8", "surrogateescape"), nl=False)

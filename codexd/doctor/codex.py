@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -183,12 +182,13 @@ def _login(scene: Scene) -> str:
     own = os.path.realpath(codex_home(scene.environ, cwd=os.getcwd()))
     is_other = own != os.path.realpath(scene.codex_home)
     prefix = f"CODEX_HOME={shlex.quote(scene.codex_home)} " if is_other else ""
-    command = "codex"
-    if shutil.which(command, path=scene.environ.get("PATH")) is None:
-        # The one that came with codexd is on no PATH.
-        with contextlib.suppress(CommandNotFound):
-            command = shlex.quote(find_executable(scene.config.server, scene.environ))
-    return f"{prefix}{command} login"
+    # The codex that came with codexd is on no PATH; codexd-codex runs it.
+    names = [name for name in ("codex", "codexd-codex") if _is_on_path(name, scene.environ)]
+    return f"{prefix}{names[0] if names else 'codex'} login"
+
+
+def _is_on_path(name: str, environ: Mapping[str, str]) -> bool:
+    return shutil.which(name, path=environ.get("PATH")) is not None
 
 
 def _login_on_disk(scene: Scene) -> Finding:

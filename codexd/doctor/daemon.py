@@ -16,6 +16,7 @@ from codexd.doctor.scene import Scene
 from codexd.eventlog.bytes_reader import read_end
 from codexd.eventlog.last_words import TAIL_BYTES, last_words
 from codexd.eventlog.reader import events_with
+from codexd.listener_settings import check_settings
 from codexd.platform.limits import STARTERS_LIMIT
 from codexd.platform.process import is_alive
 from codexd.store.scaffold import describe_scaffold, find_scaffold
@@ -37,6 +38,10 @@ def settings(scene: Scene) -> Finding:
     if scene.faults:
         where = "" if scene.process else " What follows goes by the rest."
         return failed(f"{' '.join(scene.faults)}{where}", "codexd config --show-origin")
+    try:
+        check_settings(scene.config.policy)
+    except OSError as error:
+        return failed(str(error), "codexd config --show-origin")
     if scene.settings_path is None:
         return ok("There is no codexd.toml; flags, environment and defaults hold.")
     return ok(f"{scene.settings_path} can be read.")

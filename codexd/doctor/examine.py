@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from codexd.doctor import codex, daemon, places
+from codexd.doctor import codex, daemon, places, service
 from codexd.doctor.finding import Finding, failed
 from codexd.doctor.scene import Scene
 
@@ -30,6 +30,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "plugin": daemon.plugin,
     "hub": daemon.hub,
     "server": daemon.server,
+    "service": service.service,
     "crash": daemon.crash,
 }
 

@@ -101,6 +101,24 @@ def assert_wheel_has_templates(fresh: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"codexd/templates/{path.name}" for path in (ROOT / "templates").iterdir()} <= names
     assert not {name for name in names if name.startswith(("tests/", "templates/"))}
+    assert_a_wheel_installs_its_own_codexd(fresh, wheel)
+
+
+def assert_a_wheel_installs_its_own_codexd(fresh: Path, wheel: Path) -> None:
+    unpacked = fresh / "unpacked"
+    zipfile.ZipFile(wheel).extractall(unpacked)
+    # systemd takes no program whose path holds a quote.
+    words = ["service", "install", "--dry-run", "--manager", "launchd", "--server-command", "true"]
+    done = subprocess.run(
+        [str(fresh / ".venv/bin/python"), "-m", "codexd", *words],
+        cwd=fresh.parent,
+        env={**environ(fresh), "PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"<string>{fresh}/.venv/bin/codexd</string>" in done.stdout
 
 
 def test_without_a_python_that_will_do_it_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import plistlib
 import shlex
@@ -14,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from codexd import __version__
+from codexd.service.seal import seal
 from tests.support.checkout import Checkout
 from tests.support.waiting import eventually
 
@@ -361,6 +364,94 @@ class TestBefore:
         done = checkout.run(f"install-{kind}.sh", "--force")
         assert done.returncode == 0, done.stderr
         assert "my-own" not in path.read_text()
+        (copy,) = path.parent.glob(f"{path.name}.edited-*")
+        assert copy.read_text() == edited
+
+
+class TestCommand:
+    """`codexd service`, without the scripts."""
+
+    @pytest.mark.parametrize("kind", ["launchd", "systemd"])
+    def test_from_install_to_uninstall(self, checkout: Checkout, kind: str) -> None:
+        def service(*words: str) -> tuple[int, str]:
+            done = checkout.run("codexd", "service", *words, "--manager", kind)
+            return done.returncode, done.stdout + done.stderr
+
+        path = plist_of(checkout) if kind == "launchd" else unit_of(checkout)
+        code, said = service("status")
+        assert (code, "installed=no loaded=no running=no" in said) == (3, True)
+
+        checkout.more_environ["CODEX_HOME"] = str(checkout.home)
+        checkout.more_environ["OPENAI_API_KEY"] = "very-secret"
+        code, said = service("install", "--dry-run")
+        assert code == 0
+        assert f"would write: {path}" in said
+        assert f"CODEX_HOME={checkout.home}" in said
+        assert "OPENAI_API_KEY" in said
+        assert "very-secret" not in said
+        # The file itself is shown, too.
+        assert f"    {'<key>CODEX_HOME</key>' if kind == 'launchd' else 'WorkingDirectory='}" in (
+            said.replace("      <key>", "    <key>")
+        )
+        assert list(checkout.home.iterdir()) == []
+
+        code, said = service("install")
+        assert code == 0, said
+        assert "started" in said
+        code, said = service("status")
+        assert code == 3, "the stand-in has no hub"
+        assert f"installed=yes loaded=yes running=yes ready=no pid={self.pid(checkout)}" in said
+        assert f"version={__version__} file={path}" in said
+        assert "was edited" not in said
+
+        path.write_text(path.read_text().replace("mini-main", "my-own"))
+        assert "its file was edited" in service("status")[1]
+        path.write_bytes(seal("\n".join(path.read_text().splitlines()[:-1]), "# ", ""))
+        path.write_text(path.read_text().replace(f"codexd {__version__}", "codexd 0.0.1"))
+        assert "another codexd has installed it" in service("status")[1]
+
+        assert service("uninstall")[0] == 0
+        assert not path.exists()
+        assert service("status")[0] == 3
+
+    def pid(self, checkout: Checkout) -> str:
+        """Of the process that stands for the service."""
+        place = next(p for name in ("loaded", "active") if (p := checkout.home / name).exists())
+        return place.read_text().strip()
+
+    @pytest.mark.parametrize("kind", ["launchd", "systemd"])
+    def test_what_ended_is_told_in_its_own_words(self, checkout: Checkout, kind: str) -> None:
+        (checkout.home / "broken").write_text("The disk is made of cheese.")
+        checkout.run(f"install-{kind}.sh")
+        done = checkout.run("codexd", "service", "status", "--manager", kind)
+        assert done.returncode == 3
+        assert "codexd: The disk is made of cheese." in done.stdout.splitlines()
+        (checkout.root / "ops/codexd").rename(checkout.root / "ops/gone")
+        done = checkout.run("gone", "service", "status", "--manager", kind, "--json")
+        assert "is gone" in json.loads(done.stdout)["reason"]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("uninstall", "--node-id", "x"),
+            ("uninstall", "--force"),
+            ("status", "--dry-run"),
+            ("install", "--json"),
+            ("sideways",),
+        ],
+    )
+    def test_what_does_not_go_together(self, checkout: Checkout, words: tuple[str, ...]) -> None:
+        done = checkout.run("codexd", "service", *words)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert list(checkout.home.iterdir()) == []
+
+    def test_a_machine_without_the_manager_is_told(self, checkout: Checkout) -> None:
+        (checkout.fakes / "launchctl").unlink()
+        done = checkout.run("install-launchd.sh")
+        assert done.returncode == 1
+        assert "There is no launchctl on PATH" in done.stderr
+        assert list(checkout.home.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["launchd", "systemd"])

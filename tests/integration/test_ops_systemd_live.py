@@ -83,6 +83,9 @@ def test_a_service_from_install_to_uninstall(service: Service) -> None:
     assert service.show("StatusText") == "ready"
     assert service.ops("codexd", "status", "--check").endswith("[0]")
     first = service.show("MainPID")
+    said = service.ops("codexd", "service", "status")
+    assert f"installed=yes loaded=yes running=yes ready=yes pid={first}" in said
+    assert said.endswith("\n[0]")
 
     service.kill("KILL")
     eventually(lambda: service.show("MainPID") not in (first, "0"), what="another daemon")
@@ -110,6 +113,11 @@ def test_a_service_from_install_to_uninstall(service: Service) -> None:
     assert service.show("ActiveState") == "failed"
     assert service.show("ExecMainStatus") == "2"
     assert service.show("NRestarts") == "0"
+    said = service.ops("codexd", "service", "status")
+    assert "loaded=yes running=no" in said
+    # There is no journal in here.
+    assert "exit-code, code 2: a setting that cannot be" in said
+    assert said.endswith("[3]")
 
     assert "not installed any more" in service.ops("uninstall-systemd.sh")
     assert service.show("LoadState") == "not-found"

@@ -9,7 +9,7 @@ from __future__ import annotations
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("doctor",),
-    ("supervisor",),
+    ("service", "supervisor"),
     ("circus_ext",),
     ("keeper",),
     ("api", "client"),

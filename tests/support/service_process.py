@@ -6,7 +6,6 @@ gets SIGTERM. Where HOME has a file `broken`, it says what is in there and ends,
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
@@ -14,20 +13,14 @@ from pathlib import Path
 
 from codexd import runtime
 from codexd.platform import lock
+from codexd.service.file import Kind, ServiceFile
 from codexd.store.blank import blank_daemon
 from codexd.store.files import pretty, write_atomic
 
-SERVICE_FILE = Path(__file__).resolve().parents[2] / "ops/lib/service_file.py"
 
-
-def main(kind: str, path: str) -> None:
+def main(kind: Kind, path: str) -> None:
     """Be the service in the file at ``path``."""
-    spec = importlib.util.spec_from_file_location("service_file", SERVICE_FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    service = module.Service(kind, Path(path).read_text())
+    service = ServiceFile(kind, Path(path).read_text(), os.environ["HOME"])
     broken = Path(os.environ["HOME"], "broken")
     if broken.exists():
         if service.error_log is not None:
@@ -46,4 +39,4 @@ def main(kind: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])  # type: ignore[arg-type]

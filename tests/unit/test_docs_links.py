@@ -28,6 +28,7 @@ FOREIGN_FLAGS = {
     "--endpoint",
     "--force",
     "--listen",
+    "--no-deps",
     "--only",
     "--out",
     "--place",

@@ -18,13 +18,14 @@ from codexd.cli.doctor import format_finding, format_line, make_scene, summary
 from codexd.client.live import Live
 from codexd.config import resolve
 from codexd.contracts import Event, EventLevel
-from codexd.doctor import daemon, places
+from codexd.doctor import daemon, places, service
 from codexd.doctor.examine import CHECKS, examine
 from codexd.doctor.finding import Finding, failed, ok, warn
 from codexd.doctor.scene import Scene
 from codexd.platform import lock
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import identify
+from codexd.service.status import ServiceStatus
 from codexd.store.blank import blank_daemon
 from codexd.store.files import pretty, write_atomic
 from codexd.store.snapshot import read_daemon
@@ -223,6 +224,8 @@ def _unreadable_list(patient: Patient) -> None:
 
 
 BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
+    ("settings", lambda p: p.flags.update(hub_listen="127.0.0.1:1", hub_tls_cert="/x"), "failed",
+        "go together"),
     # codex
     ("codex", lambda p: p.flags.update(server_command="no-such"), "failed", "is not on PATH"),
     ("codex", _dead_link, "failed", "is a link that leads nowhere"),
@@ -292,6 +295,13 @@ def test_what_is_broken_is_told(
     assert (found.status, said in found.detail) == (status, True), found
     assert found.mend
     assert "secret" not in found.detail
+
+
+def test_how_to_log_in_is_told_so_that_it_can_be_typed(patient: Patient) -> None:
+    (patient.home / "auth.json").unlink()
+    assert patient.found("login").mend == "codex login"
+    patient.codex.rename(patient.codex.with_name("codexd-codex"))
+    assert patient.found("login").mend == "codexd-codex login"
 
 
 def test_who_lives_on_the_vendors_socket_is_named(patient: Patient) -> None:
@@ -371,6 +381,35 @@ def test_what_cannot_be_written(patient: Patient, monkeypatch: pytest.MonkeyPatc
         found = patient.found(check)
         assert (found.status, "cannot be written" in found.detail) == ("failed", True)
         assert "chmod u+rwx" in (found.mend or "")
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "said"),
+    [
+        ({"installed": False}, "ok", "No service is installed"),
+        ({"installed": False, "reason": "Its file is gone."}, "failed", "Its file is gone."),
+        ({"state_dir": "/else/where"}, "ok", "not for this daemon"),
+        ({"loaded": False}, "failed", "does not start it"),
+        ({"reason": "No such disk."}, "failed", "No such disk."),
+        ({"edited": True}, "warn", "was edited"),
+        ({"current": False}, "warn", "was written by 0.0.9"),
+        ({}, "ok", "runs as pid 7"),
+    ],
+)
+def test_a_service_that_is_not_as_it_should_be(
+    patient: Patient,
+    monkeypatch: pytest.MonkeyPatch,
+    facts: dict[str, Any],
+    status: str,
+    said: str,
+) -> None:
+    well = {"installed": True, "loaded": True, "pid": 7, "ready": True, "current": True}
+    names = {"manager": "systemd", "name": "codexd.service", "path": "/x", "version": "0.0.9"}
+    known = ServiceStatus(**{**names, **well, "state_dir": str(patient.state), **facts})
+    monkeypatch.setattr(service, "service_status", lambda *_about: known)
+    found = patient.found("service")
+    assert (found.status, said in found.detail) == (status, True), found
+    assert (found.mend is None) == (status == "ok")
 
 
 def test_few_open_files(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ TAKERS = {
     "client/live.py": {"Live.config", "look", "running_config"},
     "client/circus.py": {"settings_of"},
     "doctor/scene.py": {"Scene.config"},
+    "service/file.py": {"ServiceFile.config"},
     "client/service.py": {"find_obstacle", "_find_other", "wait_for_service"},
 }
 # A function with fewer parts of it, which hands it on to nobody, does without.

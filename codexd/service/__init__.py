@@ -1,0 +1,1 @@
+"""codexd as a service of launchd or systemd: installed, removed, looked at."""
