@@ -22,6 +22,7 @@ from codexd.doctor.finding import Finding, failed, ok, warn
 from codexd.doctor.scene import Scene
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import read_users
+from codexd.platform.process import is_alive
 from codexd.platform.users import user_name
 
 # npm's wrapper takes up to 1.5 s on a machine with nothing to do.
@@ -42,13 +43,9 @@ def binary(scene: Scene) -> Finding:
     server = scene.config.server
     if server.child_strategy == "external":
         return ok("The server is external: no codex is started here.")
-    try:
-        path = find_executable(server, scene.environ)
-    except CommandNotFound as error:
-        dead = _dead_link(server.child_command, scene.environ)
-        if dead is not None:
-            return failed(f"{dead} is a link that leads nowhere.", _INSTALL)
-        return failed(str(error), _INSTALL)
+    path = _program(scene)
+    if isinstance(path, Finding):
+        return path
     if not os.path.basename(server.child_command).startswith("codex"):
         return ok(f"The server is {path}, another program than codex.")
     kind, is_slow = _kind(path, scene.environ)
@@ -67,6 +64,24 @@ def binary(scene: Scene) -> Finding:
     if scene.live.details["binaryChanged"]:
         return warn(f"{found}. The server runs another.", "codexd restart --when-idle")
     return ok(f"{found}.")
+
+
+def _program(scene: Scene) -> str | Finding:
+    """The program that runs; where none does, what the command leads to here."""
+    server, running = scene.config.server, scene.supervised
+    # A service has a PATH of its own: what it runs need not be on this one.
+    if running.executable is not None and is_alive(running.child):
+        path = running.executable[0]
+        if os.path.exists(path):
+            return path
+        return failed(f"{path}, which the server runs, is gone from the disk.", _INSTALL)
+    try:
+        return find_executable(server, scene.environ)
+    except CommandNotFound as error:
+        dead = _dead_link(server.child_command, scene.environ)
+        if dead is not None:
+            return failed(f"{dead} is a link that leads nowhere.", _INSTALL)
+        return failed(str(error), _INSTALL)
 
 
 def _dead_link(command: str, environ: Mapping[str, str]) -> str | None:

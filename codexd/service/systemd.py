@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
@@ -13,6 +14,9 @@ from codexd.service.hands import Hands, ServiceError, output, succeeds
 from codexd.service.manager import Manager, last_line
 
 _UNIT: Final = "codexd.service"
+_NO_MANAGER: Final = (
+    "systemctl reaches no manager of this user: log in as the user (not with su or sudo)."
+)
 _SYSTEMCTL: Final = ("systemctl", "--user")
 
 
@@ -27,6 +31,14 @@ class Systemd(Manager):
         self.name = self.label = _UNIT
         base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
         self.path = os.path.join(base, "systemd/user", _UNIT)
+
+    def need_tool(self) -> None:
+        """See :meth:`Manager.need_tool`; and that this user has a manager that runs."""
+        super().need_tool()
+        command = [*_SYSTEMCTL, "show", "--property=Version"]
+        # Why not, systemctl says itself.
+        if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode:
+            raise ServiceError(_NO_MANAGER)
 
     def pid(self) -> int | None:
         """See :meth:`Manager.pid`."""
@@ -72,10 +84,7 @@ class Systemd(Manager):
     def start(self, hands: Hands) -> None:
         """See :meth:`Manager.start`."""
         if hands.run(*_SYSTEMCTL, "daemon-reload") != 0:
-            raise ServiceError(
-                "systemctl reaches no manager of this user: log in as the user (not with su or "
-                "sudo)."
-            )
+            raise ServiceError(_NO_MANAGER)
         if hands.run(*_SYSTEMCTL, "enable", self.name) != 0:
             raise ServiceError(f"systemctl --user enable {self.name} failed.")
         # Starts it, too, if it does not run. Why it does not come up, codexd itself says best.

@@ -297,6 +297,7 @@ class TestSystemd:
         assert done.returncode != 0
         assert "Failed to connect to bus" in done.stderr
         assert "log in as the user" in done.stderr
+        assert not unit_of(checkout).exists()
 
     def test_uninstall_undoes_it_and_may_be_run_again(self, checkout: Checkout) -> None:
         checkout.run("install-systemd.sh")

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from codexd.child import steps
 from codexd.cli.doctor import format_finding, format_line, make_scene, summary
 from codexd.client.live import Live
 from codexd.config import resolve
@@ -26,8 +27,10 @@ from codexd.platform import lock
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import identify
 from codexd.service.status import ServiceStatus
+from codexd.settings import BY_NAME
 from codexd.store.blank import blank_daemon
 from codexd.store.files import pretty, write_atomic
+from codexd.store.scaffold import Scaffold
 from codexd.store.snapshot import read_daemon
 from tests.support.codex import short_directory
 
@@ -157,6 +160,20 @@ def _dead_link(patient: Patient) -> None:
     patient.flags["server_command"] = str(patient.codex)
 
 
+def _gone_while_it_runs(patient: Patient) -> None:
+    """As an upgrade leaves it that takes the old one away."""
+    patient.run({})
+    record = steps.Supervision(child=identify(os.getpid()), executable=("/gone/codex", 1, 1))
+    steps.save(steps.path_of(str(patient.state)), record)
+
+
+def _orphan(patient: Patient) -> None:
+    """A server whose daemon was killed."""
+    record = steps.Supervision(child=identify(os.getpid()))
+    steps.save(steps.path_of(str(patient.state)), record)
+    patient.record(child={"status": "running", "pid": os.getpid()})
+
+
 def _npm(patient: Patient) -> None:
     script = patient.write(patient.root / "npm/bin/codex.js", CODEX, mode=0o755)
     patient.codex.unlink()
@@ -233,6 +250,7 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("codex", lambda p: p.write(p.codex, "#!/no/such/node\n", 0o755), "failed", "cannot be run"),
     ("codex", lambda p: p.write(p.codex, CODEX.replace("170", "99"), 0o755), "warn",
         "Older than 0.163"),
+    ("codex", _gone_while_it_runs, "failed", "is gone from the disk"),
     ("codex", _npm, "warn", "npm's wrapper"),
     ("config.toml", lambda p: _bad(p, "key = 'sec\nret'"), "failed", "is no TOML, at line 1"),
     ("config.toml", lambda p: (p.home / "config.toml").mkdir(), "failed", "cannot be read"),
@@ -264,6 +282,7 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     # the daemon
     ("daemons", _unreadable_list, "warn", "tells of no daemon"),
     ("daemon", _ended_without_a_word, "failed", "ended without a word"),
+    ("daemon", _orphan, "failed", "lives without its daemon"),
     ("plugin", _no_plugin, "failed", "The plugin is gone"),
     ("hub", lambda p: p.run(None), "failed", "Nobody answers on"),
     ("hub", lambda p: p.run({"unservedSockets": [{"reason": "Taken."}]}), "failed", "Taken."),
@@ -367,6 +386,15 @@ def test_a_disk_that_is_full(
     assert (found.status, said in found.detail) == (status, True), found
 
 
+def test_a_daemon_of_the_original_is_named(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = Scaffold(identify(os.getpid()), None)
+    monkeypatch.setattr(daemon, "find_scaffold", lambda _paths, **_ours: lives)
+    found = patient.found("daemon")
+    assert (found.status, found.mend) == ("failed", f"kill {os.getpid()}")
+
+
 def test_what_belongs_to_somebody_else(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
     for check in ("directories", "codex-home"):
@@ -466,6 +494,15 @@ def test_settings_that_cannot_be_used_are_told_and_left_out(
     named.write_text("log_backups = 3")
     found = CHECKS["settings"](make_scene(flags, None))
     assert found == ok(f"{named} can be read.")
+
+
+def test_to_look_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "CODEX_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    found = dict(examine(make_scene(dict.fromkeys(BY_NAME), None)))
+    assert [name for name, finding in found.items() if "itself failed" in finding.detail] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lines_for_programs_and_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
