@@ -9,6 +9,7 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -197,9 +198,12 @@ def _login(scene: Scene) -> str:
     own = os.path.realpath(codex_home(scene.environ, cwd=os.getcwd()))
     is_other = own != os.path.realpath(scene.codex_home)
     prefix = f"CODEX_HOME={shlex.quote(scene.codex_home)} " if is_other else ""
+    if _is_on_path("codex", scene.environ):
+        return f"{prefix}codex login"
     # The codex that came with codexd is on no PATH; codexd-codex runs it.
-    names = [name for name in ("codex", "codexd-codex") if _is_on_path(name, scene.environ)]
-    return f"{prefix}{names[0] if names else 'codex'} login"
+    beside = os.path.join(os.path.dirname(sys.executable), "codexd-codex")
+    is_needed = not _is_on_path("codexd-codex", scene.environ) and os.access(beside, os.X_OK)
+    return f"{prefix}{shlex.quote(beside) if is_needed else 'codexd-codex'} login"
 
 
 def _is_on_path(name: str, environ: Mapping[str, str]) -> bool:

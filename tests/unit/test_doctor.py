@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -58,7 +59,7 @@ class Patient:
         }
         # Of a daemon that runs: what the hub says.
         self.hub: dict[str, Any] | None = None
-        self.is_running = False
+        self.is_running, self.up = False, True
 
     def write(self, path: Path, text: str, mode: int = 0o600) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ class Patient:
                 daemon=read_daemon(config.paths) or live.daemon,
                 details=details,
                 remarks=live.remarks,
-                up=True,
+                up=self.up,
             )
             scene.__dict__["live"] = known
         return scene
@@ -316,11 +317,122 @@ def test_what_is_broken_is_told(
     assert "secret" not in found.detail
 
 
-def test_how_to_log_in_is_told_so_that_it_can_be_typed(patient: Patient) -> None:
+def _new_binary(patient: Patient) -> None:
+    patient.run({})
+    record = steps.Supervision(child=identify(os.getpid()), executable=(str(patient.codex), 1, 1))
+    steps.save(steps.path_of(str(patient.state)), record)
+
+
+def _provider(patient: Patient, more: str = "") -> None:
+    (patient.home / "auth.json").unlink()
+    _bad(patient, f'model_provider = "mine"\n[model_providers.mine]\nname = "x"\n{more}')
+
+
+def _keyring(patient: Patient) -> None:
+    (patient.home / "auth.json").unlink()
+    _bad(patient, 'cli_auth_credentials_store = "keyring"')
+
+
+def _key(patient: Patient) -> None:
+    (patient.home / "auth.json").unlink()
+    patient.environ["CODEX_API_KEY"] = "very-secret"
+
+
+def _long_state(patient: Patient) -> None:
+    patient.flags["state_dir"] = str(patient.root / ("x" * 90))
+
+
+def _dead_link_on_path(patient: Patient) -> None:
+    (patient.root / "bin/codex-x").symlink_to("/gone")
+    patient.flags["server_command"] = "codex-x"
+
+
+def _file_for_home(patient: Patient) -> None:
+    shutil.rmtree(patient.home)
+    patient.home.write_text("")
+
+
+def _not_ready(patient: Patient) -> None:
+    patient.run({})
+    patient.up = False
+
+
+def _stopped(patient: Patient) -> None:
+    _not_ready(patient)
+    patient.record(started=True, pid=os.getpid(), child={"status": "stopped"})
+
+
+# What is as it may be, or nearly.
+ALSO: list[tuple[str, Callable[[Patient], Any], str, str]] = [
+    ("settings", lambda _p: None, "ok", "There is no codexd.toml"),
+    ("codex", lambda p: p.flags.update(server_strategy="external"), "ok", "is external"),
+    ("codex", lambda p: p.flags.update(server_command="/bin/sh"), "ok", "another program"),
+    ("codex", _new_binary, "warn", "The server runs another"),
+    ("codex", _dead_link_on_path, "failed", "bin/codex-x is a link that leads nowhere"),
+    ("config.toml", lambda p: _bad(p, "#" * (1 << 20) + "#"), "failed", "is larger than"),
+    ("config.toml", lambda p: _bad(p, "#" * (1 << 20)), "ok", "can be read"),
+    ("config.toml", lambda _p: None, "ok", "There is no"),
+    ("login", _provider, "ok", "needs no login"),
+    ("login", lambda p: _provider(p, "requires_openai_auth = true"), "failed", "not logged in"),
+    ("login", lambda p: p.run({"account": {"required": False}}), "ok", "needs no login"),
+    ("login", _keyring, "ok", "is kept in the keyring"),
+    ("login", _key, "ok", "has a key to log in with"),
+    ("login", lambda p: p.run(None), "ok", "auth.json is there"),
+    ("codex-home", lambda p: shutil.rmtree(p.home), "ok", "at its first start"),
+    ("codex-home", _file_for_home, "failed",
+        "is no directory"),
+    ("codex-home", lambda p: p.flags.update(server_strategy="external"), "ok",
+        "no CODEX_HOME of its own"),
+    ("vendor", lambda p: p.write(_control(p), ""), "warn", "it is no socket"),
+    ("directories", lambda p: shutil.rmtree(p.state), "ok", "makes what is not there yet"),
+    ("sockets", lambda p: (p.environ.update(CODEX_HOME=f"/{'x' * 99}"), p.flags.update(
+        hub_default_socket="true")), "failed", "The hub cannot be there"),
+    ("sockets", _long_state, "ok", "path is too long for a socket"),
+    ("runtime", lambda p: Path(p.scene().config.runtime.runtime_dir).mkdir(mode=0o700), "ok",
+        "was left by a daemon"),
+    ("hub", lambda p: p.run({"clients": 3}), "ok", "3 clients"),
+    ("server", _stopped, "warn", "was stopped"),
+    ("server", _not_ready, "failed", "running and not ready"),
+    ("clock", lambda p: p.record(updated_at="2999-01-01T00:00:00.000Z"), "warn", "set back"),
+    ("crash", lambda p: p.event(time.time(), "error", code=3), "warn", "it said nothing."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "arrange", "status", "said"), ALSO, ids=[f"{row[0]}: {row[3]}" for row in ALSO]
+)
+def test_what_else_is_told(
+    patient: Patient,
+    check: str,
+    arrange: Callable[[Patient], Any],
+    status: str,
+    said: str,
+) -> None:
+    arrange(patient)
+    found = patient.found(check)
+    assert (found.status, said in found.detail) == (status, True), found
+    assert (found.mend is None) == (status == "ok")
+
+
+def test_a_login_of_another_home_is_told_with_it(patient: Patient) -> None:
+    (patient.home / "auth.json").unlink()
+    scene = patient.scene()
+    scene.__dict__["served_home"] = "/else where"
+    assert CHECKS["login"](scene).mend == "CODEX_HOME='/else where' codex login"
+
+
+def test_how_to_log_in_is_told_so_that_it_can_be_typed(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (patient.home / "auth.json").unlink()
     assert patient.found("login").mend == "codex login"
     patient.codex.rename(patient.codex.with_name("codexd-codex"))
     assert patient.found("login").mend == "codexd-codex login"
+    patient.environ["PATH"] = "/usr/bin:/bin"
+    beside = patient.root / "venv/bin"
+    monkeypatch.setattr(sys, "executable", str(beside / "python"))
+    patient.write(beside / "codexd-codex", CODEX, 0o755)
+    assert patient.found("login").mend == f"{beside}/codexd-codex login"
 
 
 def test_who_lives_on_the_vendors_socket_is_named(patient: Patient) -> None:
@@ -336,7 +448,8 @@ def test_who_lives_on_the_vendors_socket_is_named(patient: Patient) -> None:
             assert f"pid {os.getpid()}" in found.detail
             assert f"kill {os.getpid()}" in found.mend
         patient.flags["hub_default_socket"] = "true"
-        assert patient.found("vendor").status == "failed"
+        found = patient.found("vendor")
+        assert (found.status, "where the hub is to be" in found.detail) == ("failed", True)
         # As the plugin, this process is the hub itself.
         patient.run({})
         assert patient.found("vendor").status == "ok"
