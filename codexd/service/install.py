@@ -62,9 +62,13 @@ def install(
 def uninstall(manager: Manager, hands: Hands) -> None:
     """Stop the service and remove its file; logs and state stay.
 
+    Of a file that was edited a copy is kept.
+
     Raises:
         ServiceError: the manager does not let go of it.
     """
+    if _is_edited(manager.path):
+        hands.keep_copy(manager.path)
     manager.remove(hands)
     if not hands.is_dry:
         hands.say(f"{manager.label} is not installed any more")

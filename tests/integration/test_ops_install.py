@@ -407,6 +407,7 @@ class TestCommand:
 
         path.write_text(path.read_text().replace("mini-main", "my-own"))
         assert "its file was edited" in service("status")[1]
+        assert f"would copy: {path}" in service("uninstall", "--dry-run")[1]
         path.write_bytes(seal("\n".join(path.read_text().splitlines()[:-1]), "# ", ""))
         path.write_text(path.read_text().replace(f"codexd {__version__}", "codexd 0.0.1"))
         assert "another codexd has installed it" in service("status")[1]

@@ -15,6 +15,8 @@ from codexd.rendering import render_plist, render_systemd
 from codexd.service.choose import default_kind, installed_program
 from codexd.service.file import Kind, ServiceFile
 from codexd.service.hands import Hands, ServiceError
+from codexd.service.install import uninstall
+from codexd.service.launchd import Launchd
 from codexd.service.seal import Sealed, read_seal, seal
 
 
@@ -87,6 +89,31 @@ def test_a_file_is_replaced_in_one_step_or_not_at_all(tmp_path: Path) -> None:
         hands.write(str(path / "below"), b"x")
     assert hands.run("no-such-command") == 127
     assert said == [f"wrote {path}", "no-such-command cannot be run: No such file or directory"]
+
+
+class Gone(Launchd):
+    """An agent that launchd does not know."""
+
+    def is_loaded(self) -> bool:
+        return False
+
+
+def test_what_was_edited_is_kept_also_where_it_is_removed(tmp_path: Path) -> None:
+    said: list[str] = []
+    manager, hands = Gone(str(tmp_path), "org.x"), Hands(said.append, is_dry=False)
+    path = Path(manager.path)
+    path.parent.mkdir(parents=True)
+    path.write_text("mine\n")
+    uninstall(manager, hands)
+    (copy,) = path.parent.iterdir()
+    assert copy.read_text() == "mine\n"
+    assert copy.name.startswith("org.x.plist.edited-")
+    assert said[-1] == "org.x is not installed any more"
+    # What codexd wrote can be written again.
+    copy.unlink()
+    path.write_bytes(seal("x", "<!-- ", " -->"))
+    uninstall(manager, hands)
+    assert list(path.parent.iterdir()) == []
 
 
 def test_in_a_dry_run_everything_is_said_and_nothing_done(tmp_path: Path) -> None:
