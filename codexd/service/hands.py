@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from codexd.platform.files import write_aside
+
 _LOOK_S: Final = 20.0
-_PRIVATE: Final = 0o600
 _NOT_FOUND: Final = 127
 
 
@@ -67,7 +65,7 @@ class Hands:
         if self.is_dry:
             self.say(f"would run: mkdir -p {path}")
             return
-        _make(path)
+        _made(path)
 
     def write(self, path: str, data: bytes, check: Sequence[str] = ()) -> None:
         """Replace a file in one step; the command ``check FILE`` must like the new one.
@@ -80,23 +78,25 @@ class Hands:
             for line in data.decode("utf-8", "replace").splitlines():
                 self.say(f"    {line}".rstrip())
             return
-        new = f"{path}.new"
-        _make(os.path.dirname(path))
+        place = _made(os.path.dirname(path))
+        target = os.path.join(place, os.path.basename(path))
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            with open(os.open(new, flags, _PRIVATE), "wb") as file:
-                file.write(data)
-            if check and self.run(*check, new) != 0:
-                raise ServiceError(f"Cannot write {path}: {check[0]} does not like it.")
-            os.replace(new, path)
+            self._check(f"{target}.new", data, check)
+            write_aside(target, data)
         except OSError as error:
             raise ServiceError(f"Cannot write {path}: {error.strerror}.") from error
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(new)
         self.say(f"wrote {path}")
+
+    def _check(self, path: str, data: bytes, command: Sequence[str]) -> None:
+        """Have a command look at what is to be written, at ``path``; nothing is left there."""
+        if not command:
+            return
+        write_aside(path, data, flush=False)
+        try:
+            if self.run(*command, path) != 0:
+                raise ServiceError(f"Cannot write {path}: {command[0]} does not like it.")
+        finally:
+            os.unlink(path)
 
     def keep_copy(self, path: str) -> None:
         """Copy a file that was edited beside itself.
@@ -109,8 +109,10 @@ class Hands:
             self.say(f"would copy: {path} to {copy}")
             return
         try:
-            shutil.copyfile(path, copy)
-            os.chmod(copy, stat.S_IMODE(os.stat(path).st_mode))
+            with open(path, "rb") as file:
+                data = file.read()
+            place = os.path.realpath(os.path.dirname(copy))
+            write_aside(os.path.join(place, os.path.basename(copy)), data)
         except OSError as error:
             raise ServiceError(f"Cannot copy {path}: {error.strerror}.") from error
         self.say(f"{path} was edited; it is kept as {copy}")
@@ -133,7 +135,11 @@ class Hands:
         self.say(f"removed {path}")
 
 
-def _make(path: str) -> None:
+def _made(path: str) -> str:
+    """The directory, made for this user alone where it was not there; its links resolved.
+
+    Who keeps such files elsewhere links the directory.
+    """
     umask = os.umask(0o077)
     try:
         os.makedirs(path, exist_ok=True)
@@ -141,3 +147,4 @@ def _make(path: str) -> None:
         raise ServiceError(f"Cannot make {path}: {error.strerror}.") from error
     finally:
         os.umask(umask)
+    return os.path.realpath(path)

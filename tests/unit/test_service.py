@@ -87,6 +87,12 @@ def test_a_file_is_replaced_in_one_step_or_not_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "one\n"
     with pytest.raises(ServiceError, match="Cannot make"):
         hands.write(str(path / "below"), b"x")
+    # Who keeps such files elsewhere links the directory.
+    (tmp_path / "linked").symlink_to("a")
+    hands.write(str(tmp_path / "linked/unit"), b"three\n", ["true"])
+    assert path.read_text() == "three\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["unit"]
+    said.pop()
     assert hands.run("no-such-command") == 127
     assert said == [f"wrote {path}", "no-such-command cannot be run: No such file or directory"]
 
