@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ import click
 import msgspec
 
 from codexd.cli.options import BadValue, json_option, told_options
+from codexd.cli.terminal import Paint, Style, columns, is_terminal, one_line, painter
 from codexd.client.find import DaemonPlace, NoPlace, locate, working_directory
 from codexd.doctor.examine import CHECKS, examine
 from codexd.doctor.finding import Finding, Verdict
@@ -21,12 +21,11 @@ from codexd.encoding import encode_json
 from codexd.settings import SettingError
 from codexd.settings_file import SettingsFile, read_settings_file, settings_path
 
-_MARKS: Final[Mapping[Verdict, tuple[str, str]]] = {
+_MARKS: Final[Mapping[Verdict, tuple[str, Style]]] = {
     "ok": ("✓", "green"),
     "warn": ("!", "yellow"),
     "failed": ("✗", "red"),
 }
-_MIN_WIDTH: Final = 40
 _COLUMN: Final = max(len(name) for name in CHECKS)
 
 
@@ -41,18 +40,18 @@ def doctor(flags: dict[str, Any], file: str | None, as_json: bool) -> None:
     """
     scene = make_scene(flags, file)
     findings: list[tuple[str, Finding]] = []
-    is_terminal = sys.stdout.isatty() and not as_json
+    is_for_people, paint = is_terminal() and not as_json, painter()
     for name, finding in examine(scene):
         findings.append((name, finding))
-        if is_terminal:
-            click.echo(format_finding(name, finding, _width(), os.environ))
+        if is_for_people:
+            click.echo(format_finding(name, finding, columns(), paint))
         elif not as_json:
             click.echo(format_line(name, finding))
     is_well = all(finding.status != "failed" for _, finding in findings)
     if as_json:
         checks = [{"name": name, **msgspec.to_builtins(finding)} for name, finding in findings]
         click.echo(msgspec.json.format(encode_json({"healthy": is_well, "checks": checks})))
-    elif is_terminal:
+    elif is_for_people:
         click.echo(summary([finding for _, finding in findings]))
     if not is_well:
         sys.exit(1)
@@ -94,26 +93,23 @@ def _locate(
 def format_line(name: str, finding: Finding) -> str:
     """A check for programs that read lines."""
     cells = (finding.status, name, finding.detail, finding.mend or "-")
-    return "\t".join(_printable(cell) for cell in cells)
+    return "\t".join(one_line(cell) for cell in cells)
 
 
-def format_finding(name: str, finding: Finding, width: int, environ: Mapping[str, str]) -> str:
+def format_finding(name: str, finding: Finding, width: int, paint: Paint) -> str:
     """A check for people, no line longer than ``width`` where words can be parted."""
-    mark, colour = _MARKS[finding.status]
-    is_dumb = environ.get("TERM") == "dumb"
-    if is_dumb or not _can_show("✓✗→"):
+    mark, style = _MARKS[finding.status]
+    arrow = "→"
+    if os.environ.get("TERM") == "dumb" or not _can_show("✓✗→"):
         mark, arrow = finding.status.ljust(len("failed")), "->"
-    else:
-        arrow = "→"
     indent = " " * (len(mark) + 1 + _COLUMN + 2)
-    room = max(width - len(indent), _MIN_WIDTH // 2)
-    told = textwrap.wrap(_printable(finding.detail), room, break_on_hyphens=False)
-    is_coloured = not is_dumb and not environ.get("NO_COLOR")
-    shown = click.style(mark, fg=colour) if is_coloured else mark
-    lines = [f"{shown} {name.ljust(_COLUMN)}  {told[0]}", *(f"{indent}{line}" for line in told[1:])]
+    room = max(width - len(indent), _COLUMN)
+    told = textwrap.wrap(one_line(finding.detail), room, break_on_hyphens=False)
+    head = f"{paint(mark, style)} {name.ljust(_COLUMN)}  {told[0]}"
+    lines = [head, *(f"{indent}{line}" for line in told[1:])]
     if finding.mend is not None:
         # A command is copied: it stays in one piece.
-        lines.append(f"{indent}{arrow} {_printable(finding.mend)}")
+        lines.append(f"{indent}{arrow} {one_line(finding.mend)}")
     return "\n".join(lines)
 
 
@@ -132,14 +128,3 @@ def _can_show(marks: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
-
-
-def _width() -> int:
-    return max(shutil.get_terminal_size().columns, _MIN_WIDTH)
-
-
-def _printable(text: str) -> str:
-    """A name must not steer a terminal, or make two lines of one."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )

@@ -20,6 +20,7 @@ from codexd.cli.render import (
     systemd_text,
     tell_secrets,
 )
+from codexd.cli.terminal import one_line
 from codexd.config import Config
 from codexd.encoding import encode_json
 from codexd.service.choose import default_kind, installed_program, make_manager
@@ -124,11 +125,7 @@ def _tell_kept(config: Config) -> None:
     settings = {setting.env[-1] for setting in BY_NAME.values()}
     told = [name if name in settings else f"{name}={value}" for name, value in kept.items()]
     if told:
-        click.echo(f"the service gets from this shell: {_printable(', '.join(told))}")
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)
+        click.echo(f"the service gets from this shell: {one_line(', '.join(told))}")
 
 
 def _refuse_what_does_not_belong(
@@ -196,7 +193,7 @@ def status_text(status: ServiceStatus) -> str:
 
 
 def _notes(status: ServiceStatus) -> list[str]:
-    notes = [_printable(status.reason)] if status.reason else []
+    notes = [one_line(status.reason)] if status.reason else []
     if not status.installed:
         notes.append("it is not installed: codexd service install")
     elif status.edited:

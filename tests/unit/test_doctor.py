@@ -17,6 +17,7 @@ import pytest
 
 from codexd.child import steps
 from codexd.cli.doctor import format_finding, format_line, make_scene, summary
+from codexd.cli.terminal import painter
 from codexd.client.live import Live
 from codexd.config import resolve
 from codexd.contracts import Event, EventLevel
@@ -627,16 +628,23 @@ def test_lines_for_programs_and_for_people(monkeypatch: pytest.MonkeyPatch) -> N
     class Terminal:
         encoding = "utf-8"
 
-    monkeypatch.setattr(sys, "stdout", Terminal)
-    people = format_finding("disk", finding, 60, {"TERM": "xterm"})
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    people = format_finding("disk", finding, 60, painter())
     assert people.startswith("\x1b[33m!\x1b[0m disk")
-    plain = format_finding("disk", finding, 60, {"NO_COLOR": "1"})
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = format_finding("disk", finding, 60, painter())
     assert plain.startswith("! disk")
     assert max(len(line) for line in plain.splitlines()) <= 60
     assert plain.splitlines()[-1].endswith("→ rm /a/b")
-    for environ, encoding in (({"TERM": "dumb"}, "utf-8"), ({"NO_COLOR": "1"}, "ascii")):
+    for term, encoding in (("dumb", "utf-8"), ("xterm", "ascii")):
+        monkeypatch.setenv("TERM", term)
         monkeypatch.setattr(Terminal, "encoding", encoding)
-        dumb = format_finding("disk", failed("Full.", "rm /a"), 60, environ)
+        dumb = format_finding("disk", failed("Full.", "rm /a"), 60, painter())
         assert dumb.isascii()
         assert dumb.startswith("failed disk")
 
