@@ -10,8 +10,9 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from codexd.settings import BY_NAME, Setting, SettingError
 
@@ -22,8 +23,7 @@ _MAX_BYTES = 1 << 20
 _PATHS = {"repo_root", "logs_dir", "state_dir", "server_cwd"}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """The settings of one table of a file: a layer between environment and default."""
 
     where: str
@@ -37,8 +37,7 @@ class Table:
         return text, f"{self.where}: {setting.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsFile:
+class SettingsFile(msgspec.Struct, frozen=True):
     """A file that was read and checked; by itself the layer of its keys at the top."""
 
     top: Table

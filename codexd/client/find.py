@@ -7,13 +7,12 @@ taken from it while it runs, whatever this process was told.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from codexd.client.errors import DaemonError
 from codexd.client.ini import read_ini
@@ -54,6 +53,8 @@ class SeveralDaemons(DaemonError):
 
 def _flag(daemon: ListedDaemon, is_alone: bool) -> str:
     by_repo = is_alone and daemon.state_root == os.path.join(daemon.repo_root, "state")
+    import shlex
+
     flag, path = ("repo-root", daemon.repo_root) if by_repo else ("state-dir", daemon.state_root)
     return f"--{flag} {shlex.quote(path)} (pid {daemon.daemon.pid})"
 
@@ -62,8 +63,7 @@ class NoPlace(DaemonError):
     """The working directory is gone, and nothing else says which daemon is meant."""
 
 
-@dataclass(frozen=True)
-class DaemonPlace:
+class DaemonPlace(msgspec.Struct, frozen=True):
     """Where a daemon is, whether it runs or not.
 
     Attributes:
@@ -178,8 +178,8 @@ class _Search:
         # Logs that were moved or copied are read where they are.
         logs = self._told(found.config.paths.repo_root).paths
         told = {name: getattr(logs, name) for name in _LOGS}
-        paths = msgspec.structs.replace(found.config.paths, **told)
-        return replace(found, config=msgspec.structs.replace(found.config, paths=paths))
+        paths = replace(found.config.paths, **told)
+        return replace(found, config=replace(found.config, paths=paths))
 
     def _find(self) -> DaemonPlace:
         if self._is_named("state_dir"):
