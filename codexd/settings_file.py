@@ -161,8 +161,13 @@ def _table(where: str, entries: Mapping[str, Any], home: str) -> Table:
 def _text(where: str, key: str, value: Any, home: str) -> str:
     setting = BY_NAME.get(key)
     if setting is None:
+        # Only who errs pays for it.
+        from difflib import get_close_matches
+
+        found = get_close_matches(key, BY_NAME, n=1)
+        hint = f" Did you mean {found[0]}?" if found else ""
         raise SettingError(
-            f"{where}: unknown key {key!r}. `codexd config --show-origin` lists the keys."
+            f"{where}: unknown key {key!r}. `codexd config --show-origin` lists the keys.{hint}"
         )
     text = _as_text(setting, value)
     if text is None:
