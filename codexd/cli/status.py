@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from codexd.cli.options import daemon_options, json_option, run_once_ignored
+from codexd.cli.options import BadValue, daemon_options, json_option, run_once_ignored
 from codexd.client.live import Live, look
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -21,11 +21,27 @@ _CHECK_S = 1.0
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
+@click.option("-w", "--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
 @run_once_ignored
 @json_option
 @daemon_options
-def status(config: Config, check: bool, as_json: bool) -> None:
-    """Tell what the daemon and its server are doing."""
+def status(config: Config, check: bool, watch: bool, as_json: bool) -> None:
+    """Tell how the daemon and its server are.
+
+    On a terminal it also says what is wrong and what mends that; elsewhere it is one line.
+    """
+    if watch:
+        if check or as_json:
+            raise BadValue("--watch goes on, and so takes neither --check nor --json.")
+        from codexd.cli.status_watch import watch_status
+
+        watch_status(config)
+        return
+    if sys.stdout.isatty() and not check and not as_json:
+        from codexd.cli.status_watch import show_status
+
+        show_status(config)
+        return
     live = print_status(config, as_json=as_json, patience_s=_CHECK_S if check else 0.0)
     if check and not live.up:
         sys.exit(3)

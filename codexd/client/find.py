@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,9 +39,7 @@ class SeveralDaemons(DaemonError):
     """Several daemons run, and nothing says which is meant. The text names each of them."""
 
     def __init__(self, daemons: list[ListedDaemon], faults: Iterable[str] = ()) -> None:
-        # A repository that several serve names none of them.
-        repos = [daemon.repo_root for daemon in daemons]
-        named = [_flag(daemon, repos.count(daemon.repo_root) == 1) for daemon in daemons]
+        named = [f"{flag} (pid {daemon.daemon.pid})" for daemon, flag in flags_of(daemons)]
         text = (
             f"{len(daemons)} daemons run, and nothing says which one is meant: name it with "
             f"{', '.join(named[:-1])} or {named[-1]}, or run this in its repository. "
@@ -51,12 +49,19 @@ class SeveralDaemons(DaemonError):
         self.daemons = daemons
 
 
+def flags_of(daemons: Sequence[ListedDaemon]) -> list[tuple[ListedDaemon, str]]:
+    """Each with the flag that names it, as a shell takes it."""
+    # A repository that several serve names none of them.
+    repos = [daemon.repo_root for daemon in daemons]
+    return [(daemon, _flag(daemon, repos.count(daemon.repo_root) == 1)) for daemon in daemons]
+
+
 def _flag(daemon: ListedDaemon, is_alone: bool) -> str:
     by_repo = is_alone and daemon.state_root == os.path.join(daemon.repo_root, "state")
     import shlex
 
     flag, path = ("repo-root", daemon.repo_root) if by_repo else ("state-dir", daemon.state_root)
-    return f"--{flag} {shlex.quote(path)} (pid {daemon.daemon.pid})"
+    return f"--{flag} {shlex.quote(path)}"
 
 
 class NoPlace(DaemonError):
