@@ -22,6 +22,8 @@ _EXIT_CODES: Final = """\
  1  it failed, or a check of `smoke` did
  2  told something that cannot be: a setting, an option, a word
  3  `status --check`: not up and ready
+ 4  `run`: the turn was interrupted
+ 5  `run`: it was refused for an approval that nobody gave
 130  ended by Ctrl-C
 
 Every error is one line on stderr that names what is wrong and what to do.

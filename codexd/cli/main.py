@@ -13,7 +13,7 @@ import click
 from codexd.cli.codex_options import TAKES_VALUE as CODEX_TAKES_VALUE
 from codexd.cli.completing import VARIABLE, complete
 from codexd.cli.groups import GROUPS
-from codexd.cli.options import BadValue, CliError
+from codexd.cli.options import IS_BARE, BadValue, CliError
 from codexd.cli.streams import (
     discard_stderr,
     discard_stdout,
@@ -83,6 +83,7 @@ class Commands(click.Group):
         """Put the subcommand first; without one, it is `start`."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, _begun(args))
+        ctx.meta[IS_BARE] = _find_command(args) == (None, False)
         return super().parse_args(ctx, hoist_command(args))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -111,6 +111,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 SETTINGS_FILE = "settings_file"
+# In click's context: no command was named, and it is `start`.
+IS_BARE = "codexd.bare"
 _file_option = click.option(
     CONFIG_FLAG,
     SETTINGS_FILE,

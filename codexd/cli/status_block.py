@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from codexd.child.steps import Step
 from codexd.cli.daemons import format_age
+from codexd.cli.start_words import attach_url
 from codexd.cli.status import notes, status_line
 from codexd.cli.terminal import Paint, Style, cells, clipped, one_line
 from codexd.client.find import flags_of
@@ -178,15 +179,10 @@ def _rows_hub(view: View) -> Iterator[tuple[str, str]]:
     login = _login(view.live.details["account"])
     if login is not None:
         yield "login", login
-    yield "attach", f"codex --remote {attach_url(config.runtime.hub_socket_path)}"
+    yield "attach", f"codex --remote {attach_url(config)}"
     tcp = hub.get("tcp")
     if isinstance(tcp, dict) and tcp.get("url"):
         yield "", f"{tcp['url']}, with the token that `codexd token` prints"
-
-
-def attach_url(socket_path: str) -> str:
-    """How codex's own clients are told where the hub is, as a word of a shell."""
-    return shlex.quote(f"unix://{socket_path}")
 
 
 def _clients(hub: dict[str, Any]) -> str:
@@ -218,7 +214,8 @@ def _login(account: dict[str, Any] | None) -> str | None:
         return None
     if account["loggedIn"]:
         return f"logged in ({account['type']})"
-    return "not logged in" if account["required"] else "none, and none is needed"
+    # Where none is needed, nobody wants to read of it.
+    return "not logged in" if account["required"] else None
 
 
 # -- no daemon ---------------------------------------------------------------------------------

@@ -223,7 +223,6 @@ def test_nobody_runs_here_and_others_elsewhere() -> None:
             view(account={**ACCOUNT, "loggedIn": False}),
             "! The server is not logged in: run `codex",
         ),
-        (view(account={"loggedIn": False, "required": False, "type": None}), "none is needed"),
         (view(hub={"waitingApprovals": 2}), "4 threads open, 2 wait for an approval"),
         (view(hub={"clients": 9}), "codex-tui (2), codexd-attach, 6 more"),
         (view(hub={"codexdVersion": "0.0.9"}), "The daemon is codexd 0.0.9, and this is 0.1.0:"),
@@ -249,6 +248,10 @@ def test_nobody_runs_here_and_others_elsewhere() -> None:
 def test_every_state_has_its_words(found: View, line: str) -> None:
     # However it is broken into lines.
     assert line in " ".join(shown(found).split())
+
+
+def test_a_login_that_nobody_needs_is_not_told() -> None:
+    assert "login" not in shown(view(account={"loggedIn": False, "required": False, "type": None}))
 
 
 def test_where_to_start_is_told_from_elsewhere() -> None:
