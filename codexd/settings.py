@@ -16,8 +16,6 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from codexd.address import BadAddress, parse_address
-
 # Any whole number is taken, but what is larger than JSON readers hold counts as this.
 LARGEST = 2**53 - 1
 # The same for a time: a hundred years, which no clock or timer here minds.
@@ -156,8 +154,13 @@ def _header_value(value: str, source: str) -> str:
 
 def _listen(value: str, source: str) -> str:
     text = value.strip()
+    if not text:
+        return ""
+    # Only who has a listener pays for it.
+    from codexd.address import BadAddress, parse_address
+
     try:
-        return str(parse_address(text)) if text else ""
+        return str(parse_address(text))
     except BadAddress as error:
         raise SettingError(
             f"Invalid address {quoted(text)} ({source}): use HOST:PORT, 127.0.0.1:8765 or [::1]:0."
