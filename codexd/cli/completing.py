@@ -66,6 +66,25 @@ class ThreadIds(Words):
         return [(name, f"{e.purpose} {e.status}") for name, e in reversed(found.items())]
 
 
+# By what a command calls them, so that none needs to know of completion.
+_IDS: Final[dict[str, Words]] = {
+    "session_id": SessionIds(),
+    "session_ids": SessionIds(),
+    "thread": ThreadIds(),
+    "thread_id": ThreadIds(),
+}
+
+
+def with_ids(command: click.Command) -> click.Command:
+    """``command``, and those below it, with ids where they take some."""
+    for parameter in command.params:
+        if parameter.type is click.STRING and parameter.name in _IDS:
+            parameter.type = _IDS[parameter.name]
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        with_ids(below)
+    return command
+
+
 def _sessions(ctx: click.Context) -> list[SessionRecord]:
     from codexd.store.snapshot import read_sessions
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codexd.cli.codex_options import TAKES_VALUE as CODEX_TAKES_VALUE
-from codexd.cli.completing import VARIABLE, complete
+from codexd.cli.completing import VARIABLE, complete, with_ids
 from codexd.cli.groups import GROUPS
 from codexd.cli.options import IS_BARE, BadValue, CliError
 from codexd.cli.streams import (
@@ -71,13 +71,12 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one subcommand."""
-        del ctx
         where = COMMANDS.get(cmd_name)
         if where is None:
             return None
         module, name = where.split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return with_ids(command) if ctx.resilient_parsing else command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the subcommand first; without one, it is `start`."""

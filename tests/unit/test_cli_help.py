@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
-from codexd.cli.completing import SHELLS, VARIABLE
+from codexd.cli.completing import SHELLS, VARIABLE, with_ids
 from codexd.cli.groups import GROUPS
 from codexd.cli.help import TOPICS
 from codexd.cli.main import COMMANDS, cli, main
@@ -174,6 +175,23 @@ def test_ids_come_from_the_files_of_the_daemon_that_is_meant(
     # What cannot be used is no reason to say anything.
     ctx.params["event_cache_size"] = "many"
     assert SessionIds().words(ctx) == []
+
+
+def test_what_a_command_calls_an_id_is_completed_as_one(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repo)
+    monkeypatch.setenv("HOME", str(repo))
+    show = click.Command("show", params=[click.Argument(["session_id"])])
+    thread, other = click.Option(["--thread"]), click.Option(["--other"])
+    nouns = click.Group("nouns", {"show": show}, params=[thread, other])
+    root = click.Group("x", {"nouns": with_ids(nouns)})
+    complete = BashComplete(root, {}, "x", VARIABLE).get_completions
+    assert [item.value for item in complete(["nouns", "show"], "")] == [
+        f"session-{number}" for number in (2, 1, 0)
+    ]
+    assert [item.value for item in complete(["nouns", "--thread"], "thread-2")] == ["thread-2"]
+    assert complete(["nouns", "--other"], "thread") == []
 
 
 @pytest.mark.parametrize("shell", SHELLS)
