@@ -205,7 +205,7 @@ def _turns(hub: dict[str, Any]) -> str:
     parts = [f"{running} running" if running else "none running"]
     parts.append(f"{_number(hub, 'threads')} threads open")
     if waiting:
-        parts.append(f"{waiting} wait for an approval")
+        parts.append(f"{waiting} wait for an approval: `codexd approvals`")
     return ", ".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ def _redraw(config: Config) -> None:
                 size = shutil.get_terminal_size()
                 fitted = _fitted(lines, size.columns, size.lines)
                 shown = "".join(f"{line}{_CLEAR_LINE}\n" for line in fitted)
-                click.echo(f"{_HOME}{shown}{_CLEAR_BELOW}", nl=False)
+                click.echo(f"{_HOME}{shown}{_CLEAR_BELOW}", nl=False, color=True)
                 time.sleep(_PERIOD_S)
     finally:
         # What was seen last stays to be read.
@@ -112,11 +113,19 @@ def _fitted(lines: list[str], width: int, height: int) -> list[str]:
 
 @contextlib.contextmanager
 def _own_screen() -> Iterator[None]:
-    click.echo(_ENTER, nl=False)
+    # A terminal that shows this program no more is to show what was there before.
+    before = {signum: signal.signal(signum, _end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    click.echo(_ENTER, nl=False, color=True)
     try:
         yield
     finally:
-        click.echo(_LEAVE, nl=False)
+        click.echo(_LEAVE, nl=False, color=True)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _end(signum: int, _frame: object) -> None:
+    sys.exit(128 + signum)
 
 
 def _tell_changes(config: Config) -> None:
