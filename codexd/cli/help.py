@@ -46,7 +46,8 @@ def settings_page(width: int) -> str:
     """Every setting: its flag, what it does, its variables, its default."""
     intro = (
         "Every command takes each setting as a flag; else the environment counts, then a line "
-        "NAME = VALUE of ~/.config/codexd/codexd.toml (or of --config FILE), then the default. "
+        "NAME = VALUE of ~/.config/codexd/codexd.toml (or of the file that --config or "
+        "BAA_CODEXD_CONFIG names), then the default. "
         "NAME is the flag's, with _ for -, and server_args for --server-arg. "
         "`codexd config --show-origin` tells what counts here, and why."
     )

@@ -39,6 +39,8 @@ def _lines() -> Iterator[str]:
             command = cli.get_command(context, name) if name in COMMANDS else None
             if command is not None:
                 yield from _command(name, command, context)
+                for verb, below in _verbs(command):
+                    yield from _command(f"{name} {verb}", below, context)
     yield from _section("SETTINGS", _paragraphs(_intro()))
     for setting in SETTINGS:
         told = f"[{', '.join(setting.env)}; default: {setting.default_text}]"
@@ -76,6 +78,10 @@ def _command(name: str, command: click.Command, above: click.Context) -> Iterato
         yield from _entry(option, [meaning])
 
 
+def _verbs(command: click.Command) -> Iterable[tuple[str, click.Command]]:
+    return command.commands.items() if isinstance(command, click.Group) else ()
+
+
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
     yield f".SH {_text(title)}"
     yield from lines
@@ -102,5 +108,6 @@ def _paragraphs(help_: str) -> Iterator[str]:
 def _text(text: str) -> str:
     """``text`` as roff shows it."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    escaped = "".join(char if char.isascii() else f"\\[u{ord(char):04X}]" for char in escaped)
     # A line that begins so would be a request.
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

@@ -117,7 +117,7 @@ _file_option = click.option(
     CONFIG_FLAG,
     SETTINGS_FILE,
     metavar="FILE",
-    help=f"Settings file.  [env: {CONFIG_VARIABLE}; default: ~/.config/codexd/codexd.toml]",
+    help=f"Settings file.  [env: {CONFIG_VARIABLE}]",
 )
 # Where a command finds the values of all settings, with their origins, in click's context.
 _VALUES = "codexd.values"

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -29,16 +30,28 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
 
 
-# The help of ctl is circusctl's.
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "ctl"])
+def every_command() -> Iterator[tuple[str, ...]]:
+    for name in COMMANDS:
+        command = cli.get_command(click.Context(cli), name)
+        # The help of ctl is circusctl's.
+        if name != "ctl":
+            yield (name,)
+        for verb in command.commands if isinstance(command, click.Group) else ():
+            yield name, verb
+
+
+@pytest.mark.parametrize("words", list(every_command()), ids=" ".join)
 @pytest.mark.usefixtures("screen")
-def test_the_help_of_a_command_fits_a_screen(name: str) -> None:
-    done = CliRunner().invoke(cli, [name, "--help"])
+def test_the_help_of_a_command_fits_a_screen(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, [*words, "--help"])
     lines = done.output.splitlines()
     assert done.exit_code == 0
     assert len(lines) < ROWS
     assert max(map(len, lines)) <= COLUMNS
-    command = cli.get_command(click.Context(cli), name)
+    command = cli.get_command(click.Context(cli), words[0])
+    for verb in words[1:]:
+        assert isinstance(command, click.Group)
+        command = command.commands[verb]
     assert command is not None
     takes_settings = any(parameter.name == "repo_root" for parameter in command.params)
     assert ("codexd help settings" in done.output) is takes_settings
@@ -151,6 +164,9 @@ def test_words_are_completed(repo: Path) -> None:
     assert completed(repo, "completion", "") == list(SHELLS)
     assert "settings" in completed(repo, "help", "s")
     assert "status" in completed(repo, "--state-dir", "x", "sta")
+    assert completed(repo, "sessions", "s") == ["show"]
+    assert completed(repo, "sessions", "show", "session-1") == ["session-1"]
+    assert completed(repo, "run", "--thread", "thread-") == ["thread-2", "thread-1"]
 
 
 @pytest.mark.parametrize(
