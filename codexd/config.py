@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -232,6 +231,8 @@ def _runtime(state_dir: str, uid: int) -> Runtime:
     longest = os.path.join(directory, "codexd.sock")
     # Circus and the shell-free parts of zmq take endpoint texts apart at odd characters.
     if len(os.fsencode(longest)) > _SOCKET_PATH_LIMIT or not _plain(directory):
+        import hashlib
+
         digest = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16]
         # Fixed, not TMPDIR: every command must find the same place whatever its environment.
         directory = f"/tmp/codexd-{uid}/{digest}"

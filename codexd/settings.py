@@ -4,19 +4,17 @@ The command line, the environment, circus.ini, the service files and the referen
 all made from this one table.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: the rows below stand in annotations, and to compile
+# each of them again from its text would take every command longer than to read the whole table.
 
 import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Annotated, Any, Protocol
 
 import msgspec
-
-from codexd.address import BadAddress, parse_address
 
 # Any whole number is taken, but what is larger than JSON readers hold counts as this.
 LARGEST = 2**53 - 1
@@ -30,8 +28,7 @@ class SettingError(ValueError):
     """A value that cannot be used. The text is one line for the user and names the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """One setting. ``parse(text, source)`` turns its text into its value."""
 
     name: str
@@ -42,11 +39,12 @@ class Setting:
     metavar: str = "TEXT"
     shown_default: str | None = None
     repeated: bool = False
-    flag: str = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def flag(self) -> str:
+        """The flag of the command line."""
         stem = "server-arg" if self.name == "server_args" else self.name.replace("_", "-")
-        object.__setattr__(self, "flag", f"--{stem}")
+        return f"--{stem}"
 
     def read(self, text: str, source: str) -> Any:
         """The value that ``text`` stands for.
@@ -156,8 +154,13 @@ def _header_value(value: str, source: str) -> str:
 
 def _listen(value: str, source: str) -> str:
     text = value.strip()
+    if not text:
+        return ""
+    # Only who has a listener pays for it.
+    from codexd.address import BadAddress, parse_address
+
     try:
-        return str(parse_address(text)) if text else ""
+        return str(parse_address(text))
     except BadAddress as error:
         raise SettingError(
             f"Invalid address {quoted(text)} ({source}): use HOST:PORT, 127.0.0.1:8765 or [::1]:0."
@@ -203,8 +206,7 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(msgspec.Struct, frozen=True):
     """A setting that has the usual flag and variable of its name."""
 
     default: Any
@@ -468,7 +470,7 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
 
 
 def _policy_settings() -> Iterator[Setting]:
-    for name, hint in get_type_hints(Policy, include_extras=True).items():
+    for name, hint in Policy.__annotations__.items():
         (row,) = hint.__metadata__
         yield row.named(name)
 
@@ -486,8 +488,7 @@ class Layer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(msgspec.Struct, frozen=True):
     """The text of each flag that was given; a tuple of them where one may be given again."""
 
     given: Mapping[str, str | tuple[str, ...] | None]
@@ -502,8 +503,7 @@ class Flags:
         return list(self.given.get(setting.name) or ())
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(msgspec.Struct, frozen=True):
     """The environment."""
 
     environ: Mapping[str, str]
@@ -521,8 +521,7 @@ class Environment:
 DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True):
     """A setting's value, and the flag, variable or file that it is from."""
 
     value: Any

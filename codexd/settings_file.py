@@ -10,8 +10,9 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from codexd.settings import BY_NAME, Setting, SettingError
 
@@ -22,8 +23,7 @@ _MAX_BYTES = 1 << 20
 _PATHS = {"repo_root", "logs_dir", "state_dir", "server_cwd"}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """The settings of one table of a file: a layer between environment and default."""
 
     where: str
@@ -37,8 +37,7 @@ class Table:
         return text, f"{self.where}: {setting.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsFile:
+class SettingsFile(msgspec.Struct, frozen=True):
     """A file that was read and checked; by itself the layer of its keys at the top."""
 
     top: Table
@@ -167,8 +166,13 @@ def _table(where: str, entries: Mapping[str, Any], home: str) -> Table:
 def _text(where: str, key: str, value: Any, home: str) -> str:
     setting = BY_NAME.get(key)
     if setting is None:
+        # Only who errs pays for it.
+        from difflib import get_close_matches
+
+        found = get_close_matches(key, BY_NAME, n=1)
+        hint = f" Did you mean {found[0]}?" if found else ""
         raise SettingError(
-            f"{where}: unknown key {key!r}. `codexd config --show-origin` lists the keys."
+            f"{where}: unknown key {key!r}. `codexd config --show-origin` lists the keys.{hint}"
         )
     text = _as_text(setting, value)
     if text is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from codexd.child.npm_shim import behind_shim
+import msgspec
+
 from codexd.child.shim import candidates, leads_back
 from codexd.config import Server
 
@@ -15,8 +15,7 @@ class CommandNotFound(FileNotFoundError):
     """The configured command is not there. The text is one line for the user."""
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(msgspec.Struct, frozen=True):
     """What is executed: an absolute path, and the environment it is executed in."""
 
     path: str
@@ -29,6 +28,8 @@ def find_program(server: Server, environ: Mapping[str, str]) -> Program:
     Raises:
         CommandNotFound: as :func:`find_executable`.
     """
+    from codexd.child.npm_shim import behind_shim
+
     path = find_executable(server, environ)
     native = behind_shim(path, environ)
     return Program(path, dict(environ)) if native is None else Program(native.path, native.environ)

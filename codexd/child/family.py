@@ -20,11 +20,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
-import psutil
 
 from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.files import read_whole, write_aside
-from codexd.platform.process import Glimpse, ProcessId, is_alive, look_at
+from codexd.platform.process import Glimpse, ProcessId, all_pids, is_alive, look_at
 
 # How long who is ended may take on SIGTERM, and then on SIGKILL. Waited for only if there is
 # somebody: the next server starts after that.
@@ -82,7 +81,7 @@ class Family:
         self._owed: dict[int, dict[int, ProcessId]] = {}
         self._saved: list[ProcessId] | None = None
         # Who has nothing to do with the child, and so is not looked at again.
-        self._others = set(psutil.pids())
+        self._others = all_pids()
 
     def look(self, child: int) -> None:
         """Note who descends from ``child`` now, if it lives."""
@@ -158,7 +157,7 @@ class Family:
         )
 
     def _look_at_all(self) -> dict[int, Glimpse]:
-        pids = set(psutil.pids())
+        pids = all_pids()
         self._others &= pids
         unknown = pids - self._others - set(self._supervised()) - {os.getpid()}
         return {pid: found for pid in unknown if (found := look_at(pid)) is not None}

@@ -21,12 +21,15 @@ from codexd import runtime
 from codexd.child.told import Patience
 from codexd.circus_ext.channel import Channel
 from codexd.config import Config, Paths, Runtime
+from codexd.contracts import RUNNING_TURN
 from codexd.platform import lock, signals
 from codexd.platform.limits import raise_own_limit
 from codexd.records.records import record_end
 from codexd.settings_ini import encode_settings, read_plugin_settings
+from codexd.store.snapshot import read_sessions
 
 _PLUGIN = "plugin:codexd"
+_TURNS_TOLD = 10
 
 
 def wrap(attend: Callable[[Any, Paths, Runtime, Callable[[], None]], None]) -> None:
@@ -57,7 +60,20 @@ def _channel(arbiter: Any, config: Config) -> Channel:
         misses=policy.health_misses,
         ready_timeout_ms=policy.ready_timeout_ms,
     )
-    return Channel(arbiter, patience, encode_settings(config))
+    told = functools.partial(turns_told, config.paths)
+    return Channel(arbiter, patience, encode_settings(config), told)
+
+
+def turns_told(paths: Paths) -> list[str]:
+    """The turns that run, as far as they are on record, a line each for people."""
+    running = [
+        entry
+        for entry in read_sessions(paths).sessions
+        if entry.status == "active" and RUNNING_TURN in entry.metadata
+    ]
+    lines = [f"  a turn runs on thread {entry.thread_id}" for entry in running[:_TURNS_TOLD]]
+    more = len(running) - _TURNS_TOLD
+    return [*lines, f"  and {more} more"] if more > 0 else lines
 
 
 def manage(arbiter: Any) -> Any:

@@ -43,12 +43,19 @@ class Channel:
     """One for each arbiter.
 
     ``patience`` is what it has with the plugin; ``settings``, as they stand in circus.ini, are for
-    whoever asks what this daemon runs with.
+    whoever asks what this daemon runs with. ``turns_told`` says for people which turns run.
     """
 
-    def __init__(self, arbiter: Any, patience: Patience, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arbiter: Any,
+        patience: Patience,
+        settings: Mapping[str, str],
+        turns_told: Callable[[], list[str]] = list,
+    ) -> None:
         self.arbiter = arbiter
         self.settings = dict(settings)
+        self._turns_told = turns_told
         self.told = Told(lambda pid: identify(pid) is not None)
         self.watch = PluginWatch(patience, time.monotonic())
         self._looks = False
@@ -237,6 +244,9 @@ class Channel:
             f"waiting for {what}, at most {self.time_given or 0:.0f} s more; "
             "Ctrl-C, or a second SIGTERM, cuts them"
         )
+        if sys.stderr.isatty():
+            for line in self._turns_told():
+                say(line)
 
     # -- orders --------------------------------------------------------------------------------
 

@@ -49,13 +49,14 @@ def attach(config: Config) -> None:
 @click.option(
     "--listen",
     metavar="URL",
-    help="Serve on ws://IP:PORT, unix://PATH or unix:// instead.  [default: stdio://]",
+    help="Serve on ws://IP:PORT or unix://[PATH].",
 )
-@click.option("--stdio", is_flag=True, help="Speak on stdin and stdout, which it does anyway.")
+@click.option("--stdio", is_flag=True, help="Speak on stdin and stdout: the default.")
 @click.option(
     "--ws-auth",
     type=click.Choice(["capability-token", "signed-bearer-token"]),
-    help="How clients on ws:// show that they may come in.",
+    metavar="KIND",
+    help="capability-token or signed-bearer-token.",
 )
 @click.option("--ws-token-file", metavar="FILE", help="Holds the capability token.")
 @click.option("--ws-token-sha256", metavar="HEX", help="SHA-256 of the capability token.")
@@ -66,7 +67,7 @@ def attach(config: Config) -> None:
     "--ws-max-clock-skew-seconds",
     type=Count(),
     metavar="SECONDS",
-    help="How far clocks may differ.  [default: 30]",
+    help="How far clocks may differ; 30.",
 )
 @functools.partial(config_options, takes_file=False)  # codex has a --config of its own
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
@@ -79,13 +80,9 @@ def app_server(
 ) -> None:
     """Be to tools what `codex app-server` is, on the server that the daemon runs.
 
-    On stdin and stdout it is `codexd attach`; with --listen it serves there until it is told to
-    end. Each client is alone with its threads. -c, --enable, --disable, -m, -s, -a, -C and
-    --add-dir hold for the threads that are opened through it. What cannot be given to a server
-    that runs already is refused.
-
-    `daemon VERB` drives the daemon and answers as the vendor's does; `proxy` joins stdin and
-    stdout to the hub's socket; generate-ts and generate-json-schema are the real codex's.
+    On stdin and stdout it is `codexd attach`; with --listen it serves there. Codex's own options
+    hold for the threads that are opened through it. `daemon VERB` drives the daemon, `proxy` joins
+    the hub's socket; what generates schemas is the real codex's.
     """
     # What is codex's own needs no daemon, and what is wrong is so whichever it is.
     del config, stdio

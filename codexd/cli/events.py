@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 import sys
@@ -16,6 +15,7 @@ from click.shell_completion import CompletionItem
 from codexd.cli.moments import SeqOrMoment
 from codexd.cli.options import BadValue, Count, daemon_options, json_option
 from codexd.cli.streams import reader_is_gone, tell_if_nothing_is, writing_to
+from codexd.cli.suggest import did_you_mean
 from codexd.cli.terminal import Paint, Style, is_terminal, local_time, painter
 from codexd.client.owner import check_owner
 from codexd.clock import now_iso
@@ -162,8 +162,7 @@ def _pattern(grep: str | None) -> re.Pattern[str] | None:
 def _check_types(path: str, types: tuple[str, ...]) -> None:
     """See that each type is one that there is, or that an earlier program recorded."""
     for name in unknown_types(path, types):
-        near = difflib.get_close_matches(name, TYPES, n=1)
-        meant = f" Did you mean {near[0]}?" if near else ""
+        meant = did_you_mean(name, TYPES)
         text = f"Unknown event type {quoted(name)}.{meant} There are {', '.join(TYPES)}."
         raise BadValue(text)
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codexd.cli.codex_options import TAKES_VALUE as CODEX_TAKES_VALUE
-from codexd.cli.options import BadValue, CliError
+from codexd.cli.completing import VARIABLE, complete, with_ids
+from codexd.cli.groups import GROUPS
+from codexd.cli.options import IS_BARE, BadValue, CliError
 from codexd.cli.streams import (
     discard_stderr,
     discard_stdout,
     open_what_is_closed,
     show_what_has_no_letters,
 )
+from codexd.cli.suggest import did_you_mean
 from codexd.client.errors import DaemonError
 from codexd.settings import SETTINGS, quoted
 from codexd.settings_file import CONFIG_FLAG
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # Loaded on use: `codexd status` must not pay for zmq, tornado and circus.
 COMMANDS = {
@@ -46,6 +53,8 @@ COMMANDS = {
     "render-circus": "codexd.cli.render:render_circus",
     "render-plist": "codexd.cli.render:render_plist",
     "render-systemd": "codexd.cli.render:render_systemd",
+    "completion": "codexd.cli.completion:completion",
+    "help": "codexd.cli.help:help_",
 }
 
 # Tools that start `codex app-server` put codex's own options before the subcommand.
@@ -64,17 +73,43 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one subcommand."""
-        del ctx
         where = COMMANDS.get(cmd_name)
         if where is None:
             return None
         module, name = where.split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return with_ids(command) if ctx.resilient_parsing else command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the subcommand first; without one, it is `start`."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, _begun(args))
+        ctx.meta[IS_BARE] = _find_command(args) == (None, False)
         return super().parse_args(ctx, hoist_command(args))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by group."""
+        known = {name for rows in GROUPS.values() for name in rows}
+        # One that has no group has a line of its own, which costs to load it.
+        others = {name: self._line_of(ctx, name) for name in COMMANDS if name not in known}
+        for title, rows in (*GROUPS.items(), ("Others", others)):
+            shown = [(name, line) for name, line in rows.items() if name in COMMANDS]
+            if shown:
+                with formatter.section(title):
+                    formatter.write_dl(shown)
+
+    def _line_of(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str() if command is not None else ""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """The commands, none of which is loaded for it."""
+        from click.shell_completion import CompletionItem
+
+        lines = {name: line for rows in GROUPS.values() for name, line in rows.items()}
+        found = [name for name in COMMANDS if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=lines.get(name, "")) for name in found), *options]
 
 
 def hoist_command(args: list[str]) -> list[str]:
@@ -90,13 +125,31 @@ def hoist_command(args: list[str]) -> list[str]:
         return ["--help"] if {"--help", "-h"} & set(args) else ["start", *args]
     name, rest = args[index], args[index + 1 :]
     if name == "help":
-        # `codexd help events`, and `codexd --json help` as the reference took it.
-        return [*(word for word in rest[:1] if not word.startswith("-")), "--help"]
+        return _asks_for_help(rest)
     if name not in COMMANDS:
-        raise BadValue(f"Unknown codexd action {quoted(name)}: see codexd --help.")
+        hint = did_you_mean(name, COMMANDS)
+        raise BadValue(f"Unknown codexd action {quoted(name)}: see codexd --help.{hint}")
     if rest[:1] == ["help"] and name not in _OWN_HELP:
         return [name, "--help"]
     return [name, *args[:index], *rest]
+
+
+def _asks_for_help(rest: list[str]) -> list[str]:
+    """`codexd help events`, and `codexd --json help` as the reference took it."""
+    if rest[:1] in (["--man"], ["--help"], ["-h"]):
+        return ["help", rest[0]]
+    topic = next((word for word in rest if not word.startswith("-")), None)
+    if topic is None:
+        return ["--help"]
+    return [topic, "--help"] if topic in COMMANDS else ["help", topic]
+
+
+def _begun(args: list[str]) -> list[str]:
+    """As :func:`hoist_command`, for a line that somebody is still writing."""
+    index, _ = _find_command(args)
+    if index is None or args[index] not in COMMANDS:
+        return []
+    return [args[index], *args[:index], *args[index + 1 :]]
 
 
 def _find_command(args: list[str]) -> tuple[int | None, bool]:
@@ -141,6 +194,8 @@ def cli() -> None:
 
     Without a command, codexd starts the daemon. Every setting can be a flag, an environment
     variable or a line of codexd.toml; the first of these that has it wins.
+
+    More: codexd help COMMAND, codexd help settings, codexd help which, codexd help exit-codes.
     """
 
 
@@ -149,11 +204,17 @@ def main(argv: list[str] | None = None) -> None:
     args = sys.argv[1:] if argv is None else argv
     open_what_is_closed()
     show_what_has_no_letters(sys.stdout)
+    instruction = os.environ.get(VARIABLE)
+    if instruction:
+        complete(cli, instruction)
+        sys.exit(0)
     try:
         code = cli.main(args=args, prog_name="codexd", standalone_mode=False)
         sys.stdout.flush()
     except click.NoSuchOption as error:
-        _fail(BadValue(f"Unknown codexd flag {quoted(error.option_name)}."))
+        found = error.possibilities or []
+        hint = f" Did you mean {found[0]}?" if found else ""
+        _fail(BadValue(f"Unknown codexd flag {quoted(error.option_name)}.{hint}"))
     except click.UsageError as error:
         _fail(BadValue(error.format_message()))
     except click.ClickException as error:

@@ -29,6 +29,9 @@ class NounGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the verb first."""
+        if ctx.resilient_parsing:
+            # Of a line that somebody is still writing, it may be what comes next.
+            return super().parse_args(ctx, args)
         if not {"--help", "-h"} & set(args) or self._verb_at(args) is not None:
             index = self._verb_at(args)
             if index is None:

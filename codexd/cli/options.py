@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -21,6 +21,9 @@ from codexd.settings import (
     quoted,
 )
 from codexd.settings_file import CONFIG_FLAG, CONFIG_VARIABLE, read_settings_file
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class CliError(click.ClickException):
@@ -135,11 +138,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 SETTINGS_FILE = "settings_file"
+# In click's context: no command was named, and it is `start`.
+IS_BARE = "codexd.bare"
 _file_option = click.option(
     CONFIG_FLAG,
     SETTINGS_FILE,
     metavar="FILE",
-    help=f"Settings file.  [env: {CONFIG_VARIABLE}; default: ~/.config/codexd/codexd.toml]",
+    help=f"Settings file.  [env: {CONFIG_VARIABLE}]",
 )
 # Where a command finds the values of all settings, with their origins, in click's context.
 _VALUES = "codexd.values"
@@ -206,11 +211,31 @@ def _working_directory() -> str:
         raise BadValue("The working directory is gone: cd to one that exists.") from error
 
 
+class _SettingOption(click.Option):
+    """A setting as a flag. There are too many for the help of a command: one line is for all."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line, where this is the first of them."""
+        del ctx
+        if self.name != SETTINGS[0].name:
+            return None
+        return "--SETTING VALUE", "Any setting: see `codexd help settings`."
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """Directories, where it is one."""
+        if self.metavar != "PATH":
+            return super().shell_complete(ctx, incomplete)
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="dir")]
+
+
 def _option(setting: Setting) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     text = f"{setting.help}  [env: {', '.join(setting.env)}; default: {setting.default_text}]"
     return click.option(
         setting.flag,
         setting.name,
+        cls=_SettingOption,
         metavar=setting.metavar,
         multiple=setting.repeated,
         help=text,

@@ -70,12 +70,10 @@ def run(
 ) -> int:
     """Run one turn on the daemon's server, and print what the agent says.
 
-    A PROMPT of - is read from stdin. On a terminal the text comes as it is said; elsewhere stdout
-    gets what the agent said last, or with --json each notification of the protocol. Commands and
-    changed files are told on stderr, and leave is asked for on the terminal.
+    A PROMPT of - is read from stdin. Not on a terminal, stdout gets what was said last, or with
+    --json each notification; stderr is told what is done.
 
-    Exits with 0 when the turn completed, 1 when it failed, 4 when it was interrupted, and 5 when
-    it was declined something because nobody was there to give leave.
+    Exits with 0 when it completed, 1 failed, 4 interrupted, 5 for want of leave.
     """
     schema = None if output_schema is None else _read_schema(output_schema)
     where = None if cwd is None and thread is not None else _directory(cwd or ".")

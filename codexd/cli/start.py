@@ -12,7 +12,8 @@ import click
 
 from codexd.child.command import speaks_protocol
 from codexd.child.outcome import Outcome
-from codexd.cli.options import BadValue, CliError, config_options, json_option
+from codexd.cli.options import IS_BARE, BadValue, CliError, config_options, json_option
+from codexd.cli.start_words import running_pid, tell_what_comes, tell_where_to_attach
 from codexd.cli.status import print_status, tcp_note
 from codexd.cli.streams import discard_stdout
 from codexd.client.owner import check_owner
@@ -35,11 +36,29 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
     """
     check_owner(config.paths, config.runtime, root_may=True)
     tell_whose_place_it_is(config)
+    if sys.stdout.isatty() and not run_once and tell_who_runs(config, as_json=as_json):
+        return
+    if click.get_current_context().meta.get(IS_BARE) and sys.stdin.isatty():
+        tell_what_comes(config)
     if detach:
         start_detached(config)
         print_status(config, as_json=as_json, is_starting=True)
+        tell_where_to_attach(config)
     else:
         run_in_foreground(config, run_once=run_once, as_json=as_json)
+
+
+def tell_who_runs(config: Config, *, as_json: bool) -> bool:
+    """Say who runs here already with the same settings, where somebody does."""
+    pid = running_pid(config)
+    if pid is None:
+        return False
+    if as_json:
+        print_status(config, as_json=True)
+    else:
+        click.echo(f"codexd already runs on {config.paths.state_dir}, as pid {pid}.")
+        tell_where_to_attach(config)
+    return True
 
 
 def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
@@ -61,6 +80,8 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
             if not is_line_printed and not (is_early and speaks_protocol(config.server)):
                 is_line_printed = True
                 print_status(config, as_json=as_json, is_starting=True)
+            if outcome.kind == "up" and not run_once:
+                tell_where_to_attach(config)
         except OSError as error:
             # The server is wanted more than the line about it.
             discard_stdout()

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
-from codexd.cli.options import daemon_options, json_option, run_once_ignored
-from codexd.client.live import Live, look
-from codexd.client.owner import check_owner
+from codexd.cli.options import BadValue, daemon_options, json_option, run_once_ignored
 from codexd.config import Config
-from codexd.encoding import encode_json
-from codexd.store.snapshot import Snapshot, read_snapshot
+
+if TYPE_CHECKING:
+    from codexd.client.live import Live
+    from codexd.store.snapshot import Snapshot
 
 # How long `--check` waits for a server that has just become ready.
 _CHECK_S = 1.0
@@ -21,11 +20,27 @@ _CHECK_S = 1.0
 
 @click.command("status")
 @click.option("--check", is_flag=True, help="Say it by the exit code: 0 up and ready, 3 not.")
+@click.option("-w", "--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
 @run_once_ignored
 @json_option
 @daemon_options
-def status(config: Config, check: bool, as_json: bool) -> None:
-    """Tell what the daemon and its server are doing."""
+def status(config: Config, check: bool, watch: bool, as_json: bool) -> None:
+    """Tell how the daemon and its server are.
+
+    On a terminal it also says what is wrong and what mends that; elsewhere it is one line.
+    """
+    if watch:
+        if check or as_json:
+            raise BadValue("--watch goes on, and so takes neither --check nor --json.")
+        from codexd.cli.status_watch import watch_status
+
+        watch_status(config)
+        return
+    if sys.stdout.isatty() and not check and not as_json:
+        from codexd.cli.status_watch import show_status
+
+        show_status(config)
+        return
     live = print_status(config, as_json=as_json, patience_s=_CHECK_S if check else 0.0)
     if check and not live.up:
         sys.exit(3)
@@ -35,10 +50,19 @@ def print_status(
     config: Config, *, as_json: bool, patience_s: float = 0.0, is_starting: bool = False
 ) -> Live:
     """Print the status; returns what was found. The options are those of :func:`look`."""
+    # Its help does without them.
+    from codexd.client.live import look
+    from codexd.client.owner import check_owner
+    from codexd.store.snapshot import read_snapshot
+
     check_owner(config.paths, config.runtime, root_may=True)
     snapshot = read_snapshot(config)
     live = look(config, snapshot.daemon, patience_s=patience_s, is_starting=is_starting)
     if as_json:
+        import msgspec
+
+        from codexd.encoding import encode_json
+
         text = msgspec.json.format(encode_json(status_document(snapshot, live)))
         click.echo(text)
         return live

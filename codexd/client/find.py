@@ -7,13 +7,12 @@ taken from it while it runs, whatever this process was told.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from codexd.client.errors import DaemonError
 from codexd.client.ini import read_ini
@@ -40,9 +39,7 @@ class SeveralDaemons(DaemonError):
     """Several daemons run, and nothing says which is meant. The text names each of them."""
 
     def __init__(self, daemons: list[ListedDaemon], faults: Iterable[str] = ()) -> None:
-        # A repository that several serve names none of them.
-        repos = [daemon.repo_root for daemon in daemons]
-        named = [_flag(daemon, repos.count(daemon.repo_root) == 1) for daemon in daemons]
+        named = [f"{flag} (pid {daemon.daemon.pid})" for daemon, flag in flags_of(daemons)]
         text = (
             f"{len(daemons)} daemons run, and nothing says which one is meant: name it with "
             f"{', '.join(named[:-1])} or {named[-1]}, or run this in its repository. "
@@ -52,18 +49,26 @@ class SeveralDaemons(DaemonError):
         self.daemons = daemons
 
 
+def flags_of(daemons: Sequence[ListedDaemon]) -> list[tuple[ListedDaemon, str]]:
+    """Each with the flag that names it, as a shell takes it."""
+    # A repository that several serve names none of them.
+    repos = [daemon.repo_root for daemon in daemons]
+    return [(daemon, _flag(daemon, repos.count(daemon.repo_root) == 1)) for daemon in daemons]
+
+
 def _flag(daemon: ListedDaemon, is_alone: bool) -> str:
     by_repo = is_alone and daemon.state_root == os.path.join(daemon.repo_root, "state")
+    import shlex
+
     flag, path = ("repo-root", daemon.repo_root) if by_repo else ("state-dir", daemon.state_root)
-    return f"--{flag} {shlex.quote(path)} (pid {daemon.daemon.pid})"
+    return f"--{flag} {shlex.quote(path)}"
 
 
 class NoPlace(DaemonError):
     """The working directory is gone, and nothing else says which daemon is meant."""
 
 
-@dataclass(frozen=True)
-class DaemonPlace:
+class DaemonPlace(msgspec.Struct, frozen=True):
     """Where a daemon is, whether it runs or not.
 
     Attributes:
@@ -178,8 +183,8 @@ class _Search:
         # Logs that were moved or copied are read where they are.
         logs = self._told(found.config.paths.repo_root).paths
         told = {name: getattr(logs, name) for name in _LOGS}
-        paths = msgspec.structs.replace(found.config.paths, **told)
-        return replace(found, config=msgspec.structs.replace(found.config, paths=paths))
+        paths = replace(found.config.paths, **told)
+        return replace(found, config=replace(found.config, paths=paths))
 
     def _find(self) -> DaemonPlace:
         if self._is_named("state_dir"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -156,6 +155,8 @@ def _open(home: str, environ: Mapping[str, str]) -> int | None:
 
 def _describe(pid: int, state_dir: str, home: str, repo_root: str | None) -> str:
     # `codexd/` is added to what --state-dir names.
+    import shlex
+
     root = shlex.quote(os.path.dirname(state_dir))
     whose = f", for {repo_root}" if repo_root else ""
     return (

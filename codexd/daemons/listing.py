@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
@@ -142,6 +141,8 @@ def _files(place: str) -> list[str]:
 
 
 def _path(entry: ListedDaemon, place: str) -> str:
+    import hashlib
+
     digest = hashlib.sha256(os.fsencode(entry.state_dir)).hexdigest()[:16]
     return os.path.join(place, f"{digest}.json")
 

@@ -6,8 +6,9 @@ input or output and has no clock (``now`` is in seconds, of any origin that does
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -42,6 +43,9 @@ from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
 from codexd.shapes import Decision
+
+# Of the clients' names, which they choose themselves.
+_NAMES_TOLD: Final = 20
 
 __all__ = [
     "Action",
@@ -609,12 +613,19 @@ class Hub:
         """What has gone through since the hub was made. Messages its driver counts."""
         return self._core.counts
 
+    def _client_names(self) -> dict[str, int]:
+        """How many of those that are initialized have which name; of the most frequent names."""
+        clients = self._core.clients.values()
+        names = Counter(entry.info.name for entry in clients if entry.is_initialized)
+        return dict(names.most_common(_NAMES_TOLD))
+
     def snapshot(self) -> dict[str, Any]:
         """Counts, for `status`."""
         core = self._core
         return {
             "clients": len(core.clients),
             "initializedClients": sum(entry.is_initialized for entry in core.clients.values()),
+            "clientNames": self._client_names(),
             "threads": len(core.threads),
             "activeSessions": core.book.count,
             "runningTurns": core.threads.running_turns,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from codexd import __version__
 from codexd.child import steps
 from codexd.child.command import binary_changed
 from codexd.clock import from_epoch
@@ -64,6 +65,7 @@ class Status:
 
     def _hub(self) -> dict[str, Any]:
         return {
+            "codexdVersion": __version__,
             "ready": self._driver.is_usable,
             "childPid": self._records.recorder.child.pid,
             "unservedSockets": self._unserved(),

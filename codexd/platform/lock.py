@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from codexd.platform.claim import Claim
 from codexd.platform.filelock import FileLock
@@ -18,8 +18,7 @@ from codexd.platform.process import ProcessId, is_alive
 _SIGNATURE_S = 0.5
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(NamedTuple):
     file: FileLock
     claim: Claim
 

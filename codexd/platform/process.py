@@ -8,7 +8,6 @@ processes that ask it may differ. It is read from the kernel here.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import signal
@@ -16,6 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -90,6 +90,14 @@ def _linux_glimpse(pid: int) -> Glimpse | None:
     return Glimpse(id_, parent=int(fields[1]), session=int(fields[3]))
 
 
+def all_pids() -> set[int]:
+    """Every process that can be seen."""
+    # Who only looks for a daemon does without it, and starts sooner.
+    import psutil
+
+    return set(psutil.pids())
+
+
 def resident_bytes(pid: int) -> int | None:
     """How much memory of a process is resident; None where there is no such process.
 
@@ -151,6 +159,8 @@ def _darwin_glimpse(pid: int) -> Glimpse | None:
 
 
 def _proc_pidinfo(pid: int) -> bytes | None:
+    import ctypes
+
     buffer = ctypes.create_string_buffer(_BSDINFO.size)
     size = _libproc().proc_pidinfo(
         pid, _PROC_PIDTBSDINFO, ctypes.c_uint64(0), buffer, _BSDINFO.size
@@ -159,7 +169,9 @@ def _proc_pidinfo(pid: int) -> bytes | None:
 
 
 @functools.cache
-def _libproc() -> ctypes.CDLL:
+def _libproc() -> Any:
+    import ctypes
+
     return ctypes.CDLL("/usr/lib/libproc.dylib", use_errno=True)
 
 

@@ -1,6 +1,6 @@
 """Writes what the reference pages take from the code: `python -m tests.support.make_reference`.
 
-A page holds it between ``<!-- generated: NAME -->`` and ``<!-- end -->``.
+A page holds it between ``<!-- generated: NAME -->`` and ``<!-- end -->``. The man page is all made.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from codexd.api.openapi import describe
 from codexd.api.table import Nothing, Row
 from codexd.child.machine import MEANING, TABLE, WORDS, Action, Event, State
 from codexd.cli.main import COMMANDS, cli
+from codexd.cli.manual import man_page
 from codexd.keeper.metric_table import METRICS, PREFIX
 from codexd.settings import BY_NAME, SETTINGS
 from tests.support.nouns import all_rows
@@ -30,6 +31,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = _ROOT / "docs/reference"
 # Every page that holds a generated section.
 PAGES = (*sorted(REFERENCE.glob("*.md")), _ROOT / "docs/explanation/architecture.md")
+MAN_PAGE = _ROOT / "docs/man/codexd.1"
 _SECTION = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -248,6 +250,8 @@ def main() -> None:
     """Write every page."""
     for page in PAGES:
         page.write_text(updated(page.read_text()))
+    MAN_PAGE.parent.mkdir(exist_ok=True)
+    MAN_PAGE.write_text(man_page())
 
 
 if __name__ == "__main__":

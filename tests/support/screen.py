@@ -13,15 +13,15 @@ _ENTERS = 4
 
 
 class Screen:
-    """One program on one screen of 100 by 40."""
+    """One program on one screen, by default of 100 by 40."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, columns: int = 100, rows: int = 40) -> None:
         self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+        self._size = ["-x", str(columns), "-y", str(rows)]
 
     def start(self, command: list[str], env: dict[str, str], cwd: Path) -> None:
         """Run ``command``; the screen stays when it ends."""
-        size = ["-x", "100", "-y", "40"]
-        self._run("new-session", "-d", *size, "-c", str(cwd), "-s", "s", "sleep 600", env=env)
+        self._run("new-session", "-d", *self._size, "-c", str(cwd), "-s", "s", "sleep 600", env=env)
         self._run("set-option", "-g", "remain-on-exit", "on")
         self._run("respawn-pane", "-k", "-c", str(cwd), "-t", "s", *command)
 
@@ -55,6 +55,10 @@ class Screen:
                 return
         self.shows(answer)
 
+    def press(self, key: str) -> None:
+        """Press one key, as tmux names it."""
+        self._run("send-keys", "-t", "s", key)
+
     def close(self) -> None:
         """End the program and the tmux server."""
         with contextlib.suppress(subprocess.CalledProcessError):
@@ -74,9 +78,9 @@ class Screen:
 
 
 @contextlib.contextmanager
-def screen(socket: Path) -> Iterator[Screen]:
+def screen(socket: Path, columns: int = 100, rows: int = 40) -> Iterator[Screen]:
     """A screen whose program ends with the block."""
-    made = Screen(socket)
+    made = Screen(socket, columns, rows)
     try:
         yield made
     finally:

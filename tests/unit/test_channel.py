@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,10 @@ from tornado.ioloop import IOLoop
 from codexd.child.told import Patience, Report
 from codexd.circus_ext import arbiter as arbiter_module
 from codexd.circus_ext import channel as channel_module
+from codexd.circus_ext.arbiter import turns_told
 from codexd.circus_ext.channel import Channel
+from codexd.config import resolve
+from codexd.contracts import RUNNING_TURN
 
 CHILD = os.getpid()
 PATIENCE = Patience(silence_s=15.0, start_s=60.0)
@@ -278,3 +283,47 @@ def test_a_restart_of_circus_as_a_whole_becomes_its_end(restart_is_first: bool) 
         assert circus.stops == 0
 
     asyncio.run(play())
+
+
+def test_at_a_terminal_it_is_told_which_turns_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def play() -> None:
+        rig = Rig()
+        rig.channel = Channel(rig.arbiter, PATIENCE, {}, lambda: ["  a turn runs on thread t1"])
+        rig.channel.told.became_ready(CHILD)
+        rig.tell(turns=1)
+        rig.channel.is_ending = True
+        await rig.drain(0.8)
+
+    asyncio.run(play())
+    assert "thread t1" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    asyncio.run(play())
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("codexd: waiting for 1 running turn to end, at most ")
+    assert second == "codexd:   a turn runs on thread t1"
+
+
+def test_the_turns_that_run_are_those_on_record(tmp_path: Path) -> None:
+    paths = resolve({"repo_root": str(tmp_path)}, {}, cwd="/").paths
+    assert turns_told(paths) == []
+    sessions = [
+        {
+            "sessionId": f"session-{number}",
+            "purpose": "duplex",
+            "threadId": f"t{number}",
+            "status": "closed" if number == 1 else "active",
+            "endpoint": "stdio://x",
+            "createdAt": "",
+            "updatedAt": "",
+            "metadata": {} if number == 2 else {RUNNING_TURN: "u"},
+        }
+        for number in range(15)
+    ]
+    os.makedirs(paths.state_dir)
+    Path(paths.session_registry_path).write_text(json.dumps({"sessions": sessions}))
+    first, *_, last = told = turns_told(paths)
+    assert len(told) == 11
+    assert (first, last) == ("  a turn runs on thread t0", "  and 3 more")
+    assert not {"  a turn runs on thread t1", "  a turn runs on thread t2"} & set(told)

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from codexd import contracts
+from codexd.cli.manual import man_page
 from codexd.config import resolve
 from codexd.eventlog.types import TYPES
 from codexd.keeper.metric_table import METRICS, PREFIX
 from tests.support import problem_kinds as problems
 from tests.support.event_types import Unclear, recorded_types
-from tests.support.make_reference import PAGES, REFERENCE, updated
+from tests.support.make_reference import MAN_PAGE, PAGES, REFERENCE, updated
 from tests.support.problem_kinds import problem_kinds
 
 PACKAGE = REFERENCE.parents[1] / "codexd"
@@ -25,6 +26,10 @@ PACKAGE = REFERENCE.parents[1] / "codexd"
 def test_generated_sections_are_current(page: Path) -> None:
     text = page.read_text()
     assert updated(text) == text, "run: python -m tests.support.make_reference"
+
+
+def test_the_man_page_is_as_the_code_has_it() -> None:
+    assert MAN_PAGE.read_text() == man_page(), "run: python -m tests.support.make_reference"
 
 
 def test_a_section_that_is_old_is_found() -> None:

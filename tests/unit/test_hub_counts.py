@@ -251,3 +251,20 @@ def test_there_are_never_more_numbers_than_words() -> None:
     assert {code_of(code) for code in range(-40_000, 10)} == {*CODES.values(), OTHER}
     assert all(str(code) == word for code, word in CODES.items())
     assert OTHER not in REQUESTS
+
+
+def test_clients_are_told_by_name_once_they_have_said_it() -> None:
+    rig = HubRig()
+    for client in (1, 2):
+        rig.connect(client)
+    for client in (3, 4):
+        rig.do(rig.hub.client_opened(client, 0))
+    info = {"clientInfo": {"name": "c2", "version": "1"}}
+    rig.say(3, {"id": 0, "method": "initialize", "params": info})
+    rig.say(3, {"method": "initialized"})
+    told = rig.hub.snapshot()
+    assert (told["clients"], told["clientNames"]) == (4, {"c2": 2, "c1": 1})
+    for client in range(5, 40):
+        rig.connect(client)
+    # There are no more names than somebody reads.
+    assert len(rig.hub.snapshot()["clientNames"]) == 20

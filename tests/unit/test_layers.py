@@ -247,7 +247,10 @@ def test_a_package_at_home_is_let_through(tmp_path: Path, where: str, line: str)
 
 
 LIGHT = ("config", "status", "events", "logs", "metrics")
-HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2", "prometheus_client")
+HEAVY = (
+    *("zmq", "tornado", "circus", "websockets", "jinja2", "prometheus_client", "rich"),
+    *("asyncio", "http.client", "email", "h11", "psutil", "urllib.request", "subprocess"),
+)
 RUN_LIGHT = """
 import sys
 from codexd.cli.main import main
@@ -271,6 +274,10 @@ def heavy_modules(cwd: Path, *commands: str) -> str:
 
 def test_commands_that_only_read_load_nothing_heavy(tmp_path: Path) -> None:
     assert heavy_modules(tmp_path, *LIGHT) == "heavy:"
+
+
+def test_to_help_loads_none_of_the_commands(tmp_path: Path) -> None:
+    assert heavy_modules(tmp_path, "--help") == "heavy:"
 
 
 def test_a_heavy_command_is_found(tmp_path: Path) -> None:
