@@ -36,6 +36,8 @@ COMMANDS = {
     "events": "codexd.cli.events:events",
     "logs": "codexd.cli.logs:logs",
     "metrics": "codexd.cli.metrics:metrics",
+    "top": "codexd.cli.top.command:top",
+    "tui": "codexd.cli.tui:tui",
     "smoke": "codexd.cli.smoke:smoke",
     "attach": "codexd.cli.attach:attach",
     "app-server": "codexd.cli.attach:app_server",
