@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import MakeBox
 from tests.support.codex import codex_path
 from tests.support.daemon import CODEXD
 from tests.support.hub_fixtures import MakeRoom
@@ -42,8 +44,8 @@ def terminal(room: HubRoom) -> Iterator[Screen]:
         yield made
 
 
-def _start(room: HubRoom, terminal: Screen, size: tuple[int, int], **env: str) -> None:
-    env = {**room.box.env, "TERM": "xterm-256color", "LANG": "C.UTF-8", **env}
+def _start(room: HubRoom, terminal: Screen, size: tuple[int, int]) -> None:
+    env = {**room.box.env, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     terminal.start([*CODEXD, "top", *room.box.flags], env, room.root, size=size)
 
 
@@ -109,24 +111,25 @@ def test_the_server_is_restarted_once_no_turn_runs(room: HubRoom, terminal: Scre
 
 @needs_tmux
 def test_it_stays_while_the_daemon_goes_down_and_comes_back(
-    make_room: MakeRoom, terminal: Screen
+    make_box: MakeBox, terminal: Screen
 ) -> None:
-    room = make_room()
-    assert room.box.stop() == 0
-    _start(room, terminal, (80, 24))
+    box = make_box()
+    env = {**box.env, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    terminal.start([*CODEXD, "top", *box.flags], env, box.root, size=(80, 24))
     terminal.shows("No daemon runs on")
-    room.box.start()
+    box.start()
     terminal.shows("ready  pid")
     terminal.shows("daemon.started")
-    assert room.box.stop() == 0
+    assert box.stop() == 0
     terminal.shows("No daemon runs on")
-    room.box.start()
-    terminal.shows(f"ready  pid {room.child_pid}")
-    pid = room.kill_child()
-    terminal.shows(f"ready  pid {room.box.wait_ready(other_than=pid)['pid']}")
+    box.start()
+    pid = box.wait_ready()["pid"]
+    terminal.shows(f"ready  pid {pid}")
+    os.kill(pid, signal.SIGKILL)
+    terminal.shows(f"ready  pid {box.wait_ready(other_than=pid)['pid']}")
     terminal.shows("1 in a day")
     # A plugin that died takes the stream of events with it.
-    room.box.plugin().kill()
+    box.plugin().kill()
     terminal.shows("plugin.restarted")
 
 
@@ -137,7 +140,7 @@ def test_the_terminal_is_left_as_it_was(room: HubRoom, terminal: Screen, way: st
     terminal.start(["bash", "--norc", "--noprofile", "-i"], env, room.root, size=(80, 24))
     terminal.shows("prompt$")
     top = " ".join([*CODEXD, "top", *room.box.flags])
-    terminal.press(f"stty -g > before; {top}; stty -g > after; tput cnorm; echo ended $?", "Enter")
+    terminal.press(f"stty -g > before; {top}; echo ended $?", "Enter")
     terminal.shows("EVENTS")
     assert terminal.is_alternate()
     if way == "kill":
@@ -170,11 +173,11 @@ def _read(room: HubRoom, name: str) -> str:
 
 def _top_of(room: HubRoom) -> psutil.Process:
     flags = ["top", *room.box.flags]
-    return next(
-        process
-        for process in psutil.process_iter()
-        if process.cmdline()[-len(flags) :] == flags
-    )
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[-len(flags) :] == flags:
+                return process
+    raise AssertionError("no top runs")
 
 
 def test_into_a_pipe_it_prints_what_changes(room: HubRoom) -> None:
@@ -216,7 +219,9 @@ def test_it_ends_when_nobody_reads_any_more(room: HubRoom) -> None:
 
 @needs_tmux
 def test_a_dumb_terminal_gets_lines(room: HubRoom, terminal: Screen) -> None:
-    _start(room, terminal, (120, 40), TERM="dumb")
+    # tmux has a TERM of its own for what it starts.
+    command = ["env", "TERM=dumb", *CODEXD, "top", *room.box.flags]
+    terminal.start(command, room.box.env, room.root, size=(120, 40))
     terminal.shows("daemon=running child=running ready=yes")
     assert not terminal.is_alternate()
 

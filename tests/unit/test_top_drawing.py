@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -81,7 +82,7 @@ def busy() -> Model:
         Process(42, "server", "codex app-server", 93.25, 1400 * MIB),
         *(Process(50 + n, "other", f"mcp\x1b[2J-{n}", n / 10, n * MIB) for n in range(20)),
     ]
-    fed = {"sessions": sessions, "processes": processes, "turns": 2, "approvals": 1}
+    fed: dict[str, Any] = {"sessions": sessions, "processes": processes, "turns": 2, "approvals": 1}
     seen.hear(snapshot(at=1.0, messages=(0, 0), **fed), 1.0)
     seen.hear(snapshot(at=2.0, messages=(5, 1234), **fed), 2.0)
     seen.press("down", 2.0)
@@ -96,7 +97,7 @@ def away() -> Model:
 
 def failed() -> Model:
     seen = model()
-    child = {
+    child: dict[str, Any] = {
         "status": "failed",
         "ready": False,
         "pid": None,

@@ -35,7 +35,7 @@ def test_a_time_without_a_daemon_is_in_no_rate() -> None:
     seen = model()
     seen.hear(snapshot(at=10.0, messages=(100, 1000)), 10.0)
     seen.hear(Away("nobody"), 11.0)
-    assert seen.away == "nobody"
+    assert "nobody" in str(seen.away)
     seen.hear(snapshot(at=12.0, messages=(105, 1100)), 12.0)
     assert (seen.away, seen.rates) == (None, None)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from codexd import __version__
 from codexd.cli.daemons import format_age
-from codexd.cli.terminal import local_time, one_line
+from codexd.cli.terminal import harmless, local_time, one_line
 from codexd.cli.top.model import Look, Model
 from codexd.cli.top.restarts import sparkline
 from codexd.cli.top.shown import Process, Snapshot
@@ -254,8 +254,8 @@ def _processes(processes: Sequence[Process], height: int, canvas: Canvas) -> lis
         shown, rest = busy[: max(room - 1, 0)], busy[max(room - 1, 0) :]
     lines += [_process(str(one.pid), one.cpu, one.resident, one.name, canvas) for one in shown]
     if rest:
-        memory = sum(one.resident for one in rest)
-        lines.append(_process("", _sum(rest), memory, f"{len(rest)} more", canvas))
+        taken = sum(one.resident for one in rest)
+        lines.append(_process("", _sum(rest), taken, f"{len(rest)} more", canvas))
     return lines[:height]
 
 
@@ -359,7 +359,8 @@ def _event(event: Event, canvas: Canvas) -> Text:
     # Of another day, that day.
     time = time if len(time) == _CLOCK else time[5:10].ljust(_CLOCK)
     style = _LEVEL_STYLES.get(event.level, "")
-    message = one_line(" ".join(event.message.split()))
+    # Colours of the server's own log are of no use here; what else it has is spelt out.
+    message = one_line(" ".join(harmless(event.message).split()))
     return canvas.row((time, "dim"), f"  {_fitted(one_line(event.type), 20)}  ", (message, style))
 
 

@@ -24,8 +24,6 @@ from codexd.settings import SettingError
 from codexd.shapes import Session
 
 _EVERY_S: Final = 1.0
-# What an event changes is asked for at once, but not more often.
-_AT_MOST_EVERY_S: Final = 0.5
 # What no event tells of sessions: titles, and who came to a thread.
 _SESSIONS_S: Final = 5.0
 _ANSWER_S: Final = 5.0
@@ -35,6 +33,8 @@ _RESTART_S: Final = 3600.0
 _CHANGES_SESSIONS: Final = ("session.", "turn.", "client.")
 # More of the past is not read: of a daemon whose server is in a crash loop, or that talks a lot.
 _MOST_EVENTS: Final = 200_000
+# And so many of the newest, however old.
+_RECENT: Final = 100
 
 
 class Feed:
@@ -43,7 +43,6 @@ class Feed:
     def __init__(self, config: Config, tell: Callable[[Fed], None]) -> None:
         self._config = config
         self._tell = tell
-        self._news = threading.Event()
         self._processes = Processes()
         self._sessions: list[Session] = []
         self._sessions_at: float | None = None
@@ -67,9 +66,7 @@ class Feed:
             else:
                 self._tell(snapshot)
                 self._follow(snapshot.status)
-            self._news.wait(max(0.0, _EVERY_S - (time.monotonic() - begun)))
-            time.sleep(max(0.0, _AT_MOST_EVERY_S - (time.monotonic() - begun)))
-            self._news.clear()
+            time.sleep(max(0.0, begun + _EVERY_S - time.monotonic()))
 
     def _client(self, timeout_s: float = _ANSWER_S) -> Client:
         return Client(socket_path=self._config.runtime.hub_socket_path, timeout_s=timeout_s)
@@ -81,8 +78,9 @@ class Feed:
         except msgspec.ValidationError as error:
             raise DaemonError(f"The daemon's answer is not understood: {error}.") from error
         if self._sessions_at is None or now - self._sessions_at >= _SESSIONS_S:
-            self._sessions = client.sessions(status="active")
+            # What an event tells meanwhile counts again.
             self._sessions_at = now
+            self._sessions = client.sessions(status="active")
         server = status.daemon.child.pid
         processes = self._processes.read(status.live.daemon_pid, server, now)
         return Snapshot(now, status, self._sessions, processes)
@@ -109,10 +107,13 @@ class Feed:
         if daemon_id == self._daemon_id:
             return
         self._daemon_id = daemon_id
-        recent = status.recent_events.events
-        since = recent[-1].seq if recent else 0
-        path = self._config.paths.structured_event_log_path
-        self._tell(Past(counted=_last_day(path, since) or recent, recent=recent))
+        past = read_past(self._config.paths.structured_event_log_path)
+        if not past.recent:
+            # The log cannot be read.
+            recent = status.recent_events.events
+            past = Past(counted=recent, recent=recent)
+        self._tell(past)
+        since = past.recent[-1].seq if past.recent else 0
         self._thread(lambda: self._hear_events(daemon_id, since))
 
     def _hear_events(self, daemon_id: str, since: int) -> None:
@@ -131,8 +132,6 @@ class Feed:
         self._tell(event)
         if event.type.startswith(_CHANGES_SESSIONS):
             self._sessions_at = None
-        if event.type != "child.stdout":
-            self._news.set()
 
     # -- what the user asks for ----------------------------------------------------------------
 
@@ -172,13 +171,18 @@ class Feed:
         threading.Thread(target=run_seen, daemon=True).start()
 
 
-def _last_day(path: str, until: int) -> list[Event]:
-    """The events up to the number ``until`` from which restarts and turns are known, in order."""
-    begin, found = time.time() - DAY_S, []
+def read_past(path: str) -> Past:
+    """What an event log tells of the past."""
+    begin = time.time() - DAY_S
+    counted: list[Event] = []
+    recent: list[Event] = []
     with contextlib.suppress(OSError):
         for count, event in enumerate(events_backward(path)):
-            if count >= _MOST_EVENTS or (epoch(event.created_at) or begin) < begin:
+            is_old = (epoch(event.created_at) or begin) < begin
+            if count >= (_RECENT if is_old else _MOST_EVENTS):
                 break
-            if event.type in COUNTED and event.seq <= until:
-                found.append(event)
-    return found[::-1]
+            if count < _RECENT:
+                recent.append(event)
+            if event.type in COUNTED and not is_old:
+                counted.append(event)
+    return Past(counted[::-1], recent[::-1])
