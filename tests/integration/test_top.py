@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -15,7 +16,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import MakeBox
 from tests.support.codex import codex_path
 from tests.support.daemon import CODEXD
 from tests.support.hub_fixtures import MakeRoom
@@ -26,6 +26,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
+_NUMBERS = itertools.count()
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
 
 
@@ -40,7 +41,8 @@ def room(make_room: MakeRoom) -> HubRoom:
 
 @pytest.fixture
 def terminal(room: HubRoom) -> Iterator[Screen]:
-    with screen(room.root / "tmux.sock") as made:
+    # A tmux that was told to end still has its socket for a while.
+    with screen(room.root / f"tmux-{next(_NUMBERS)}.sock") as made:
         yield made
 
 
@@ -107,30 +109,6 @@ def test_the_server_is_restarted_once_no_turn_runs(room: HubRoom, terminal: Scre
     terminal.shows("The server was restarted.")
     terminal.shows(f"pid {room.box.wait_ready(other_than=before)['pid']}")
     terminal.shows("it was asked to end")
-
-
-@needs_tmux
-def test_it_stays_while_the_daemon_goes_down_and_comes_back(
-    make_box: MakeBox, terminal: Screen
-) -> None:
-    box = make_box()
-    env = {**box.env, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
-    terminal.start([*CODEXD, "top", *box.flags], env, box.root, size=(80, 24))
-    terminal.shows("No daemon runs on")
-    box.start()
-    terminal.shows("ready  pid")
-    terminal.shows("daemon.started")
-    assert box.stop() == 0
-    terminal.shows("No daemon runs on")
-    box.start()
-    pid = box.wait_ready()["pid"]
-    terminal.shows(f"ready  pid {pid}")
-    os.kill(pid, signal.SIGKILL)
-    terminal.shows(f"ready  pid {box.wait_ready(other_than=pid)['pid']}")
-    terminal.shows("1 in a day")
-    # A plugin that died takes the stream of events with it.
-    box.plugin().kill()
-    terminal.shows("plugin.restarted")
 
 
 @needs_tmux
@@ -275,3 +253,30 @@ def test_no_daemon_is_told_in_a_line(room: HubRoom, tmp_path: Path) -> None:
     assert done.returncode == 1
     state = os.path.join(os.path.realpath(tmp_path), "state/codexd")
     assert done.stderr == f"codexd: No daemon runs on {state}: start it with `codexd start`.\n"
+
+
+# -- the last one, for it ends the daemon ------------------------------------------------------
+
+
+@needs_tmux
+def test_it_stays_while_the_daemon_goes_down_and_comes_back(
+    room: HubRoom, terminal: Screen
+) -> None:
+    room.forget_clients()
+    assert room.box.stop() == 0
+    _start(room, terminal, (80, 24))
+    terminal.shows("No daemon runs on")
+    room.box.start()
+    pid = room.child_pid
+    terminal.shows(f"ready  pid {pid}")
+    terminal.shows("daemon.started")
+    os.kill(pid, signal.SIGKILL)
+    terminal.shows(f"ready  pid {room.box.wait_ready(other_than=pid)['pid']}")
+    terminal.shows("killed by SIGKILL")
+    # A plugin that died takes the stream of events with it.
+    room.box.plugin().kill()
+    terminal.shows("plugin.restarted")
+    assert room.box.stop() == 0
+    terminal.shows("No daemon runs on")
+    terminal.press("q")
+    eventually(lambda: not terminal.is_alternate())

@@ -247,7 +247,7 @@ def test_a_package_at_home_is_let_through(tmp_path: Path, where: str, line: str)
 
 
 LIGHT = ("config", "status", "events", "logs", "metrics")
-HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2", "prometheus_client")
+HEAVY = ("zmq", "tornado", "circus", "websockets", "jinja2", "prometheus_client", "rich")
 RUN_LIGHT = """
 import sys
 from codexd.cli.main import main

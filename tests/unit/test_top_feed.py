@@ -39,6 +39,9 @@ def test_the_past_is_the_last_day_and_the_newest_events(tmp_path: Path) -> None:
     past = read_past(str(log))
     assert [entry.seq for entry in past.counted] == [5, 7]
     assert [entry.seq for entry in past.recent] == [1, 2, 3, 4, 5, 6, 7, 8]
+    past = read_past(str(log), until=6)
+    assert [entry.seq for entry in past.counted] == [5]
+    assert [entry.seq for entry in past.recent] == [1, 2, 3, 4, 5, 6]
     _write_log(log, [*([30] * 300), *([1] * 250)])
     past = read_past(str(log))
     assert [entry.seq for entry in past.counted] == list(range(301, 550, 2))
@@ -78,28 +81,20 @@ def test_processes_are_told_with_what_they_took_since_the_last_look(busy: psutil
     assert processes.read(None, None, 13.0) == []
 
 
-def test_without_a_daemon_it_is_said_how_to_start_one(tmp_path: Path) -> None:
+def test_without_a_daemon_it_is_said_how_to_start_one_and_no_failure_goes_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("codexd.cli.top.feed.find_daemon", fail)
     heard: queue.SimpleQueue[Fed] = queue.SimpleQueue()
     config = config_at(tmp_path)
-
-    def hear(fed: Fed) -> None:
-        heard.put(fed)
-        # Else it would go on for as long as these tests run.
-        raise SystemExit
-
-    Feed(config, hear).start()
+    Feed(config, heard.put).start()
     told = heard.get(timeout=20)
     assert isinstance(told, Away)
     assert told.why == f"No daemon runs on {config.paths.state_dir}: start it with `codexd start`."
-
-
-def test_a_thread_that_fails_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: str) -> None:
-        raise ZeroDivisionError(path)
-
-    monkeypatch.setattr("codexd.platform.lock.living_holder", fail)
-    heard: queue.SimpleQueue[Fed] = queue.SimpleQueue()
-    Feed(config_at(tmp_path), heard.put).start()
-    told = heard.get(timeout=20)
-    assert isinstance(told, Broken)
-    assert isinstance(told.error, ZeroDivisionError)
+    # It would have been looked for where it may be by now.
+    broken = heard.get(timeout=20)
+    assert isinstance(broken, Broken)
+    assert isinstance(broken.error, ZeroDivisionError)

@@ -59,11 +59,19 @@ def test_the_chosen_session_stays_the_chosen_one() -> None:
     assert seen.selected is None
 
 
-def test_what_another_daemon_did_is_forgotten() -> None:
+def test_events_count_from_the_past_on_and_what_another_daemon_did_is_forgotten() -> None:
     seen = model()
-    seen.hear(event(9, "turn.started", threadId="t", turnId="x"), 0.0)
+    begun = event(1, "turn.started", threadId="s", turnId="v")
+    seen.hear(Past(counted=[event(1, "child.started"), begun], recent=[begun]), 0.0)
+    for fed in (event(2, "child.started"), event(3, "turn.started", threadId="t", turnId="x")):
+        seen.hear(fed, 0.0)
+    assert [entry.seq for entry in seen.events] == [1, 2, 3]
+    assert len(seen.restarts.of_last_day(NOW.timestamp())) == 2
+    states = [turn.state for thread_id in "st" if (turn := seen.turns.of(thread_id))]
+    assert states == ["running", "running"]
     seen.hear(Past(counted=[], recent=[event(1, "daemon.started")]), 0.0)
-    assert [entry.seq for entry in seen.events] == [1]
+    assert [entry.type for entry in seen.events] == ["daemon.started"]
+    assert seen.restarts.of_last_day(NOW.timestamp()) == []
     assert seen.turns.of("t") is None
 
 
@@ -155,7 +163,9 @@ def test_a_restart_takes_two_presses_within_a_while() -> None:
     assert seen.press("r", 8.0) is None
     assert seen.press("r", 9.0) == "restart"
     # One at a time, until it is known what became of it.
+    assert seen.press("r", 9.0) is None
     seen.hear(Note("waits", is_over=False), 9.0)
+    assert seen.note(9000.0) == "waits"
     assert seen.press("r", 10.0) is None
     assert seen.press("r", 11.0) is None
     assert "already" in seen.note(11.0)

@@ -64,8 +64,8 @@ class Feed:
                 self._sessions_at = None
                 self._find_again()
             else:
-                self._tell(snapshot)
                 self._follow(snapshot.status)
+                self._tell(snapshot)
             time.sleep(max(0.0, begun + _EVERY_S - time.monotonic()))
 
     def _client(self, timeout_s: float = _ANSWER_S) -> Client:
@@ -107,14 +107,16 @@ class Feed:
         if daemon_id == self._daemon_id:
             return
         self._daemon_id = daemon_id
-        past = read_past(self._config.paths.structured_event_log_path)
+        # What comes after this answer is news.
+        recent = status.recent_events.events
+        until = recent[-1].seq if recent else None
+        past = read_past(self._config.paths.structured_event_log_path, until)
         if not past.recent:
             # The log cannot be read.
-            recent = status.recent_events.events
             past = Past(counted=recent, recent=recent)
         self._tell(past)
         since = past.recent[-1].seq if past.recent else 0
-        self._thread(lambda: self._hear_events(daemon_id, since))
+        self._thread(lambda: self._hear_events(daemon_id, until or since))
 
     def _hear_events(self, daemon_id: str, since: int) -> None:
         # Looked up anew whenever the stream breaks off.
@@ -143,6 +145,9 @@ class Feed:
     def _restart(self) -> None:
         try:
             change = self._client().child.restart(when="idle", wait_s=_RESTART_S)
+        except DaemonAway as error:
+            self._tell(Note(f"Whether the server was restarted is not known: {error}"))
+            return
         except DaemonError as error:
             self._tell(Note(f"Not restarted: {error}"))
             return
@@ -171,13 +176,14 @@ class Feed:
         threading.Thread(target=run_seen, daemon=True).start()
 
 
-def read_past(path: str) -> Past:
-    """What an event log tells of the past."""
+def read_past(path: str, until: int | None = None) -> Past:
+    """What an event log tells of the past, up to the event ``until``."""
     begin = time.time() - DAY_S
     counted: list[Event] = []
     recent: list[Event] = []
+    past = (event for event in events_backward(path) if until is None or event.seq <= until)
     with contextlib.suppress(OSError):
-        for count, event in enumerate(events_backward(path)):
+        for count, event in enumerate(past):
             is_old = (epoch(event.created_at) or begin) < begin
             if count >= (_RECENT if is_old else _MOST_EVENTS):
                 break

@@ -127,7 +127,9 @@ class Screen:
         signals = list(self._signals()) if self._wake_reader in readable else []
         if keyboard not in readable:
             return [] if readable else self._keys.flush(), signals
-        data = os.read(keyboard, 1024)
+        data = b""
+        with contextlib.suppress(OSError):
+            data = os.read(keyboard, 1024)
         if not data:
             # The terminal is gone, and nobody will ever press a key.
             signals.append(signal.SIGHUP)
