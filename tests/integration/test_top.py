@@ -69,7 +69,9 @@ def test_it_shows_all_that_goes_on(room: HubRoom, terminal: Screen, size: tuple[
     assert re.match(r"restarts  \d+ in a day  ", lines[3])
     for name in ("codexd", "codexd's plugin", "codex app-server"):
         assert re.search(rf"^ *\d+ +\d+\.\d +\d+ MiB  {name}$", shown, re.MULTILINE), name
-    assert re.search(r"^> \w{8}  done \d+\w +editor      数据库迁移, please$", shown, re.MULTILINE)
+    assert re.search(
+        r"^> \w{6}    done \d+\w +editor      数据库迁移, please$", shown, re.MULTILINE
+    )
     assert re.search(r"^\d\d:\d\d:\d\d  turn.completed        A turn was completed.$", shown, re.M)
     assert lines[-1].startswith("q quit  r restart when idle")
 

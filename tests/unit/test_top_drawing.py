@@ -65,16 +65,18 @@ def busy() -> Model:
     seen.hear(Past(counted=counted, recent=recent * 5), 0.0)
     sessions = [
         session(
-            "aaaaaaaa-1",
+            "mwwkc7km-etbqv2",
             "t1",
             title="数据库迁移：把旧表搬到新库里去，然后删掉旧表，最后检查一遍",
             turn="x",
             clients=["编辑器编辑器", "web"],
         ),
-        session("bbbbbbbb-2", "t2", title="evil \x1b[2J\x07\u202e title", clients=["\x1b[31mred"]),
-        session("cccccccc-3", "t3", cwd="/work/project", clients=["tui"]),
-        session("dddddddd-4", None),
-        session("eeeeeeee-5", "t5", title="turn of another day", turn="w"),
+        session(
+            "mwwkabcd-awtj8y", "t2", title="evil \x1b[2J\x07\u202e title", clients=["\x1b[31mred"]
+        ),
+        session("mwwk0000-1prut6", "t3", cwd="/work/project", clients=["tui"]),
+        session("mwwk0001-2prut6", None),
+        session("mwwk0002-9zzzzz", "t5", title="turn of another day", turn="w"),
     ]
     processes = [
         Process(40, "daemon", "codexd", 0.5, 47 * MIB),
@@ -150,11 +152,11 @@ def test_the_chosen_session_is_to_be_seen_among_many() -> None:
     seen.hear(snapshot(sessions=[session(f"{n:08}") for n in range(50)]), 0.0)
     for _ in range(30):
         seen.press("down", 0.0)
-    assert "> 00000030" in text(drawn(seen))
+    assert "> 000030" in text(drawn(seen))
     seen.press("end", 0.0)
-    assert "> 00000049" in text(drawn(seen))
+    assert "> 000049" in text(drawn(seen))
     seen.press("home", 0.0)
-    assert "> 00000000" in text(drawn(seen))
+    assert "> 000000" in text(drawn(seen))
 
 
 def test_what_is_looked_into_scrolls_to_its_ends() -> None:

@@ -9,9 +9,9 @@ import pytest
 from codexd.cli.top.keys import Keys
 from codexd.cli.top.lines import Lines
 from codexd.cli.top.model import CONFIRM_S
-from codexd.cli.top.restarts import DAY_S, Restarts, epoch, sparkline
+from codexd.cli.top.restarts import DAY_S, Restarts, Turns, epoch, sparkline
 from codexd.cli.top.shown import Away, Broken, Looked, Note, Past
-from codexd.cli.top.transcript import Transcript, wrapped
+from codexd.cli.top.thread_text import ThreadText, wrapped
 from codexd.cli.tui import part_arguments
 from tests.support.top import NOW, event, model, session, snapshot, thread
 
@@ -49,6 +49,8 @@ def test_the_chosen_session_stays_the_chosen_one() -> None:
     assert seen.selected == "session-a"
     seen.press("down", 1.0)
     assert seen.selected == "session-a"
+    seen.press("up", 1.0)
+    assert seen.selected == "session-b"
     for _ in range(5):
         seen.press("up", 1.0)
     assert seen.selected == "session-c"
@@ -142,10 +144,24 @@ def test_restarts_are_of_the_last_day_only() -> None:
     assert restarts.histogram(at - 10 * DAY_S, 24) == [0] * 23 + [2]
 
 
+def test_turns_are_known_by_thread_the_newest_threads_only() -> None:
+    turns = Turns()
+    for detail in ({}, {"threadId": "t"}, {"threadId": 5, "turnId": "x"}, {"turnId": "x"}):
+        turns.hear(event(1, "turn.started", **detail))
+    turns.hear(event(2, "approval.requested", threadId="t", turnId="x"))
+    assert (turns.of("t"), turns.of(None)) == (None, None)
+    for number in range(2001):
+        turns.hear(event(3, "turn.started", threadId=f"t{number}", turnId="x"))
+        # It is used again and again, and so never an old one.
+        turns.hear(event(4, "turn.completed", threadId="kept", turnId="x"))
+    states = [turn and turn.state for turn in map(turns.of, ("t0", "t1", "t2", "t2000", "kept"))]
+    assert states == [None, None, "running", "running", "completed"]
+
+
 def test_a_sparkline_has_a_bar_for_each_count() -> None:
     assert sparkline([0, 1, 4, 8, 0]) == "·▁▄█·"
     assert sparkline([0, 1]) == "·█"
-    assert sparkline([0, 3, 12], ascii_only=True) == ".3+"
+    assert sparkline([0, 3, 9, 10], ascii_only=True) == ".39+"
     assert sparkline([]) == ""
 
 
@@ -164,6 +180,7 @@ def test_a_restart_takes_two_presses_within_a_while() -> None:
     assert seen.press("r", 9.0) == "restart"
     # One at a time, until it is known what became of it.
     assert seen.press("r", 9.0) is None
+    assert "already" in seen.note(9.0)
     seen.hear(Note("waits", is_over=False), 9.0)
     assert seen.note(9000.0) == "waits"
     assert seen.press("r", 10.0) is None
@@ -171,6 +188,7 @@ def test_a_restart_takes_two_presses_within_a_while() -> None:
     assert "already" in seen.note(11.0)
     seen.hear(Note("The server was restarted."), 12.0)
     assert seen.note(13.0) == "The server was restarted."
+    assert seen.note(60.0) == ""
     assert seen.press("r", 13.0) is None
     assert seen.press("r", 14.0) == "restart"
 
@@ -204,9 +222,9 @@ def test_a_session_is_looked_into_and_read_again_when_its_turn_moves() -> None:
     # Of another thread, looked into before.
     seen.hear(Looked("other", thread("x")), 20.0)
     assert seen.look is not None
-    assert seen.look.transcript is None
+    assert seen.look.text is None
     seen.hear(Looked("t", thread("hello")), 20.5)
-    assert seen.look.transcript is not None
+    assert seen.look.text is not None
     assert seen.thread_to_read(600.0) is None, "no turn runs"
     seen.hear(event(5, "turn.started", threadId="t", turnId="x"), 600.0)
     assert seen.thread_to_read(600.0) == "t"
@@ -282,23 +300,23 @@ def test_a_thread_is_told_in_lines() -> None:
         {"items": [], "status": "inProgress"},
         None,
     ]
-    told = Transcript({"id": "t", "name": "A\x07 name", "turns": turns})
+    told = ThreadText({"id": "t", "name": "A\x07 name", "turns": turns})
     assert told.title == "A\\x07 name"
     assert [line.text for line in told.lines(40) if line.text] == [
         "> do it",
         "$ ls\\n-l",
-        "$ false  (exit 1)",
-        "$ sleep 9  (inProgress)",
-        "± a.py, b.py",
-        "→ db.query  (completed)",
+        "$ false (exit 1)",
+        "$ sleep 9",
+        "± a.py +0 -0, b.py +0 -0",
+        "→ db.query",
         "→ search: rich",
         "Done.",
-        "failed: no model",
+        "failed: no model.",
         "(interrupted)",
         "(runs)",
     ]
-    assert [line.text for line in Transcript({"turns": []}).lines(40)] == ["It has no turn yet."]
-    assert Transcript(thread(*"abc" * 20)).lines(40)[0].text == "(10 earlier turns are not shown.)"
+    assert [line.text for line in ThreadText({"turns": []}).lines(40)] == ["It has no turn yet."]
+    assert ThreadText(thread(*"abc" * 20)).lines(40)[0].text == "(10 earlier turns are not shown.)"
 
 
 def test_lines_break_between_words_and_by_columns() -> None:

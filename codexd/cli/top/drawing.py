@@ -12,6 +12,7 @@ from rich.text import Text
 
 from codexd import __version__
 from codexd.cli.daemons import format_age
+from codexd.cli.ids import shortened
 from codexd.cli.terminal import harmless, local_time, one_line
 from codexd.cli.top.model import Look, Model
 from codexd.cli.top.restarts import sparkline
@@ -291,17 +292,18 @@ def _sessions(model: Model, height: int, canvas: Canvas) -> list[Text]:
     at = ids.index(model.selected) if model.selected in ids else 0
     # The chosen one is always to be seen.
     first = max(0, min(at - room // 2, len(found) - room))
+    short = shortened(ids)
     for session in found[first : first + room]:
-        lines.append(_session(session, model, canvas))
+        lines.append(_session(session, short(session.session_id), model, canvas))
     return lines[:height]
 
 
-def _session(session: Session, model: Model, canvas: Canvas) -> Text:
+def _session(session: Session, name: str, model: Model, canvas: Canvas) -> Text:
     is_chosen = session.session_id == model.selected
     state, style = _turn(session, model, canvas)
     title = session.title or session.cwd or session.thread_id or "(no thread yet)"
     line = canvas.row(
-        f"{'>' if is_chosen else ' '} {_fitted(_short(session.session_id), 8)}  ",
+        f"{'>' if is_chosen else ' '} {_fitted(one_line(name), 8)}  ",
         (_fitted(state, 14), style),
         f"  {_fitted(_clients(session), 10)}  {one_line(title)}",
     )
@@ -328,10 +330,6 @@ def _turn(session: Session, model: Model, canvas: Canvas) -> tuple[str, str]:
 def _clients(session: Session) -> str:
     first, *rest = session.clients or ["-"]
     return f"{one_line(first)} +{len(rest)}" if rest else one_line(first)
-
-
-def _short(session_id: str) -> str:
-    return one_line(session_id.removeprefix("session-"))[:8]
 
 
 def _fitted(text: str, width: int) -> str:
@@ -368,15 +366,15 @@ def _event(event: Event, canvas: Canvas) -> Text:
 
 
 def _draw_look(look: Look, away: str | None, canvas: Canvas) -> Frame:
-    title = look.transcript.title if look.transcript else (look.session.title or "")
+    title = look.text.title if look.text else (look.session.title or "")
     where = one_line(look.session.cwd or "")
-    lines = [canvas.heading(f"{_short(look.session.session_id)}  {one_line(title)}", where)]
+    lines = [canvas.heading(one_line(title) or "a thread", where)]
     trouble = away or look.trouble
     if trouble is not None:
         lines.append(canvas.row((one_line(trouble), "bold red")))
-    elif look.transcript is None:
+    elif look.text is None:
         lines.append(canvas.row(("reading the thread", "dim")))
-    said = look.transcript.lines(canvas.width) if look.transcript else []
+    said = look.text.lines(canvas.width) if look.text else []
     room = max(canvas.height - 1 - len(lines), 1)
     most = max(len(said) - room, 0)
     end = len(said) - min(look.scrolled, most)

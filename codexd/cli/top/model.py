@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from codexd.cli.top.restarts import Restarts, Turns
 from codexd.cli.top.shown import Away, Fed, Looked, Note, Past, Snapshot
-from codexd.cli.top.transcript import Transcript
+from codexd.cli.top.thread_text import ThreadText
 from codexd.contracts import Event
 from codexd.eventlog.types import is_protocol
 from codexd.shapes import Session
@@ -40,7 +40,7 @@ class Look:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.transcript: Transcript | None = None
+        self.text: ThreadText | None = None
         self.trouble: str | None = None
         self.scrolled = 0
         # How far it can be scrolled, and by how much at once; see `fit`.
@@ -52,7 +52,7 @@ class Look:
 
     def is_due(self, now: float, *, runs: bool) -> bool:
         """Whether its thread should be read (again)."""
-        if self.asked_at is not None and self.transcript is None and self.trouble is None:
+        if self.asked_at is not None and self.text is None and self.trouble is None:
             return False
         pause = max(_LOOK_S, self.took_s * _LOOK_SHARE)
         is_old = runs and (self.asked_at is None or now - self.asked_at > pause)
@@ -144,7 +144,7 @@ class Model:
             return
         look.took_s = now - (look.asked_at or now)
         if looked.thread is not None:
-            look.transcript = Transcript(looked.thread)
+            look.text = ThreadText(looked.thread)
         look.trouble = looked.trouble
 
     # -- what is pressed -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 from codexd.cli.terminal import cells, harmless, one_line
+from codexd.cli.transcript import error_text, item_line
 
 Kind = Literal["user", "agent", "act", "turn", "trouble"]
 
@@ -21,7 +22,7 @@ class Said(NamedTuple):
     text: str
 
 
-class Transcript:
+class ThreadText:
     """The last turns of a thread, as the server describes it (`thread/read`)."""
 
     def __init__(self, thread: dict[str, Any]) -> None:
@@ -70,9 +71,9 @@ def _said(item: dict[str, Any]) -> Iterator[Said]:
     elif kind in ("agentMessage", "plan"):
         yield Said("agent", _cut(str(item.get("text") or "")))
     else:
-        line = _act(item)
+        line = item_line(item)
         if line is not None:
-            yield Said("act", one_line(line))
+            yield Said("act", line)
 
 
 def _user_text(item: dict[str, Any]) -> str:
@@ -83,29 +84,10 @@ def _user_text(item: dict[str, Any]) -> str:
     return " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in parts)
 
 
-def _act(item: dict[str, Any]) -> str | None:
-    """What the agent did, in a line; None for what shows nothing (its reasoning)."""
-    kind = item.get("type")
-    if kind == "commandExecution":
-        code = item.get("exitCode")
-        end = f"exit {code}" if code else item.get("status")
-        return f"$ {item.get('command')}{'' if end == 'completed' else f'  ({end})'}"
-    if kind == "fileChange":
-        changes = item.get("changes")
-        found = changes if isinstance(changes, list) else []
-        return f"± {', '.join(str(c.get('path')) for c in found if isinstance(c, dict))}"
-    if kind in ("mcpToolCall", "dynamicToolCall"):
-        where = item.get("server") or item.get("namespace")
-        return f"→ {f'{where}.' if where else ''}{item.get('tool')}  ({item.get('status')})"
-    if kind == "webSearch":
-        return f"→ search: {item.get('query')}"
-    return None
-
-
 def _end(turn: dict[str, Any]) -> Iterator[Said]:
     status, error = turn.get("status"), turn.get("error")
     if isinstance(error, dict) and error.get("message"):
-        yield Said("trouble", f"{status}: {_cut(str(error['message']))}")
+        yield Said("trouble", f"{one_line(str(status))}: {error_text(error)}")
     elif status == "inProgress":
         yield Said("turn", "(runs)")
     elif status not in (None, "completed"):
