@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ def part_arguments(args: list[str]) -> tuple[list[str], list[str]]:
 
 
 @click.command("tui", cls=_Passing)
-@daemon_options
+@functools.partial(daemon_options, takes_file=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def tui(config: Config, arguments: tuple[str, ...]) -> None:
     """Start codex's own terminal UI on this daemon, in the directory that this is called in.
