@@ -18,6 +18,8 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "events": "What happened, and what happens",
         "logs": "What the server wrote",
         "daemons": "Every daemon of yours, wherever it runs",
+        "top": "All of it live: processes, sessions, events",
+        "tui": "codex's own terminal UI on this daemon",
     },
     "Server": {
         "start": "Run the daemon: start the server and keep it up",

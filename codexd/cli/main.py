@@ -45,6 +45,8 @@ COMMANDS = {
     "logs": "codexd.cli.logs:logs",
     "metrics": "codexd.cli.metrics:metrics",
     "service": "codexd.cli.service:service",
+    "top": "codexd.cli.top.command:top",
+    "tui": "codexd.cli.tui:tui",
     "smoke": "codexd.cli.smoke:smoke",
     "attach": "codexd.cli.attach:attach",
     "app-server": "codexd.cli.attach:app_server",

@@ -636,6 +636,12 @@ class Hub:
             "server": core.state,
             "serverVersion": self._greeting.server_version,
             "remoteControl": self._greeting.remote_control,
+            "messages": {
+                "fromClients": core.counts.from_clients,
+                "toClients": core.counts.to_clients,
+                "fromServer": core.counts.from_server,
+                "toServer": core.counts.to_server,
+            },
         }
 
 

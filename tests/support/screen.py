@@ -13,15 +13,36 @@ _ENTERS = 4
 
 
 class Screen:
-    """One program on one screen, by default of 100 by 40."""
+    """One program on one screen, of 100 by 40 where nothing else is said."""
 
     def __init__(self, socket: Path, columns: int = 100, rows: int = 40) -> None:
         self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
-        self._size = ["-x", str(columns), "-y", str(rows)]
+        self._size = (columns, rows)
 
-    def start(self, command: list[str], env: dict[str, str], cwd: Path) -> None:
+    def start(
+        self,
+        command: list[str],
+        env: dict[str, str],
+        cwd: Path,
+        *,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         """Run ``command``; the screen stays when it ends."""
-        self._run("new-session", "-d", *self._size, "-c", str(cwd), "-s", "s", "sleep 600", env=env)
+        columns, lines = map(str, size or self._size)
+        self._run(
+            "new-session",
+            "-d",
+            "-x",
+            columns,
+            "-y",
+            lines,
+            "-c",
+            str(cwd),
+            "-s",
+            "s",
+            "sleep 600",
+            env=env,
+        )
         self._run("set-option", "-g", "remain-on-exit", "on")
         self._run("respawn-pane", "-k", "-c", str(cwd), "-t", "s", *command)
 
@@ -40,6 +61,18 @@ class Screen:
             return eventually(look, within_s=within_s)
         except AssertionError as error:
             raise AssertionError(f"{text!r} is not on the screen:\n{self.text()}") from error
+
+    def press(self, *keys: str) -> None:
+        """Keys, as tmux names them."""
+        self._run("send-keys", "-t", "s", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the terminal another size."""
+        self._run("resize-window", "-t", "s", "-x", str(columns), "-y", str(lines))
+
+    def is_alternate(self) -> bool:
+        """Whether it is the screen that programs draw on, and not the one of the shell."""
+        return self._run("display-message", "-p", "-t", "s", "#{alternate_on}").stdout == "1\n"
 
     def enter(self, line: str, answer: str) -> None:
         """Type a line, and press Enter until the answer is on the screen.
