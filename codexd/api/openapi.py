@@ -125,7 +125,7 @@ def _operation(row: Row, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _name(row),
         "summary": row.summary,
-        "tags": [row.path.removeprefix("/v1").split("/")[1].partition(".")[0]],
+        "tags": [row.path.removeprefix("/v1").split("/")[1].partition(".")[0] or "page"],
         "parameters": [*_in_path(row), *_in_query(row, schemas)],
         "responses": _responses(row, schemas),
         # None is needed on a Unix socket.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
+from codexd.client import calls
 from codexd.client.errors import DaemonError, Refused
 from codexd.client.sync import Client
+from codexd.shapes import PageCode
 
 _ASK_TIMEOUT_S = 1.0
 # The first page loads what makes it.
@@ -35,3 +38,19 @@ def fetch_metrics(socket_path: str) -> bytes:
     except Refused as error:
         text = f"{socket_path} answers {error.status} to GET /metrics"
         raise DaemonError(f"{text}: is that daemon of an older version?") from error
+
+
+def make_page_code(socket_path: str) -> PageCode:
+    """A code for the page of the daemon whose codexd.sock is at ``socket_path``.
+
+    Raises:
+        DaemonError: it gives none; the text says why.
+    """
+    client = Client(socket_path=socket_path, timeout_s=_PAGE_TIMEOUT_S)
+    try:
+        return client._call(calls.page_code())
+    except Refused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        text = "The daemon has no page, it is of an older version: stop it, and start this one."
+        raise DaemonError(text) from error

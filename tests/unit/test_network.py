@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import pytest
 from codexd.address import parse_address
 from codexd.api import tcp
 from codexd.api.http import Access, Head
+from codexd.api.page_access import PageAccess
 from codexd.config import Config
 from codexd.keeper import network as module
 from codexd.keeper import sockets as sockets_module
@@ -55,7 +57,8 @@ class Room:
     def __init__(self, config: Config) -> None:
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         runtime_dir, nobody = config.runtime.runtime_dir, cast("Any", None)
-        self.network = Network(config.policy, config.paths, runtime_dir, nobody, self.event)
+        page = PageAccess(os.path.join(config.paths.state_dir, "page-sessions.json"))
+        self.network = Network(config.policy, config.paths, runtime_dir, nobody, page, self.event)
         self.server = Server()
 
     def event(self, level: str, type_: str, message: str, detail: dict[str, Any]) -> None:
@@ -244,9 +247,10 @@ def test_a_name_that_nobody_looks_up_keeps_nobody_waiting(
         def event(_level: Any, type_: str, _message: str, _detail: dict[str, Any]) -> None:
             events.append(type_)
 
+        page = PageAccess(os.path.join(config.paths.state_dir, "page-sessions.json"))
         nobody = cast("Any", None)
         network = sockets_module.tcp_listener(
-            config.policy, config.paths, config.runtime.runtime_dir, nobody, event
+            config.policy, config.paths, config.runtime.runtime_dir, nobody, page, event
         )
         sockets = Sockets(nobody, nobody, ["/codexd.sock"], config.policy, event, network)
         await sockets.start()
