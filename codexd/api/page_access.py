@@ -15,9 +15,8 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 import msgspec
@@ -34,6 +33,7 @@ IDLE_S: Final = 12 * 3600.0
 _SECRET_BYTES: Final = 32
 _MOST_CODES: Final = 8
 _MOST_SESSIONS: Final = 16
+_MOST_COOKIES: Final = 200
 # How old what is written about the last use may be.
 _WRITE_S: Final = 300.0
 _SAFE: Final = ("GET", "HEAD")
@@ -113,11 +113,11 @@ class PageAccess:
         Raises:
             Problem: it has a session's secrets, and is of another page.
         """
-        key, cookie = head.headers.get(KEY_HEADER), _cookie(head)
-        if not key or not cookie:
-            return False
-        sessions, digest = self._living(), _session_digest(token, Secrets(cookie, key))
-        if digest not in sessions:
+        key = head.headers.get(KEY_HEADER, "")
+        sessions = self._living()
+        found = (_session_digest(token, Secrets(cookie, key)) for cookie in _cookies(head))
+        digest = next((digest for digest in found if digest in sessions), None)
+        if digest is None:
             return False
         check_own_page(head)
         sessions[digest] = self._now()
@@ -186,12 +186,16 @@ def _cookie_name(head: Head) -> str:
     return f"codexd_page_{port}" if port.isascii() and port.isdecimal() else "codexd_page"
 
 
-def _cookie(head: Head) -> str:
-    sent: SimpleCookie = SimpleCookie()
-    with contextlib.suppress(CookieError):
-        sent.load(head.headers.get("cookie", ""))
-    found = sent.get(_cookie_name(head))
-    return "" if found is None else found.value
+def _cookies(head: Head) -> Iterator[str]:
+    """Every value of our cookie: another port can set one of this name, and it must not count.
+
+    Whatever else the machine's other ports have set stands beside it, however it is written.
+    """
+    name = _cookie_name(head)
+    for part in head.headers.get("cookie", "").split(";")[:_MOST_COOKIES]:
+        found, _, value = part.strip().partition("=")
+        if found == name:
+            yield value
 
 
 def _digest(text: str) -> bytes:

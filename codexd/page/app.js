@@ -11,7 +11,8 @@ const HIDDEN_POLL_MS = 20000;
 const SILENT_MS = 30000;
 // A page that nobody looks at leaves its connection to others: browsers have six for one address.
 const HIDDEN_MS = 60000;
-const RETRY_MS = [300, 600, 1200, 2500, 5000];
+const RETRY_MS = [300, 600, 1200, 2000];
+const AWAY_POLL_MS = 1000;
 const HISTORY_EVENTS = 50000;
 const NOISE = new Set(["child.stdout", "child.stderr"]);
 const TIMELINE = [
@@ -223,15 +224,27 @@ async function logIn() {
   // Neither history nor a copied address shall have it.
   history.replaceState(null, "", location.pathname);
   try {
-    const { key } = await ask("POST", "/v1/page/sessions", { body: { code } });
-    localStorage.setItem(KEY, key);
+    localStorage.setItem(KEY, (await exchanged(code)).key);
   } catch (error) {
-    // Who is in already has been let in before the code was used up.
+    // Who is in already stays so, whatever becomes of the code.
     if (localStorage.getItem(KEY) === null) {
       return leaveOut(error instanceof Problem ? error.message : "codexd does not answer.");
     }
   }
   return start();
+}
+
+// The daemon may be coming back just now; a code is good for a minute.
+async function exchanged(code) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      return await ask("POST", "/v1/page/sessions", { body: { code } });
+    } catch (error) {
+      if (!(error instanceof Away) || tries >= 20) throw error;
+      shownLink("away", "codexd does not answer: trying again");
+      await sleep(1000);
+    }
+  }
 }
 
 function start() {
@@ -248,20 +261,21 @@ function start() {
 
 // -- what is known --------------------------------------------------------------------------------
 
-const known = { status: null, sessions: [], approvals: [], events: [], past: [], last: 0 };
-let isAway = false;
+const known = { status: null, sessions: [], approvals: [], events: [], past: [], last: 0, hasMore: {} };
 
 function trouble(error) {
   if (error instanceof LeftOut) return;
   if (error instanceof Away) {
-    isAway = true;
     shownLink("away", "codexd does not answer: trying again");
   } else {
     notice(error.message);
   }
 }
 
+let tookMs = 0;
+
 async function refresh() {
+  const began = performance.now();
   const closed = at("sessions-closed").checked;
   const [status, approvals, sessions] = await Promise.all([
     ask("GET", "/v1/status"),
@@ -271,20 +285,22 @@ async function refresh() {
   known.status = status;
   known.approvals = approvals.approvals;
   known.sessions = sessions.sessions;
-  isAway = false;
+  known.hasMore = { approvals: approvals.next !== null, sessions: sessions.next !== null };
+  tookMs = performance.now() - began;
   shownLink("live", "Live");
   show();
 }
 
 let asked = null, again = false;
 
-// One at a time, and once more where something has happened meanwhile.
+// One at a time, and once more where something has happened meanwhile. A daemon that has much to do
+// is asked less: for an eighth of the time at most.
 function refreshSoon() {
   if (asked) {
     again = true;
     return asked;
   }
-  asked = sleep(100).then(refresh).catch(trouble).finally(() => {
+  asked = sleep(Math.min(Math.max(100, tookMs * 7), POLL_MS)).then(refresh).catch(trouble).finally(() => {
     asked = null;
     if (again) {
       again = false;
@@ -297,7 +313,8 @@ function refreshSoon() {
 async function poll(mine) {
   while (mine === generation) {
     await refreshSoon();
-    await sleep(document.hidden ? HIDDEN_POLL_MS : POLL_MS);
+    const isAway = at("link").dataset.state === "away";
+    await sleep(document.hidden ? HIDDEN_POLL_MS : isAway ? AWAY_POLL_MS : POLL_MS);
   }
 }
 
@@ -460,7 +477,7 @@ function showApprovals() {
   const entries = known.approvals.filter((entry) => !deciding.has(entry.approvalId));
   keep(list, entries, (entry) => entry.approvalId, approvalCard);
   const count = entries.length;
-  at("approvals-count").textContent = count;
+  at("approvals-count").textContent = `${count}${known.hasMore.approvals ? "+" : ""}`;
   at("approvals-none").hidden = count > 0;
   at("approvals").classList.toggle("waiting", count > 0);
   if (list.textContent !== was) movedAt = performance.now();
@@ -520,7 +537,7 @@ function nameOf(session) {
 function showSessions() {
   const entries = known.sessions.map(({ sessionId, threadId, title, cwd, status, purpose, clients, turn, metadata, updatedAt }) => (
     { sessionId, threadId, title, cwd, status, purpose, clients, turn, metadata, updatedAt }));
-  at("sessions-count").textContent = entries.length;
+  at("sessions-count").textContent = `${entries.length}${known.hasMore.sessions ? "+" : ""}`;
   at("sessions-none").hidden = entries.length > 0;
   keep(at("sessions"), entries, (entry) => entry.sessionId, sessionCard);
   showTargets();

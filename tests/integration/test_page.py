@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import Browser, Tab, chromium, chromium_path
+from tests.support.codex import free_port
 from tests.support.hub_fixtures import MakeRoom
 from tests.support.hub_room import HubRoom
 from tests.support.model import Reply
@@ -41,8 +42,10 @@ CALL = (
 
 @pytest.fixture(scope="module")
 def room(make_room: MakeRoom) -> HubRoom:
+    # A port of its own, on which it is found again.
+    address = f"127.0.0.1:{free_port()}"
     made = make_room(
-        "--hub-listen", "127.0.0.1:0", approval_policy='"on-request"', sandbox_mode='"read-only"'
+        "--hub-listen", address, approval_policy='"on-request"', sandbox_mode='"read-only"'
     )
     made.event("hub.listening")
     return made
@@ -74,7 +77,8 @@ def tab(browser: Browser, room: HubRoom) -> Iterator[Tab]:
 def test_a_browser_is_let_in_once_and_stays(room: HubRoom) -> None:
     url = dashboard(room)
     visitor = Visitor(url)
-    assert visitor.ask("GET", "/")[0] == 200
+    status, told, _ = visitor.ask("GET", "/")
+    assert (status, told["cache-control"]) == (200, "no-cache")
     assert visitor.ask("GET", "/v1/status")[0] == 401
     assert visitor.ask("POST", "/v1/page/codes")[0] == 401
     status, told, _ = visitor.log_in()
@@ -174,13 +178,17 @@ def test_an_approval_is_answered(room: HubRoom, tab: Tab, word: str) -> None:
 
 
 def test_it_goes_on_when_the_daemon_comes_back(room: HubRoom, tab: Tab) -> None:
-    os.kill(room.box.plugin().pid, signal.SIGKILL)
+    count = "[...document.querySelectorAll('#events .mono')].filter((one) => one.textContent ==="
+    before = len(room.box.events("daemon.started"))
+    tab.until(f"{count} 'daemon.started').length === {before}")
+    assert room.box.stop() == 0
     tab.until("document.getElementById('link').dataset.state === 'away'")
+    room.box.start()
     tab.until(LIVE)
-    tab.until("document.getElementById('events').textContent.includes('plugin.restarted')")
-    numbers = tab.evaluate("[...document.querySelectorAll('#events > li')].length")
-    assert numbers > 0
-    # It was away, and says so: nothing else is complained of.
+    # What it had is still there, once, and what happened meanwhile.
+    tab.until(f"{count} 'daemon.started').length === {before + 1}")
+    assert tab.evaluate(f"{count} 'daemon.stopped').length") >= 1
+    # It was away, and the browser says so: nothing else is complained of.
     assert all("ERR_" in complaint for complaint in tab.complaints)
 
 

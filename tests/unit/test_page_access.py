@@ -124,6 +124,14 @@ def test_cookie_and_key_are_needed_both(room: Room) -> None:
     assert not room.access.admit(Head("GET", "/", {**other.headers, "host": HOST}), TOKEN)
 
 
+def test_cookies_of_other_ports_are_passed_over(room: Room) -> None:
+    known = room.enter()
+    for before in ("codexd_page_8765=theirs", 'a={"x": 1}', "b", "=", 'c="', "codexd_page=x", ""):
+        headers = request(known).headers
+        cookie = f"{before}; codexd_page_8765={known.cookie};d"
+        assert room.access.admit(Head("GET", "/", {**headers, "cookie": cookie}), TOKEN), before
+
+
 def test_a_session_ends_when_it_is_not_used(room: Room) -> None:
     known = room.enter()
     for _ in range(3):
