@@ -85,7 +85,6 @@ class PageAccess:
                 "it has one, `codexd status` says why that is not open."
             )
             raise Problem(HTTPStatus.CONFLICT, "no-listener", text)
-        self._forget_codes()
         while len(self._codes) >= _MOST_CODES:
             del self._codes[next(iter(self._codes))]
         code = secrets.token_urlsafe(_SECRET_BYTES)

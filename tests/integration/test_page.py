@@ -160,6 +160,12 @@ def test_what_an_agent_says_stays_text(room: HubRoom, tab: Tab) -> None:
 
 @pytest.mark.parametrize("word", ["Decline", "Accept"])
 def test_an_approval_is_answered(room: HubRoom, tab: Tab, word: str) -> None:
+    # A pointer that was about to press something else presses whatever comes under it.
+    tab.evaluate(
+        "new MutationObserver(() => document.querySelector('#approvals-list button')?."
+        "dispatchEvent(new MouseEvent('click', { detail: 1 })))"
+        ".observe(document.getElementById('approvals-list'), { childList: true })"
+    )
     room.model.queue.append(Reply(call=CALL))
     run_prompt(tab, "Ask me")
     tab.until(APPROVAL_WAITS)
@@ -174,6 +180,7 @@ def test_an_approval_is_answered(room: HubRoom, tab: Tab, word: str) -> None:
     tab.press("Enter", 13)
     tab.until("document.getElementById('run-state').textContent.includes('completed')")
     tab.until(f"!({APPROVAL_WAITS})")
+    assert ("Command: declined" in text_of(tab, "run")) is (word == "Decline")
     assert tab.complaints == []
 
 

@@ -132,8 +132,21 @@ def test_cookies_of_other_ports_are_passed_over(room: Room) -> None:
         assert room.access.admit(Head("GET", "/", {**headers, "cookie": cookie}), TOKEN), before
 
 
+def test_its_use_is_written_down_from_time_to_time(room: Room) -> None:
+    known = room.enter()
+    written = []
+    for _ in range(30):
+        room.time += 60
+        assert room.admits(known)
+        at = json.loads(room.path.read_text())["sessions"][0]["usedAt"]
+        assert room.time - at < 300
+        written.append(at)
+    assert len(set(written)) == 7
+
+
 def test_a_session_ends_when_it_is_not_used(room: Room) -> None:
     known = room.enter()
+    assert IDLE_S == 12 * 60 * 60
     for _ in range(3):
         room.time += IDLE_S - 1
         assert room.admits(known)
