@@ -14,7 +14,7 @@ import pytest
 
 from codexd.address import parse_address
 from codexd.api import tcp
-from codexd.api.http import Access, Head
+from codexd.api.http import Access, Head, Problem
 from codexd.api.page_access import PageAccess
 from codexd.config import Config
 from codexd.keeper import network as module
@@ -57,7 +57,7 @@ class Room:
     def __init__(self, config: Config) -> None:
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         runtime_dir, nobody = config.runtime.runtime_dir, cast("Any", None)
-        page = PageAccess(os.path.join(config.paths.state_dir, "page-sessions.json"))
+        self.page = page = PageAccess(os.path.join(config.paths.state_dir, "page-sessions.json"))
         self.network = Network(config.policy, config.paths, runtime_dir, nobody, page, self.event)
         self.server = Server()
 
@@ -128,6 +128,30 @@ def test_where_it_listens_is_told_and_the_port_is_kept(play: Callable[..., None]
     assert ports[0] == ports[2]
 
 
+@pytest.mark.parametrize(
+    ("listen", "page"),
+    [
+        ("127.0.0.1:0", "http://127.0.0.1:{}/"),
+        ("localhost:0", "http://localhost:{}/"),
+        # A browser on this machine needs no name of it.
+        ("0.0.0.0:0", "http://127.0.0.1:{}/"),
+    ],
+)
+def test_where_its_page_is(play: Callable[..., None], listen: str, page: str) -> None:
+    async def act(room: Room) -> None:
+        with pytest.raises(Problem, match="no listener"):
+            room.page.new_code()
+        await room.open()
+        code, url = room.page.new_code()
+        assert url == page.format(room.server.bound[0].getsockname()[1])
+        assert room.page.open(code) is not None
+        # By the token that is in force now, and by none that is not.
+        Path(room.network.status()["tokenFile"]).unlink()
+        assert room.page.open(room.page.new_code()[0]) is None
+
+    play(act, hub_listen=listen, hub_allow_plaintext="true")
+
+
 def test_ipv6_and_every_address(play: Callable[..., None]) -> None:
     async def act(room: Room) -> None:
         try:
@@ -157,6 +181,7 @@ def test_with_tls_and_a_name(play: Callable[..., None], tmp_path: Path) -> None:
         told = room.network.status()
         assert told["tls"]
         assert told["url"].startswith("wss://localhost:")
+        assert room.page.new_code()[1].startswith("https://localhost:")
         (tls,) = room.server.tls
         first = tls()
         # The names of the certificate are its own.
