@@ -156,7 +156,9 @@ class Browser:
 
     def tab(self) -> Tab:
         """A new tab."""
-        connection = self._connections.enter_context(connect(self._url, max_size=None))
+        connection = self._connections.enter_context(
+            connect(self._url, max_size=None, ping_interval=None)
+        )
         connection.send(
             json.dumps({"id": 0, "method": "Target.createTarget", "params": {"url": "about:blank"}})
         )
