@@ -50,6 +50,7 @@ _STATE_FILES: Final = (
     "session-registry.json",
     "recent-events.json",
     "watcher.json",
+    "page-sessions.json",
     "daemon.lock",
     "writer.lock",
 )

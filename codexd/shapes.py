@@ -107,6 +107,14 @@ class ApprovalList(msgspec.Struct):
     next: str | None = None
 
 
+class PageCode(msgspec.Struct, rename="camel"):
+    """A code that lets one browser in at ``url``, once and for so many seconds."""
+
+    code: str
+    url: str
+    valid_for_s: float
+
+
 ChangeKind = Literal["start", "stop", "restart"]
 When = Literal["now", "drained", "idle"]
 

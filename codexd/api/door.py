@@ -17,6 +17,7 @@ from websockets.frames import CloseCode
 from codexd.address import parse_ip
 from codexd.api.hosts import Hosts
 from codexd.api.http import Access, Head, Problem
+from codexd.api.page_access import KEY_HEADER, PageAccess
 from codexd.api.penalties import Penalties
 from codexd.api.table import Result, unauthorized
 from codexd.api.tokens import Tokens
@@ -80,14 +81,23 @@ class Visit:
 
 
 class Door:
-    """Looks at everybody's token. ``on_wrong(address)`` is told of each that is wrong."""
+    """Looks at everybody's token, or what ``page`` knows a browser by.
+
+    ``on_wrong(address)`` is told of each token that is wrong.
+    """
 
     def __init__(
-        self, service: Service, tokens: Tokens, hosts: Hosts, on_wrong: Callable[[str], None]
+        self,
+        service: Service,
+        tokens: Tokens,
+        hosts: Hosts,
+        page: PageAccess,
+        on_wrong: Callable[[str], None],
     ) -> None:
         self._service = service
         self._tokens = tokens
         self._hosts = hosts
+        self._page = page
         self._on_wrong = on_wrong
         self._penalties = Penalties()
         self._visits: set[Visit] = set()
@@ -148,15 +158,30 @@ class Door:
         self._hosts.check(head)
         token = _bearer(head)
         if token is None:
-            return Access.OPEN
+            return self._admit_page(visit, head)
         # A token that was just changed is in force at once.
         self.look()
         access, digest = self._tokens.access(token)
         if access is Access.OPEN:
             raise self._wrong(visit)
+        self._is_in(visit, digest)
+        return access
+
+    def _admit_page(self, visit: Visit, head: Head) -> Access:
+        """What may do who sends no token: the page in a browser, all; anybody else, nothing."""
+        if KEY_HEADER not in head.headers:
+            return Access.OPEN
+        self.look()
+        digest = self._tokens.digest
+        if digest is None or not self._page.admit(head, digest):
+            return Access.OPEN
+        # It has to leave with those who have the token.
+        self._is_in(visit, digest)
+        return Access.ADMIN
+
+    def _is_in(self, visit: Visit, digest: bytes) -> None:
         visit.digest = digest
         self._strangers.pop(visit, None)
-        return access
 
     def find(self, head: Head, access: Access) -> Callable[[bytes], Awaitable[Result]]:
         """See :meth:`Visit.find`."""

@@ -358,7 +358,7 @@ def head_of(request: h11.Request) -> Head:
 
 
 def _headers(more: Mapping[str, str], media_type: str) -> list[tuple[str, str]]:
-    return [("Content-Type", media_type), ("Cache-Control", "no-store"), *more.items()]
+    return [*{"Content-Type": media_type, "Cache-Control": "no-store", **more}.items()]
 
 
 def _response(status: HTTPStatus, headers: list[tuple[str, str]]) -> h11.Response:

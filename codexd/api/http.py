@@ -31,6 +31,8 @@ class Access(IntEnum):
     METRICS = 1
     READ = 2
     ADMIN = 3
+    # Who is on the machine, as the user that codexd runs as.
+    OWNER = 4
 
 
 class Problem(Exception):

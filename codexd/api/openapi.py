@@ -20,6 +20,7 @@ the socket is its owner; on TCP a token is asked for. Unknown fields are refused
 answers HEAD as well. Errors are problems (RFC 9457) whose type is `urn:codexd:KIND`."""
 
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_TOKENLESS: Final = (Access.OPEN, Access.OWNER)
 _REF: Final = "#/components/schemas/{name}"
 
 
@@ -125,11 +126,11 @@ def _operation(row: Row, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _name(row),
         "summary": row.summary,
-        "tags": [row.path.removeprefix("/v1").split("/")[1].partition(".")[0]],
+        "tags": [row.path.removeprefix("/v1").split("/")[1].partition(".")[0] or "page"],
         "parameters": [*_in_path(row), *_in_query(row, schemas)],
         "responses": _responses(row, schemas),
-        # None is needed on a Unix socket.
-        "security": [{}] if row.access is Access.OPEN else [{"bearer": []}, {}],
+        # None is needed on a Unix socket, and for what is the owner's none is enough elsewhere.
+        "security": [{}] if row.access in _TOKENLESS else [{"bearer": []}, {}],
         "x-codexd-access": row.access.name.lower(),
     }
     if row.body is not None:

@@ -30,7 +30,7 @@ class Service:
     def admit(self, head: Head) -> Access:
         """Whoever reaches the socket is its owner."""
         del head
-        return Access.ADMIN
+        return Access.OWNER
 
     def find(self, head: Head, access: Access) -> Callable[[bytes], Awaitable[Result]]:
         """See :meth:`.table.Table.find`."""

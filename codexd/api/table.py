@@ -153,6 +153,8 @@ def check_access(wanted: Access, granted: Access) -> None:
     if granted is Access.OPEN:
         raise unauthorized()
     text = "This token is for reading only: use the one that `codexd token` prints."
+    if wanted is Access.OWNER:
+        text = "That is for the owner of codexd.sock, on the machine itself, whatever the token."
     raise Problem(HTTPStatus.FORBIDDEN, "forbidden", text)
 
 

@@ -68,6 +68,11 @@ class Tokens:
         """What is wrong with a file, in one line."""
         return next((file.fault for file in self._files if file.fault is not None), None)
 
+    @property
+    def digest(self) -> bytes | None:
+        """That of the token for everything; None while nobody can be let in by it."""
+        return self._files[0].digest
+
     def look(self) -> bool:
         """Read what has changed; whether a token is no longer valid by that."""
         changed = [file for file in self._files if file.changed()]

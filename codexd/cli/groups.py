@@ -20,6 +20,7 @@ GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
         "daemons": "Every daemon of yours, wherever it runs",
         "top": "All of it live: processes, sessions, events",
         "tui": "codex's own terminal UI on this daemon",
+        "dashboard": "Its page, in your browser",
     },
     "Server": {
         "start": "Run the daemon: start the server and keep it up",

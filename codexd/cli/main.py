@@ -51,6 +51,7 @@ COMMANDS = {
     "attach": "codexd.cli.attach:attach",
     "app-server": "codexd.cli.attach:app_server",
     "ctl": "codexd.cli.ctl:ctl",
+    "dashboard": "codexd.cli.dashboard:dashboard",
     "token": "codexd.cli.token:token",
     "render-circus": "codexd.cli.render:render_circus",
     "render-plist": "codexd.cli.render:render_plist",

@@ -14,6 +14,7 @@ from codexd.shapes import (
     ChangeKind,
     Decision,
     Input,
+    PageCode,
     Session,
     SessionList,
     StartedThread,
@@ -119,6 +120,11 @@ def change(kind: ChangeKind, when: When, timeout_ms: int | None, wait_s: float) 
     """Start, stop or restart the server."""
     path = target("/v1/child/{}", kind, wait=wait_s)
     return ApiCall("POST", path, Change, given(when=when, timeoutMs=timeout_ms))
+
+
+def page_code() -> ApiCall[PageCode]:
+    """Make a code for the page."""
+    return ApiCall("POST", "/v1/page/codes", PageCode)
 
 
 def events(

@@ -7,6 +7,7 @@ import logging
 import os
 
 from codexd import runtime
+from codexd.api.page_access import FILE, PageAccess
 from codexd.api.service import Service
 from codexd.child import family
 from codexd.child.outcome import judge
@@ -121,9 +122,10 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         lambda coroutine: keeper.spawn(coroutine),
         is_external=not spawns,
     )
-    service = Service(route_table(config.paths, records, driver, status, changes, metrics))
+    page = PageAccess(os.path.join(config.paths.state_dir, FILE))
+    service = Service(route_table(config.paths, records, driver, status, changes, metrics, page))
     paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
-    network = tcp_listener(policy, config.paths, runtime_dir, service, event)
+    network = tcp_listener(policy, config.paths, runtime_dir, service, page, event)
     sockets = Sockets(driver, service, paths, policy, event, network)
     keeper = Keeper(
         server,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from codexd.address import Address, parse_address
 from codexd.api.door import Door, Service
 from codexd.api.hosts import Hosts
+from codexd.api.page_access import PageAccess
 from codexd.api.server import HubServer
 from codexd.api.tcp import (
     Place,
@@ -67,7 +68,7 @@ def _aside(work: Callable[[], Sequence[Place]]) -> asyncio.Future[Sequence[Place
 
 
 class Network:
-    """``service`` answers those who are in, ``event`` records."""
+    """``service`` answers those who are in, ``page`` knows browsers, ``event`` records."""
 
     def __init__(
         self,
@@ -75,10 +76,12 @@ class Network:
         paths: Paths,
         runtime_dir: str,
         service: Service,
+        page: PageAccess,
         event: Callable[[Any, str, str, dict[str, Any]], None],
     ) -> None:
         self._policy = policy
         self._service = service
+        self._page = page
         self._record = event
         self._loop = asyncio.get_event_loop()
         self._listen = parse_address(policy.hub_listen)
@@ -141,10 +144,11 @@ class Network:
             is_tls=tls is not None,
             certified=lambda: () if tls is None else tls.names,
         )
-        door = Door(self._service, self._tokens, hosts, self._on_wrong)
+        door = Door(self._service, self._tokens, hosts, self._page, self._on_wrong)
         server.open_door(door, bound, None if tls is None else lambda: tls.context)
         self._door = door
         self._address = Address(self._listen.host, port)
+        self._page.serve(lambda: self._page_url, lambda: self._token_digest(door))
         self._record("info", "hub.listening", f"The hub listens on {self._url}.", self._place())
 
     def tick(self) -> None:
@@ -183,6 +187,21 @@ class Network:
         host = socket.gethostname() if self._address.is_any else self._address.host
         scheme = "wss" if self._policy.hub_tls_cert else "ws"
         return f"{scheme}://{Address(host, self._address.port)}"
+
+    def _token_digest(self, door: Door) -> bytes | None:
+        """Of the token in force, also where it was changed just now."""
+        door.look()
+        return None if self._tokens is None else self._tokens.digest
+
+    @property
+    def _page_url(self) -> str:
+        """The page, for a browser on this machine."""
+        assert self._address is not None
+        if self._tls is not None:
+            # It has to be a name that the certificate has.
+            return f"{self._url.replace('wss:', 'https:', 1)}/"
+        host = "127.0.0.1" if self._address.is_any else self._address.host
+        return f"http://{Address(host, self._address.port)}/"
 
     def _refresh(self, tls: Tls) -> None:
         from codexd.tls import BadTls

@@ -12,6 +12,8 @@ from codexd.api.logs import LogRoutes
 from codexd.api.metrics import MetricsRoutes
 from codexd.api.openapi import OpenApiRoutes
 from codexd.api.openings import Openings
+from codexd.api.page import PageRoutes
+from codexd.api.page_access import PageAccess
 from codexd.api.sessions import SessionRoutes
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table
@@ -34,6 +36,7 @@ def route_table(
     status: Status,
     changes: ChildChanges,
     metrics: Metrics,
+    page: PageAccess,
 ) -> Table:
     """All of them."""
     sessions = Sessions(records, driver)
@@ -50,6 +53,7 @@ def route_table(
             EventRoutes(EventFeed(records.events)),
             LogRoutes(paths.stdout_log_path, paths.stderr_log_path),
             ChangeRoutes(changes),
+            PageRoutes(page),
             OpenApiRoutes(lambda: table.rows),
         ]
     )

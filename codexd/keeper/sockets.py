@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from codexd.api.connection import Visitor
+from codexd.api.page_access import PageAccess
 from codexd.api.server import HubServer, ServerLimits
 from codexd.api.websocket import HubAdapter
 from codexd.config import Paths
@@ -36,6 +37,7 @@ def tcp_listener(
     paths: Paths,
     runtime_dir: str,
     service: Visitor,
+    page: PageAccess,
     event: Callable[[Any, str, str, dict[str, Any]], None],
 ) -> Network | None:
     """The TCP listener that is to be served; who has none loads nothing of it."""
@@ -43,7 +45,7 @@ def tcp_listener(
         return None
     from codexd.keeper.network import Network
 
-    return Network(policy, paths, runtime_dir, service, event)
+    return Network(policy, paths, runtime_dir, service, page, event)
 
 
 class Sockets:

@@ -131,3 +131,10 @@ def test_httpx_on_one_connection(room: HubRoom) -> None:
         chunks = (piece for piece in (b'{"input"', b':"hi"}'))
         ended = asking.post(f"{turns}?wait=60", content=chunks)
         assert ended.json()["status"] == "completed"
+
+
+def test_without_a_listener_there_is_no_page_and_it_says_how_to_have_one(room: HubRoom) -> None:
+    done = room.box.run("dashboard")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "--hub-listen 127.0.0.1:0" in done.stderr

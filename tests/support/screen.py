@@ -88,10 +88,6 @@ class Screen:
                 return
         self.shows(answer)
 
-    def press(self, key: str) -> None:
-        """Press one key, as tmux names it."""
-        self._run("send-keys", "-t", "s", key)
-
     def close(self) -> None:
         """End the program and the tmux server."""
         with contextlib.suppress(subprocess.CalledProcessError):

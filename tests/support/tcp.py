@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from codexd.address import parse_address
 from codexd.api.door import Door
 from codexd.api.hosts import Hosts
+from codexd.api.page_access import PageAccess
 from codexd.api.server import ServerLimits
 from codexd.api.tcp import bind, resolve
 from codexd.api.tokens import Tokens
@@ -67,7 +68,8 @@ class TcpServer(EchoServer):
         self.tls = None if tls is None else Tls(str(tls.cert), str(tls.key))
         names = () if self.tls is None else self.tls.names
         hosts = Hosts(address, "127.0.0.1", is_tls=tls is not None, certified=lambda: names)
-        self.door = Door(self.service, self.tokens, hosts, self.wrong.append)
+        self.page = PageAccess(str(place / "page-sessions.json"))
+        self.door = Door(self.service, self.tokens, hosts, self.page, self.wrong.append)
         self.bound = bind(address, resolve(address), str(place / "port"))
         self.port = int(self.bound.getsockname()[1])
 

@@ -14,7 +14,9 @@ from codexd.api import door as module
 from codexd.api.door import Door, Visit
 from codexd.api.health import HealthRoutes
 from codexd.api.hosts import Hosts
-from codexd.api.http import Head, Problem
+from codexd.api.http import Access, Head, Problem
+from codexd.api.page import PageRoutes
+from codexd.api.page_access import PageAccess
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table
@@ -41,10 +43,12 @@ class Room:
         token_file.make(self.path)
         self.token = token_file.read(self.path).decode()
         self.tokens = Tokens(self.path, None, on_fault=lambda *_: None, on_change=lambda *_: None)
-        table = Table([HealthRoutes(lambda: True), StatusRoutes(dict)])
+        self.page = PageAccess(str(place / "page-sessions.json"))
+        self.page.serve(lambda: "http://127.0.0.1:1/", lambda: self.tokens.digest)
+        table = Table([HealthRoutes(lambda: True), StatusRoutes(dict), PageRoutes(self.page)])
         hosts = Hosts(parse_address("127.0.0.1:0"), "127.0.0.1", is_tls=False, certified=lambda: ())
         self.wrong: list[str] = []
-        self.door = Door(Service(table), self.tokens, hosts, self.wrong.append)
+        self.door = Door(Service(table), self.tokens, hosts, self.page, self.wrong.append)
 
     def come(self, address: str = "10.0.0.1") -> tuple[Visit, Connection]:
         visit, connection = self.door.visit(address), Connection()
@@ -75,7 +79,17 @@ def bearer(token: str, **more: str) -> dict[str, str]:
 
 WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=60)
 HEADERS = st.dictionaries(
-    st.sampled_from(["authorization", "host", "origin", "cookie", "content-length", "upgrade"]),
+    st.sampled_from(
+        [
+            "authorization",
+            "host",
+            "origin",
+            "cookie",
+            "codexd-page",
+            "content-length",
+            "upgrade",
+        ]
+    ),
     st.one_of(
         WORDS,
         WORDS.map(lambda text: f"Bearer {text}"),
@@ -87,7 +101,12 @@ HEADERS = st.dictionaries(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["GET", "HEAD", "POST", "DELETE", "get", ""]),
-    st.one_of(WORDS, st.sampled_from(["/v1/status", "/healthz", "/readyz?x", "//", "*", "/v1/x"])),
+    st.one_of(
+        WORDS,
+        st.sampled_from(
+            ["/", "/v1/page/codes", "/v1/status", "/healthz", "/readyz?x", "//", "*", "/v1/x"]
+        ),
+    ),
     HEADERS,
 )
 def test_no_request_of_a_strangers_is_let_through_but_the_open_ones(
@@ -97,7 +116,7 @@ def test_no_request_of_a_strangers_is_let_through_but_the_open_ones(
     status, _ = room.ask(visit, Head(method, target, headers))
     visit.left()
     if status == 200:
-        assert target.partition("?")[0] in ("/healthz", "/readyz")
+        assert target.partition("?")[0] in ("/healthz", "/readyz", "/")
         assert "authorization" not in headers
     else:
         # 400: what an open route does not understand of a query.
@@ -190,3 +209,45 @@ def test_a_new_token_cuts_by_the_token_that_let_in(room: Room) -> None:
     assert room.ask(new, Head("GET", "/v1/status", bearer(token)))[0] == 200
     assert room.door.look() == 0
     assert third.closed == []
+
+
+def test_a_browser_is_let_in_by_its_session_until_the_token_is_another(room: Room) -> None:
+    known = room.page.open(room.page.new_code()[0])
+    assert known is not None
+    headers = {
+        "host": "127.0.0.1:7",
+        "cookie": f"codexd_page_7={known.cookie}",
+        "codexd-page": known.key,
+    }
+    visit, connection = room.come()
+    head = Head("GET", "/v1/status", headers)
+    assert room.ask(visit, head) == (200, 0.0)
+    assert visit.admit(head) is Access.ADMIN
+    # It is no stranger any more.
+    assert not room.door.make_room()
+    foreign = Head("GET", "/v1/status", {**headers, "origin": "http://127.0.0.1:8"})
+    assert room.ask(visit, foreign)[0] == 403
+    # It may all that the token may, and no more.
+    for more in (headers, bearer(room.token)):
+        own = {**more, "origin": "http://127.0.0.1:7", "host": "127.0.0.1:7"}
+        assert room.ask(visit, Head("POST", "/v1/page/codes", own))[0] == 403
+    assert room.ask(visit, Head("POST", "/v1/page/codes", {}))[0] == 401
+    token_file.rotate(room.path)
+    assert room.ask(visit, head)[0] == 401
+    assert connection.closed == [1008]
+    assert room.page.open(room.page.new_code()[0]) is not None
+    # An old session is no attack.
+    assert room.wrong == []
+
+
+def test_a_browser_waits_while_there_is_no_token(room: Room) -> None:
+    known = room.page.open(room.page.new_code()[0])
+    assert known is not None
+    secrets = {"cookie": f"codexd_page={known.cookie}", "codexd-page": known.key}
+    head = Head("GET", "/v1/status", {"host": "localhost", **secrets})
+    visit, _ = room.come()
+    assert room.ask(visit, head)[0] == 200
+    Path(room.path).chmod(0o644)
+    assert room.ask(visit, head)[0] == 401
+    Path(room.path).chmod(0o600)
+    assert room.ask(visit, head)[0] == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,8 @@ import pytest
 
 from codexd.address import parse_address
 from codexd.api import tcp
-from codexd.api.http import Access, Head
+from codexd.api.http import Access, Head, Problem
+from codexd.api.page_access import PageAccess
 from codexd.config import Config
 from codexd.keeper import network as module
 from codexd.keeper import sockets as sockets_module
@@ -55,7 +57,8 @@ class Room:
     def __init__(self, config: Config) -> None:
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         runtime_dir, nobody = config.runtime.runtime_dir, cast("Any", None)
-        self.network = Network(config.policy, config.paths, runtime_dir, nobody, self.event)
+        self.page = page = PageAccess(os.path.join(config.paths.state_dir, "page-sessions.json"))
+        self.network = Network(config.policy, config.paths, runtime_dir, nobody, page, self.event)
         self.server = Server()
 
     def event(self, level: str, type_: str, message: str, detail: dict[str, Any]) -> None:
@@ -125,6 +128,30 @@ def test_where_it_listens_is_told_and_the_port_is_kept(play: Callable[..., None]
     assert ports[0] == ports[2]
 
 
+@pytest.mark.parametrize(
+    ("listen", "page"),
+    [
+        ("127.0.0.1:0", "http://127.0.0.1:{}/"),
+        ("localhost:0", "http://localhost:{}/"),
+        # A browser on this machine needs no name of it.
+        ("0.0.0.0:0", "http://127.0.0.1:{}/"),
+    ],
+)
+def test_where_its_page_is(play: Callable[..., None], listen: str, page: str) -> None:
+    async def act(room: Room) -> None:
+        with pytest.raises(Problem, match="no listener"):
+            room.page.new_code()
+        await room.open()
+        code, url = room.page.new_code()
+        assert url == page.format(room.server.bound[0].getsockname()[1])
+        assert room.page.open(code) is not None
+        # By the token that is in force now, and by none that is not.
+        Path(room.network.status()["tokenFile"]).unlink()
+        assert room.page.open(room.page.new_code()[0]) is None
+
+    play(act, hub_listen=listen, hub_allow_plaintext="true")
+
+
 def test_ipv6_and_every_address(play: Callable[..., None]) -> None:
     async def act(room: Room) -> None:
         try:
@@ -154,6 +181,7 @@ def test_with_tls_and_a_name(play: Callable[..., None], tmp_path: Path) -> None:
         told = room.network.status()
         assert told["tls"]
         assert told["url"].startswith("wss://localhost:")
+        assert room.page.new_code()[1].startswith("https://localhost:")
         (tls,) = room.server.tls
         first = tls()
         # The names of the certificate are its own.
@@ -244,9 +272,10 @@ def test_a_name_that_nobody_looks_up_keeps_nobody_waiting(
         def event(_level: Any, type_: str, _message: str, _detail: dict[str, Any]) -> None:
             events.append(type_)
 
+        page = PageAccess(os.path.join(config.paths.state_dir, "page-sessions.json"))
         nobody = cast("Any", None)
         network = sockets_module.tcp_listener(
-            config.policy, config.paths, config.runtime.runtime_dir, nobody, event
+            config.policy, config.paths, config.runtime.runtime_dir, nobody, page, event
         )
         sockets = Sockets(nobody, nobody, ["/codexd.sock"], config.policy, event, network)
         await sockets.start()
