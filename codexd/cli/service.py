@@ -38,21 +38,20 @@ _NOT_READY: Final = 3
 
 @click.command("service")
 @click.argument("action", type=click.Choice(get_args(Action)))
-@click.option("--dry-run", is_flag=True, help="Print every file and step, and change nothing.")
-@click.option(
-    "--force", is_flag=True, help="install: replace a file that was edited; a copy is kept."
-)
+@click.option("--dry-run", is_flag=True, help="Print each file and step; change nothing.")
+@click.option("--force", is_flag=True, help="Replace an edited file; a copy is kept.")
 @click.option(
     "--manager",
     "kind",
     type=click.Choice(get_args(Kind)),
-    help="The service manager.  [default: launchd on macOS, else systemd]",
+    help="Which; default: that of this system.",
 )
-@click.option("--label", help=f"launchd: label of the agent.  [default: {rendering.DEFAULT_LABEL}]")
+@click.option("--label", help="launchd: label of the agent.")
 @click.option(
     "--process-type",
     type=click.Choice(get_args(rendering.ProcessType)),
-    help="install, launchd: how macOS treats it.  [default: Background]",
+    metavar="TYPE",
+    help="launchd: Background, Standard, Adaptive, Interactive.",
 )
 @service_options
 @json_option
@@ -69,11 +68,9 @@ def service(
 ) -> None:
     """Let launchd or systemd run codexd for this user.
 
-    `install` looks first whether the service can run, writes its file, starts it and waits until
-    it is up. The settings, CODEX_HOME, proxies and certificates of this shell become those of the
-    service. Run it again after a change or an upgrade: it restarts the service only if its file
-    changes. `uninstall` stops it and removes the file; logs and state stay. `status` tells whether
-    it is installed, loaded, running and of this version: exit code 0 up and ready, 3 not.
+    `install` takes the settings, CODEX_HOME, proxies and certificates of this shell, and waits
+    until it is up; again after a change or an upgrade, it restarts what changed. `uninstall` leaves
+    logs and state. `status` exits with 0 up and ready, 3 not.
     """
     kind = kind or default_kind()
     _refuse_what_does_not_belong(action, kind, flags, label, as_json=as_json, **more)
