@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -10,6 +11,7 @@ from codexd import runtime
 from codexd.api.service import Service
 from codexd.child import family
 from codexd.child.outcome import judge
+from codexd.child.told import Patience
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
@@ -24,6 +26,7 @@ from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.keeper.metrics import Metrics
 from codexd.keeper.outputs import Outputs
+from codexd.keeper.pace import Pace
 from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
@@ -43,7 +46,14 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     event = records.recorder.event
     spawns = server.child_strategy == "spawn"
     speaks_stdio = server.mode == "app-server" and server.endpoint.startswith("stdio:")
+    patience = Patience.of(
+        timeout_ms=policy.health_timeout_ms,
+        misses=policy.health_misses,
+        ready_timeout_ms=policy.ready_timeout_ms,
+    )
     # Some of them call each other, so each is looked up when it is called.
+    pace = Pace(asyncio.get_event_loop(), lambda late_s: keeper.tick(late_s))
+    records.events.on_waiting = pace.soon
     reporter = Reporter(circus, lambda: keeper.report(), event)
     driver = HubDriver(
         server.endpoint,
@@ -54,6 +64,8 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         on_client=lambda info, capabilities: connector.client_came(info, capabilities),
         on_approval=lambda approval_id: hook.requested(approval_id),
         kept=KeptThreads(runtime_dir),
+        soon=pace.soon,
+        quiet_period_s=patience.quiet_period_s,
     )
     hook = ApprovalHook(
         policy.approval_command,
@@ -79,6 +91,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         policy,
         runtime_dir,
         event,
+        pace.soon,
         may_be_protocol=speaks_stdio,
         is_talk=lambda: speaks_stdio and connector.is_ready,
     )
@@ -140,6 +153,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         appetite=appetite,
         reporter=reporter,
         restarts=restarts,
+        pace=pace,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
         end_leftover=functools.partial(
             runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0

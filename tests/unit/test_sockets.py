@@ -61,7 +61,7 @@ class Room:
         """One more look at every path."""
         heals = self.server.heals
         while self.server.heals == heals:
-            self.sockets.tick()
+            self.sockets.look()
             await asyncio.sleep(0.001)
         await asyncio.sleep(0)
 
@@ -69,7 +69,6 @@ class Room:
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(module, "HubServer", Server)
-    monkeypatch.setattr(module, "_HEAL_S", 0.0)
 
     def play(act: Callable[[Room], Awaitable[None]], *paths: str) -> None:
         async def main() -> None:
