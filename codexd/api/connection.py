@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import h11
 
+from codexd.api.cork import Cork
 from codexd.api.exchange import Exchange, HttpService, head_of
 from codexd.api.http import HEAD_LIMIT, Access, Answer, Head, Problem, problem_answer
 from codexd.api.table import check_access
@@ -42,6 +43,8 @@ class Owner(Protocol):
     def head_timeout_s(self) -> float: ...
     @property
     def unfinished(self) -> Unfinished: ...
+    @property
+    def cork(self) -> Cork: ...
     @property
     def adapter(self) -> HubAdapter: ...
 
@@ -255,6 +258,11 @@ class Connection(asyncio.BufferedProtocol):
     def backlog_bytes(self) -> int:
         """How much a client may leave unread."""
         return self._owner.backlog_bytes
+
+    @property
+    def cork(self) -> Cork:
+        """What has several messages leave in one write."""
+        return self._owner.cork
 
     @property
     def unread(self) -> int:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection, Visitor
+from codexd.api.cork import Cork
 from codexd.api.http import Problem
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
@@ -92,6 +93,7 @@ class HubServer:
         self._told_full_at = -math.inf
         self._served: dict[str, _Served] = {}
         self._doors: dict[Door, Listener] = {}
+        self._cork = Cork()
         self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
         # Those that have never sent a message, in the order in which they came.
@@ -189,6 +191,11 @@ class HubServer:
     def adapter(self) -> HubAdapter:
         """Who hears what the clients say."""
         return self._adapter
+
+    @property
+    def cork(self) -> Cork:
+        """What has several messages for a client leave in one write."""
+        return self._cork
 
     @property
     def unfinished(self) -> Unfinished:

@@ -84,6 +84,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         lambda: account.child_ready(),
         records.recorder.refused,
         Introduction(config.paths.state_dir, policy.originator or None),
+        lambda feed, data: sockets.cork.around(feed, data),
     )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from codexd.api.connection import Visitor
+from codexd.api.cork import Cork
 from codexd.api.server import HubServer, ServerLimits
 from codexd.api.websocket import HubAdapter
 from codexd.config import Paths
@@ -110,6 +111,11 @@ class Sockets:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._server.close()
+
+    @property
+    def cork(self) -> Cork:
+        """What has several messages for a client leave in one write."""
+        return self._server.cork
 
     @property
     def has_network(self) -> bool:

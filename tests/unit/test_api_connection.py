@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codexd.api.connection import Connection
+from codexd.api.cork import Cork
 from codexd.api.health import HealthRoutes
 from codexd.api.http import EVENT_STREAM, Access, Call, Stream
 from codexd.api.service import Service
@@ -107,6 +108,7 @@ class Owner:
     def __init__(self) -> None:
         self.unfinished = Held()
         self.adapter = EchoHub()
+        self.cork = Cork()
 
     def made(self, connection: Connection) -> bool:
         return connection.transport is not None
