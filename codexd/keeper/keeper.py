@@ -128,7 +128,7 @@ class Keeper:
             (self._paths.logs_dir, self._paths.state_dir, *self._sockets.directories),
             self._something_changed,
         )
-        self._pace.soon()
+        self._pace.start()
 
     def _begin(self, daemon_pid: int) -> None:
         """Under a stock circusd nobody has recorded the daemon's start before."""

@@ -30,7 +30,12 @@ class Pace:
         self._loop = loop
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._is_over = False
+        self._is_on = False
+
+    def start(self) -> None:
+        """From now on there are ticks, the first one soon."""
+        self._is_on = True
+        self.soon()
 
     def soon(self) -> None:
         """Something may wait from now on."""
@@ -43,13 +48,13 @@ class Pace:
             if self._due <= due:
                 return
             self._timer.cancel()
-        if not self._is_over:
+        if self._is_on:
             self._due = due
             self._timer = self._loop.call_at(due, self._fire)
 
     def stop(self) -> None:
         """No tick any more."""
-        self._is_over = True
+        self._is_on = False
         if self._timer is not None:
             self._timer.cancel()
 

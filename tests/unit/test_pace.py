@@ -61,28 +61,33 @@ def clock() -> Clock:
 
 def test_the_soonest_that_was_asked_for_counts(clock: Clock) -> None:
     pace = clock.pace
-    assert clock.due == []
-    pace.within(3.0)
     pace.soon()
-    pace.within(1.0)
+    # Before the plugin has begun, nothing is looked after.
+    assert clock.due == []
+    pace.start()
     assert clock.due == [100.25]
     clock.go()
     assert clock.due == [105.25]
+    pace.within(9.0)
+    assert clock.due == [105.25]
+    pace.within(3.0)
+    pace.soon()
+    pace.within(1.0)
+    assert clock.due == [100.5]
     clock.go()
+    assert clock.due == [105.5]
     assert clock.lates == [0.0, 0.0]
 
 
 def test_it_tells_for_how_long_this_process_stood_still(clock: Clock) -> None:
-    pace = clock.pace
-    pace.within(1.0)
-    clock.now += 61.0
+    clock.pace.start()
+    clock.now += 60.25
     clock.go()
     assert clock.lates == [60.0]
 
 
 def test_a_tick_that_fails_is_not_the_last(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    pace = clock.pace
-    pace.soon()
+    clock.pace.start()
     with caplog.at_level(logging.ERROR):
         for _ in range(4):
             clock.go()
@@ -92,7 +97,7 @@ def test_a_tick_that_fails_is_not_the_last(clock: Clock, caplog: pytest.LogCaptu
 
 def test_after_its_end_there_is_none(clock: Clock) -> None:
     pace = clock.pace
-    pace.soon()
+    pace.start()
     pace.stop()
     pace.soon()
     assert clock.due == []
