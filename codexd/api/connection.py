@@ -12,11 +12,10 @@ from typing import Final, Protocol
 
 import h11
 
-from codexd.api.cork import Cork
 from codexd.api.exchange import Exchange, HttpService, head_of
 from codexd.api.http import HEAD_LIMIT, Access, Answer, Head, Problem, problem_answer
 from codexd.api.table import check_access
-from codexd.api.websocket import HubAdapter, Upgrade, WebSocket
+from codexd.api.websocket import Cork, HubAdapter, Upgrade, WebSocket
 from codexd.wire.unfinished import Unfinished
 
 _HEAD_END: Final = b"\r\n\r\n"

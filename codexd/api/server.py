@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection, Visitor
-from codexd.api.cork import Cork
 from codexd.api.http import Problem
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
-from codexd.api.websocket import HubAdapter
+from codexd.api.websocket import Cork, HubAdapter
 from codexd.platform.files import (
     PRIVATE_FILE,
     make_private_directory,
@@ -84,6 +83,7 @@ class HubServer:
         *,
         on_cut: Callable[[int | None, int], None],
         on_full: Callable[[int], None],
+        cork: Cork | None = None,
     ) -> None:
         self._adapter = adapter
         self._owners = owners
@@ -93,7 +93,7 @@ class HubServer:
         self._told_full_at = -math.inf
         self._served: dict[str, _Served] = {}
         self._doors: dict[Door, Listener] = {}
-        self._cork = Cork()
+        self._cork = cork or Cork()
         self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
         # Those that have never sent a message, in the order in which they came.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -11,7 +12,6 @@ from websockets.http11 import Request
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from codexd.api.cork import Cork
 from codexd.api.http import Problem
 from codexd.hub.profile import (
     NOTHING,
@@ -21,7 +21,7 @@ from codexd.hub.profile import (
     ClientProfile,
     read_profile,
 )
-from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
+from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, Framer, MessageAssembler
 
 # How many messages one client may have handled in one turn of the loop: a client that floods does
 # not hold up the others.
@@ -107,8 +107,39 @@ def _refusal(status: HTTPStatus, text: str) -> Problem:
     return Problem(status, "invalid-request", text)
 
 
+class Cork:
+    """What is said to many clients in one go leaves in one write for each of them.
+
+    One for all connections, with what frames their messages. In it goes for one call, and never stays
+    in over a turn of the loop.
+    """
+
+    def __init__(self) -> None:
+        self.is_in = False
+        self.framer = Framer()
+        self._corked: list[WebSocket] = []
+
+    def keeps(self, corked: WebSocket) -> None:
+        """Somebody keeps something: it is told when the cork is out."""
+        self._corked.append(corked)
+
+    def around(self, feed: Callable[[bytes], None], data: bytes) -> None:
+        """Call ``feed(data)`` with the cork in."""
+        if self.is_in:
+            feed(data)
+            return
+        self.is_in = True
+        try:
+            feed(data)
+        finally:
+            self.is_in = False
+            corked, self._corked = self._corked, []
+            for end in corked:
+                end.uncork()
+
+
 class WebSocket:
-    """Frames to messages and back; a :class:`ClientEnd`, and a :class:`.cork.Corked`."""
+    """Frames to messages and back; a :class:`ClientEnd`."""
 
     def __init__(self, wire: Wire, upgrade: Upgrade, adapter: HubAdapter) -> None:
         self._wire = wire

@@ -9,6 +9,7 @@ import os
 
 from codexd import runtime
 from codexd.api.service import Service
+from codexd.api.websocket import Cork
 from codexd.child import family
 from codexd.child.outcome import judge
 from codexd.child.told import Patience
@@ -54,6 +55,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     # Some of them call each other, so each is looked up when it is called.
     pace = Pace(asyncio.get_event_loop(), lambda late_s: keeper.tick(late_s))
     records.events.on_waiting = pace.soon
+    cork = Cork()
     reporter = Reporter(circus, lambda: keeper.report(), event)
     driver = HubDriver(
         server.endpoint,
@@ -84,7 +86,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         lambda: account.child_ready(),
         records.recorder.refused,
         Introduction(config.paths.state_dir, policy.originator or None),
-        lambda feed, data: sockets.cork.around(feed, data),
+        cork.around,
     )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(
@@ -138,7 +140,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     service = Service(route_table(config.paths, records, driver, status, changes, metrics))
     paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
     network = tcp_listener(policy, config.paths, runtime_dir, service, event)
-    sockets = Sockets(driver, service, paths, policy, event, network)
+    sockets = Sockets(driver, service, paths, policy, event, network, cork)
     keeper = Keeper(
         server,
         config.paths,

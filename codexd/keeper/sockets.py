@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from codexd.api.connection import Visitor
-from codexd.api.cork import Cork
 from codexd.api.server import HubServer, ServerLimits
-from codexd.api.websocket import HubAdapter
+from codexd.api.websocket import Cork, HubAdapter
 from codexd.config import Paths
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import explain
@@ -50,7 +49,7 @@ class Sockets:
     """Serves every path, also one whose socket was taken away, or was somebody else's for a while.
 
     ``adapter`` hears the hub's clients, ``service`` answers HTTP, ``event`` records; ``network`` is
-    the TCP listener, where there is one.
+    the TCP listener, where there is one, ``cork`` keeps what clients are told in one go together.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class Sockets:
         policy: Policy,
         event: Callable[[Any, str, str, dict[str, Any]], None],
         network: Network | None = None,
+        cork: Cork | None = None,
     ) -> None:
         self._record = event
         self._network = network
@@ -69,7 +69,7 @@ class Sockets:
             head_timeout_s=policy.hub_initialize_ms / 1000,
         )
         self._server = HubServer(
-            adapter, service, limits, on_cut=self._on_cut, on_full=self._on_full
+            adapter, service, limits, on_cut=self._on_cut, on_full=self._on_full, cork=cork
         )
         self._loop = asyncio.get_event_loop()
         self._paths = list(paths)
@@ -111,11 +111,6 @@ class Sockets:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._server.close()
-
-    @property
-    def cork(self) -> Cork:
-        """What has several messages for a client leave in one write."""
-        return self._server.cork
 
     @property
     def has_network(self) -> bool:

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codexd.api.connection import Connection
-from codexd.api.cork import Cork
 from codexd.api.health import HealthRoutes
 from codexd.api.http import EVENT_STREAM, Access, Call, Stream
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table, route
+from codexd.api.websocket import Cork
 from tests.support.echo import EchoHub
 from tests.support.http_words import HTTP_WORDS
 

@@ -9,8 +9,7 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame
 from websockets.uri import parse_uri
 
-from codexd.api.cork import Cork
-from codexd.api.websocket import Upgrade, WebSocket
+from codexd.api.websocket import Cork, Upgrade, WebSocket
 from codexd.wire.frames import Framer
 
 

@@ -23,7 +23,14 @@ class Server:
     made: Server
 
     def __init__(
-        self, adapter: Any, http: Any, limits: ServerLimits, *, on_cut: Any, on_full: Any
+        self,
+        adapter: Any,
+        http: Any,
+        limits: ServerLimits,
+        *,
+        on_cut: Any,
+        on_full: Any,
+        cork: object,
     ) -> None:
         Server.made = self
         self.limits, self.on_cut, self.on_full = limits, on_cut, on_full
@@ -31,7 +38,7 @@ class Server:
         self.taken: set[str] = set()
         self.heals = 0
         self.is_open = True
-        del adapter, http
+        del adapter, http, cork
 
     async def listen(self, path: str) -> None:
         if path in self.taken:
