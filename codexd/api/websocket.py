@@ -110,8 +110,8 @@ def _refusal(status: HTTPStatus, text: str) -> Problem:
 class Cork:
     """What is said to many clients in one go leaves in one write for each of them.
 
-    One for all connections, with what frames their messages. In it goes for one call, and never stays
-    in over a turn of the loop.
+    One for all connections, with what frames their messages. In it goes for one call, and never
+    stays in over a turn of the loop.
     """
 
     def __init__(self) -> None:
