@@ -15,7 +15,7 @@ import h11
 from codexd.api.exchange import Exchange, HttpService, head_of
 from codexd.api.http import HEAD_LIMIT, Access, Answer, Head, Problem, problem_answer
 from codexd.api.table import check_access
-from codexd.api.websocket import HubAdapter, Upgrade, WebSocket
+from codexd.api.websocket import Cork, HubAdapter, Upgrade, WebSocket
 from codexd.wire.unfinished import Unfinished
 
 _HEAD_END: Final = b"\r\n\r\n"
@@ -42,6 +42,8 @@ class Owner(Protocol):
     def head_timeout_s(self) -> float: ...
     @property
     def unfinished(self) -> Unfinished: ...
+    @property
+    def cork(self) -> Cork: ...
     @property
     def adapter(self) -> HubAdapter: ...
 
@@ -255,6 +257,11 @@ class Connection(asyncio.BufferedProtocol):
     def backlog_bytes(self) -> int:
         """How much a client may leave unread."""
         return self._owner.backlog_bytes
+
+    @property
+    def cork(self) -> Cork:
+        """What has several messages leave in one write."""
+        return self._owner.cork
 
     @property
     def unread(self) -> int:

@@ -24,7 +24,7 @@ from codexd.api.connection import Connection, Visitor
 from codexd.api.http import Problem
 from codexd.api.listener import Listener, is_guest
 from codexd.api.stale import clear_path
-from codexd.api.websocket import HubAdapter
+from codexd.api.websocket import Cork, HubAdapter
 from codexd.platform.files import (
     PRIVATE_FILE,
     make_private_directory,
@@ -83,6 +83,7 @@ class HubServer:
         *,
         on_cut: Callable[[int | None, int], None],
         on_full: Callable[[int], None],
+        cork: Cork | None = None,
     ) -> None:
         self._adapter = adapter
         self._owners = owners
@@ -92,6 +93,7 @@ class HubServer:
         self._told_full_at = -math.inf
         self._served: dict[str, _Served] = {}
         self._doors: dict[Door, Listener] = {}
+        self._cork = cork or Cork()
         self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
         # Those that have never sent a message, in the order in which they came.
@@ -189,6 +191,11 @@ class HubServer:
     def adapter(self) -> HubAdapter:
         """Who hears what the clients say."""
         return self._adapter
+
+    @property
+    def cork(self) -> Cork:
+        """What has several messages for a client leave in one write."""
+        return self._cork
 
     @property
     def unfinished(self) -> Unfinished:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -20,11 +21,13 @@ from codexd.hub.profile import (
     ClientProfile,
     read_profile,
 )
-from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, MessageAssembler
+from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, Framer, MessageAssembler
 
 # How many messages one client may have handled in one turn of the loop: a client that floods does
 # not hold up the others.
 _TURN_MESSAGES: Final = 32
+# What is kept for one write; more would be one copy more of much.
+_CORKED_BYTES: Final = 64 << 10
 # RFC 6455, section 5.5: a control frame holds 125 bytes, two of them the close code.
 _REASON_BYTES: Final = 123
 
@@ -59,6 +62,8 @@ class Wire(Protocol):
     def unread(self) -> int: ...
     @property
     def backlog_bytes(self) -> int: ...
+    @property
+    def cork(self) -> Cork: ...
 
     def write(self, data: bytes) -> None: ...
     def write_end(self) -> None: ...
@@ -102,6 +107,37 @@ def _refusal(status: HTTPStatus, text: str) -> Problem:
     return Problem(status, "invalid-request", text)
 
 
+class Cork:
+    """What is said to many clients in one go leaves in one write for each of them.
+
+    One for all connections, with what frames their messages. In it goes for one call, and never
+    stays in over a turn of the loop.
+    """
+
+    def __init__(self) -> None:
+        self.is_in = False
+        self.framer = Framer()
+        self._corked: list[WebSocket] = []
+
+    def keeps(self, corked: WebSocket) -> None:
+        """Somebody keeps something: it is told when the cork is out."""
+        self._corked.append(corked)
+
+    def around(self, feed: Callable[[bytes], None], data: bytes) -> None:
+        """Call ``feed(data)`` with the cork in."""
+        if self.is_in:
+            feed(data)
+            return
+        self.is_in = True
+        try:
+            feed(data)
+        finally:
+            self.is_in = False
+            corked, self._corked = self._corked, []
+            for end in corked:
+                end.uncork()
+
+
 class WebSocket:
     """Frames to messages and back; a :class:`ClientEnd`."""
 
@@ -114,6 +150,10 @@ class WebSocket:
         self._scheduled = False
         self._closing = False
         self._largest = 0
+        self._cork = wire.cork
+        # Frames that wait for the cork to be out.
+        self._corked: list[bytes] = []
+        self._corked_bytes = 0
         upgrade.accept()
         self._flush()
         self._client = adapter.opened(upgrade.profile, self)
@@ -129,16 +169,31 @@ class WebSocket:
         """Send one message; a client that has left too much unread is cut off instead."""
         if self._closing or self._protocol.state is not State.OPEN:
             return
+        # What is kept the client could not read yet.
         unread = self._wire.unread
-        if not unread:
+        if not unread and not self._corked:
             self._largest = 0
         # One message may be longer than the backlog: that alone is not the client's fault.
         elif unread > self._wire.backlog_bytes + self._largest:
             self._cut()
             return
         self._largest = max(self._largest, len(data))
-        self._protocol.send_text(data)
-        self._flush()
+        frame = self._cork.framer.frame(data)
+        if not self._cork.is_in:
+            self._wire.write(frame)
+            return
+        if not self._corked:
+            self._cork.keeps(self)
+        self._corked.append(frame)
+        self._corked_bytes += len(frame)
+        if self._corked_bytes > _CORKED_BYTES:
+            self.uncork()
+
+    def uncork(self) -> None:
+        """Send what was kept."""
+        frames, self._corked, self._corked_bytes = self._corked, [], 0
+        if frames:
+            self._wire.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def close(self, code: int, reason: str) -> None:
         """Say farewell; what the client still sends is not heard."""
@@ -206,6 +261,7 @@ class WebSocket:
             self._wire.handle_soon()
 
     def _flush(self) -> None:
+        self.uncork()
         for data in self._protocol.data_to_send():
             if data:
                 self._wire.write(data)
@@ -217,6 +273,7 @@ class WebSocket:
     def _cut(self) -> None:
         self._closing = True
         self._pending.clear()
+        self._corked.clear()
         self._wire.cut_off()
 
 

@@ -83,6 +83,11 @@ class Family:
         # Who has nothing to do with the child, and so is not looked at again.
         self._others = all_pids()
 
+    @property
+    def size(self) -> int:
+        """How many were seen at the last look, and how many of dead ones are still to be ended."""
+        return len(self._members) + sum(map(len, self._owed.values()))
+
     def look(self, child: int) -> None:
         """Note who descends from ``child`` now, if it lives."""
         # Where nobody can look, for no file can be opened: a second later.

@@ -1,6 +1,7 @@
 """What circusd knows of the turns and of the plugin: the last that the plugin told.
 
 The plugin tells on every change and again every :data:`PERIOD_S`, so no single message matters.
+While nothing goes on it says when it will speak again, which is later.
 What is missing, late, told by a plugin that is gone or of another child is unknown, and unknown is
 never idle.
 """
@@ -16,8 +17,14 @@ import msgspec
 
 # How often the plugin tells, and circusd looks.
 PERIOD_S = 1.0
-# A report this old says nothing of now.
-_LATE_S = 3.0
+# A report that was to be followed by another so long ago says nothing of now.
+_LATE_S = 2.0
+# While nothing goes on: so many words within the time for which the plugin may be silent, and so
+# many looks of circusd; and how long they are apart at most.
+_QUIET_WORDS = 4
+_QUIET_PERIOD_S = 10.0
+_QUIET_LOOKS = 6
+_QUIET_LOOK_S = 5.0
 # A timer that fires this much late means that this process was held up itself.
 _STALL_S = 1.0
 # Even the strictest health settings leave a plugin this long: it writes to disks.
@@ -38,7 +45,8 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     hub has not yet heard of all from a child that was there before it. ``drain`` is the
     number of the order that the hub follows, ``holds`` whether it keeps new turns back.
     ``acknowledged`` is the number of the last trouble with a plugin that is on record.
-    ``is_leaving`` says that nothing more will be told.
+    ``again_s`` is in how many seconds the next report comes at the latest: more than
+    :data:`PERIOD_S` where nothing goes on. ``is_leaving`` says that nothing more will be told.
     """
 
     plugin: int
@@ -48,7 +56,13 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     drain: int = 0
     holds: bool = False
     acknowledged: int = 0
+    again_s: float = PERIOD_S
     is_leaving: bool = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing goes on, as far as the plugin knows."""
+        return self.again_s > PERIOD_S
 
 
 class Trouble(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
@@ -96,9 +110,14 @@ class Told:
     def fresh(self, now: float) -> Report | None:
         """The last report, if it still says something of now."""
         report = self._report
-        if report is None or now - self._heard_at > _LATE_S or not self._lives(report.plugin):
+        if report is None or now - self._heard_at > report.again_s + _LATE_S:
             return None
-        return report
+        return report if self._lives(report.plugin) else None
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether nothing goes on, and the plugin is as good as its word."""
+        report = self._report
+        return report is not None and report.is_quiet and now - self._heard_at <= report.again_s
 
     def turns(
         self, child: int | None, now: float, *, drain: int = 0, has_plugin: bool = True
@@ -137,6 +156,16 @@ class Patience:
         silence_s = max(misses * timeout_ms / 1000, _LEAST_SILENCE_S)
         return cls(silence_s, max(ready_timeout_ms / 1000, silence_s, _LEAST_START_S))
 
+    @property
+    def quiet_period_s(self) -> float:
+        """How often the plugin tells while nothing goes on."""
+        return max(min(self.silence_s / _QUIET_WORDS, _QUIET_PERIOD_S), PERIOD_S)
+
+    @property
+    def quiet_look_s(self) -> float:
+        """How often circusd looks while nothing goes on."""
+        return max(min(self.silence_s / _QUIET_LOOKS, _QUIET_LOOK_S), PERIOD_S)
+
 
 _AT_THE_END = Patience(_SILENCE_AT_THE_END_S, _START_AT_THE_END_S)
 
@@ -153,7 +182,8 @@ class PluginWatch:
         self._speaker: int | None = None
         self._has_spoken = False
         self._is_leaving = False
-        self._heard_at = self._looked_at = now
+        self._heard_at = now
+        self._look_by = now + PERIOD_S
         self._numbers = 0
         self._hung: str | None = None
         self.starts = 0
@@ -167,10 +197,26 @@ class PluginWatch:
         self._is_leaving = report.is_leaving
         self.troubles = [entry for entry in self.troubles if entry.number > report.acknowledged]
 
-    def looked(self, pid: int | None, now: float, *, is_ending: bool = False) -> str | None:
-        """The plugin that circus runs now, if any; returns why it must be replaced, or None."""
-        was_held_up = now - self._looked_at > PERIOD_S + _STALL_S
-        self._looked_at = now
+    def due(self, now: float) -> float:
+        """In how many seconds the patience with a plugin that says nothing more is at its end."""
+        return max(self._heard_at + self._patience.silence_s - now, 0.0)
+
+    def looked(
+        self,
+        pid: int | None,
+        now: float,
+        *,
+        is_ending: bool = False,
+        again_s: float | None = PERIOD_S,
+    ) -> str | None:
+        """The plugin that circus runs now, if any; returns why it must be replaced, or None.
+
+        The next look is to be in ``again_s`` seconds at the latest, with None when it was to be
+        anyway: one that comes later tells that this process was held up.
+        """
+        was_held_up = now > self._look_by + _STALL_S
+        if again_s is not None or was_held_up:
+            self._look_by = now + (again_s or PERIOD_S)
         if pid != self._pid:
             self._changed(pid, now)
         if was_held_up:

@@ -32,7 +32,7 @@ _PLUGIN = "plugin:codexd"
 _TURNS_TOLD = 10
 
 
-def wrap(attend: Callable[[Any, Paths, Runtime, Callable[[], None]], None]) -> None:
+def wrap(attend: Callable[[Any, Paths, Runtime], None]) -> None:
     """Have every arbiter of this process prepare, and ``attend`` where no watcher's hook does."""
     bind = Arbiter.initialize
 
@@ -48,7 +48,7 @@ def wrap(attend: Callable[[Any, Paths, Runtime, Callable[[], None]], None]) -> N
         bind(arbiter)
         if config is not None and config.server.child_strategy == "external":
             place = (config.paths, config.runtime)
-            arbiter.loop.add_callback(attend, arbiter, *place, lambda: None)
+            arbiter.loop.add_callback(attend, arbiter, *place)
 
     Arbiter.initialize = initialize
 

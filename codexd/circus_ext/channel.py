@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from circus import logger
@@ -20,6 +20,7 @@ from circus.exc import ConflictError
 from tornado import gen
 
 from codexd.child.told import PERIOD_S, Patience, PluginWatch, Report, Told
+from codexd.circus_ext.rounds import Rounds
 from codexd.keeper.circusd import WATCHER
 from codexd.platform.process import identify
 from codexd.settings_ini import PLUGIN_GRACE_S
@@ -58,7 +59,8 @@ class Channel:
         self._turns_told = turns_told
         self.told = Told(lambda pid: identify(pid) is not None)
         self.watch = PluginWatch(patience, time.monotonic())
-        self._looks = False
+        self._quiet_look_s = patience.quiet_look_s
+        self._rounds: Rounds | None = None
         self._order = 0
         self._ends = 0
         self._deadline: float | None = None
@@ -79,8 +81,10 @@ class Channel:
         """A report; the answer has what the plugin should know of those before it."""
         now = time.monotonic()
         self.told.take(report, now)
-        self.watch.looked(self._plugin_pid(), now, is_ending=self.is_over)
+        self.watch.looked(self._plugin_pid(), now, is_ending=self.is_over, again_s=None)
         self.watch.heard(report, now)
+        if self._rounds is not None and not report.is_quiet:
+            self._rounds.within(PERIOD_S)
         control = getattr(self._watcher(WATCHER), "control", None)
         if control is not None and report.child is not None and report.server != "away":
             # Told once before, and that may have been lost.
@@ -104,24 +108,36 @@ class Channel:
 
     # -- the watch over the plugin -------------------------------------------------------------
 
-    def begin(self) -> None:
-        """From now on look after the plugin, as long as the loop turns; once is enough."""
-        if not self._looks:
-            self._looks = True
-            self.arbiter.loop.call_later(PERIOD_S, self._look)
+    def begin(
+        self, look: Callable[[], bool], is_alone: Callable[[], bool], directories: Sequence[str]
+    ) -> None:
+        """From now on look after the plugin, and call ``look()`` as often, while the loop turns.
 
-    def _look(self) -> None:
-        try:
-            self._look_at_plugin()
-        except Exception:
-            # Whatever it was, the watch goes on.
-            logger.exception("the plugin could not be looked at")
-        finally:
-            self.arbiter.loop.call_later(PERIOD_S, self._look)
+        That is every second; and less often while nothing goes on, nothing in ``directories`` is
+        touched, ``look()`` says that all is well and ``is_alone()`` that the child has nobody.
+        Called again, the new ones count.
+        """
+        if self._rounds is not None:
+            self._rounds.stop()
 
-    def _look_at_plugin(self) -> None:
+        def go_round() -> float:
+            may_rest = look() and is_alone() and self._is_quiet
+            again_s = self._quiet_look_s if may_rest else PERIOD_S
+            self._look_at_plugin(again_s)
+            return min(again_s, max(self.watch.due(time.monotonic()), PERIOD_S))
+
+        self._rounds = Rounds(self.arbiter.loop.asyncio_loop, go_round, directories)
+
+    @property
+    def _is_quiet(self) -> bool:
+        is_ending = self.is_over or self._deadline is not None
+        return not is_ending and self.told.is_quiet(time.monotonic())
+
+    def _look_at_plugin(self, again_s: float = PERIOD_S) -> None:
+        """Have a hung plugin replaced; the next look is in ``again_s`` seconds at the latest."""
         pid = self._plugin_pid()
-        reason = self.watch.looked(pid, time.monotonic(), is_ending=self.is_over)
+        now = time.monotonic()
+        reason = self.watch.looked(pid, now, is_ending=self.is_over, again_s=again_s)
         if reason is not None and pid is not None:
             logger.warning("%s Process %s is replaced.", reason, pid)
             # It is hung: SIGTERM would not be heard. Circus starts another when it is dead.

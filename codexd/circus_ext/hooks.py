@@ -7,7 +7,6 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
 from circus import logger
@@ -25,7 +24,7 @@ from codexd.circus_ext import commands as commands  # registers them with circus
 from codexd.circus_ext.arbiter import manage, prepare, read_settings, wrap
 from codexd.circus_ext.channel import Channel, say
 from codexd.circus_ext.plugin_watcher import watch_plugins
-from codexd.circus_ext.rebind import keep_runtime
+from codexd.circus_ext.rebind import keeper_of_runtime
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config, Paths, Runtime, Server
 from codexd.link.endpoint import child_arguments
@@ -51,18 +50,31 @@ def before_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
     except OSError as error:
         logger.error("%s", error)
         return False
-    attend(arbiter, config.paths, config.runtime, watcher.look_after)
+    attend(arbiter, config.paths, config.runtime, watcher)
     # Circus is in its own start by now, which does not say so.
     watcher.control.start()
     return True
 
 
-def attend(arbiter: Any, paths: Paths, place: Runtime, look_after: Callable[[], None]) -> None:
+def attend(
+    arbiter: Any, paths: Paths, place: Runtime, watcher: AppServerWatcher | None = None
+) -> None:
     """What circus itself lacks as long as it runs, whatever it watches."""
     wake_on_child_death(arbiter)
     stop_on_signals(arbiter)
-    keep_runtime(arbiter, paths, place, look_after)
-    arbiter.codexd.begin()
+    look_after = _nothing if watcher is None else watcher.look_after
+    look = keeper_of_runtime(arbiter, paths, place, look_after)
+    is_alone = _always if watcher is None else watcher.is_alone
+    directories = (paths.state_dir, paths.logs_dir, place.runtime_dir)
+    arbiter.codexd.begin(look, is_alone, directories)
+
+
+def _nothing() -> None:
+    """No child is ours to look after."""
+
+
+def _always() -> bool:
+    return True
 
 
 wrap(attend)

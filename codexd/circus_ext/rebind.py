@@ -15,15 +15,14 @@ from codexd.config import Paths, Runtime
 from codexd.platform.files import PRIVATE_FILE
 from codexd.platform.lock import LockedElsewhere
 
-_PERIOD_S = 1.0
 
-
-def keep_runtime(
+def keeper_of_runtime(
     arbiter: Any, paths: Paths, place: Runtime, look_after: Callable[[], None]
-) -> None:
-    """From now on look every second whether lock and sockets of circusd still have their names.
+) -> Callable[[], bool]:
+    """A function that sees that lock and sockets of circusd have their names; for every second.
 
-    ``look_after()`` is called as often and does the same for what the child needs.
+    It calls ``look_after()``, which does the same for what the child needs, and returns whether all
+    is well.
     """
     sockets = (
         (arbiter.ctrl.ctrl_socket, place.circus_endpoint),
@@ -31,7 +30,7 @@ def keep_runtime(
     )
     trouble = ""
 
-    def look() -> None:
+    def look() -> bool:
         nonlocal trouble
         try:
             runtime.keep(paths, place)
@@ -45,12 +44,11 @@ def keep_runtime(
             if str(error) != trouble:
                 trouble = str(error)
                 logger.error("the directories cannot be made again: %s", error)
-        finally:
-            arbiter.loop.call_later(_PERIOD_S, look)
+        return not trouble
 
     for _, endpoint in sockets:
         _make_private(endpoint)
-    arbiter.loop.call_later(_PERIOD_S, look)
+    return look
 
 
 def _bind_again(socket: Any, endpoint: str) -> None:

@@ -273,6 +273,10 @@ class AppServerWatcher(PatientWatcher):
             self.family.look(pid)
         self.control.restore_pipes()
 
+    def is_alone(self) -> bool:
+        """Whether the child has brought about nobody, as far as was seen."""
+        return self.family.size <= len(self.processes)
+
     def notify_event(self, topic: str, msg: dict[str, Any]) -> None:
         """As circus; the child's end is taken from here, before the next one starts."""
         super().notify_event(topic, msg)

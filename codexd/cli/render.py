@@ -26,7 +26,7 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="The codexd that the service runs.  [default: this one]",
     )
     add_home = click.option(
-        "--home", metavar="PATH", help="Home of the user that it runs for.  [default: $HOME]"
+        "--home", metavar="PATH", help="Home of its user.  [default: $HOME]"
     )
     return add_home(add_program(command))
 

@@ -100,6 +100,11 @@ class OutputCapture:
         """How many bytes the next burst has so far."""
         return self._burst_bytes
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether there is something that the disk did not take yet."""
+        return bool(self._held)
+
     def tail(self, count: int) -> bytes:
         """The last ``count`` bytes that the log took, or what its present file has of them."""
         return self._log.read_back(count)

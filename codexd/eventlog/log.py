@@ -45,6 +45,8 @@ class EventLog:
         self._clock = clock
         self._cache_size = cache_size
         self._waiting: deque[Event] = deque()
+        # Called when an event has to wait: :meth:`tick` is to be called until none does.
+        self.on_waiting: Callable[[], None] = lambda: None
         self._dropped = 0
         # How many this writer has written, by type.
         self.counts: Counter[str] = Counter()
@@ -108,7 +110,13 @@ class EventLog:
         else:
             self._dropped += 1
             self.dropped_total += 1
+        self.on_waiting()
         return None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are events that the disk did not take yet."""
+        return bool(self._waiting)
 
     def tick(self) -> None:
         """Write what waits, and see that the file is there; call it some times a second."""

@@ -608,6 +608,21 @@ class Hub:
             self._recovery.end_what_the_old_child_began()
         return self._core.take_actions()
 
+    def next_tick(self, now: float) -> float | None:
+        """When :meth:`tick` may have something to do; None while nothing waits for a time.
+
+        Anything else that the hub is told may change that.
+        """
+        found = [
+            self._greeting.deadline,
+            now if self._requests.is_waiting else None,
+            now if self._process.is_waiting else None,
+            self._recovery.deadline(now),
+            self._turns.deadline,
+            None if self._away_since is None else self._away_since + self._core.limits.wait_s,
+        ]
+        return min((deadline for deadline in found if deadline is not None), default=None)
+
     @property
     def counts(self) -> HubCounts:
         """What has gone through since the hub was made. Messages its driver counts."""

@@ -139,6 +139,21 @@ class Greeting:
                 reason = "not initialized in time"
                 self._core.act(CloseClient(client.number, _POLICY_VIOLATION, reason))
 
+    @property
+    def deadline(self) -> float | None:
+        """When the patience with the first of those who wait ends; None where nobody does."""
+        limits = self._core.limits
+        return min(
+            (
+                client.opened_at + limits.initialize_timeout_s
+                if client.initialize is None
+                else client.initialize_at + limits.wait_s
+                for client in self._core.clients.values()
+                if not client.is_initialized
+            ),
+            default=None,
+        )
+
     def _refuse(self, client: Client, now: float) -> None:
         request, client.initialize = client.initialize, None
         client.opened_at = now

@@ -209,6 +209,11 @@ class ProcessState:
         """The child is gone: the next one is to be told anew."""
         self._todo, self._current = [], None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer of the child is waited for."""
+        return self._current is not None
+
     def tick(self) -> None:
         """Time passes: an answer may never come, and many may take long."""
         if self._current is not None and self._core.now - self._begun_at > _ALL_S:

@@ -242,6 +242,17 @@ class Recovery:
         self._go_on()
         self._unload()
 
+    def deadline(self, now: float) -> float | None:
+        """When there may be something to do again; None where nothing waits for a time."""
+        if self._core.state != "up":
+            return None
+        if self._listing_at is not None or self._tries:
+            return now
+        away = map(self._core.threads.find, self._core.threads.away)
+        left = [thread.left_at for thread in away if thread is not None and not thread.subscribers]
+        first = min((at for at in left if at is not None), default=None)
+        return None if first is None else first + self._core.limits.unload_s
+
     def _go_on(self) -> None:
         if self._listing_at is not None or self._core.state == "away":
             return

@@ -365,6 +365,11 @@ class Requests:
                 entry, "The app-server, or the thread, did not come back in time.", "away"
             )
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything waits to be sent."""
+        return self._load.total > 0
+
     def refuse_for_thread(self, thread_id: str, reason: str, *, older_than_s: float) -> None:
         """A thread cannot be loaded just now: who has waited for it is told why.
 

@@ -106,6 +106,22 @@ class Turns:
             elif now - asked_at > _ASK_S:
                 self._answered(thread, turn_id, None)
 
+    @property
+    def deadline(self) -> float | None:
+        """When the first of such turns is asked after, or given up; None where there is none."""
+        if self._core.state != "up":
+            return None
+        return min(
+            (
+                self._asked[thread.id][1] + _ASK_S
+                if thread.id in self._asked
+                else thread.idle_at + _IDLE_S
+                for thread in self._core.threads
+                if thread.turn is not None and thread.idle_at is not None
+            ),
+            default=None,
+        )
+
     def _ask(self, thread: Thread, turn_id: str) -> None:
         self._asked[thread.id] = (turn_id, self._core.now)
         on_answer = functools.partial(self._answered, thread, turn_id)

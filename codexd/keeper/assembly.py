@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -9,8 +10,10 @@ import os
 from codexd import runtime
 from codexd.api.page_access import FILE, PageAccess
 from codexd.api.service import Service
+from codexd.api.websocket import Cork
 from codexd.child import family
 from codexd.child.outcome import judge
+from codexd.child.told import Patience
 from codexd.config import Config
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
@@ -25,6 +28,7 @@ from codexd.keeper.keeper import Keeper
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.keeper.metrics import Metrics
 from codexd.keeper.outputs import Outputs
+from codexd.keeper.pace import Pace
 from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
@@ -44,7 +48,15 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     event = records.recorder.event
     spawns = server.child_strategy == "spawn"
     speaks_stdio = server.mode == "app-server" and server.endpoint.startswith("stdio:")
+    patience = Patience.of(
+        timeout_ms=policy.health_timeout_ms,
+        misses=policy.health_misses,
+        ready_timeout_ms=policy.ready_timeout_ms,
+    )
     # Some of them call each other, so each is looked up when it is called.
+    pace = Pace(asyncio.get_event_loop(), lambda late_s: keeper.tick(late_s))
+    records.events.on_waiting = pace.soon
+    cork = Cork()
     reporter = Reporter(circus, lambda: keeper.report(), event)
     driver = HubDriver(
         server.endpoint,
@@ -55,6 +67,8 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         on_client=lambda info, capabilities: connector.client_came(info, capabilities),
         on_approval=lambda approval_id: hook.requested(approval_id),
         kept=KeptThreads(runtime_dir),
+        soon=pace.soon,
+        quiet_period_s=patience.quiet_period_s,
     )
     hook = ApprovalHook(
         policy.approval_command,
@@ -73,6 +87,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         lambda: account.child_ready(),
         records.recorder.refused,
         Introduction(config.paths.state_dir, policy.originator or None),
+        cork.around,
     )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(
@@ -80,6 +95,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         policy,
         runtime_dir,
         event,
+        pace.soon,
         may_be_protocol=speaks_stdio,
         is_talk=lambda: speaks_stdio and connector.is_ready,
     )
@@ -126,7 +142,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
     service = Service(route_table(config.paths, records, driver, status, changes, metrics, page))
     paths = socket_paths(config.runtime.hub_socket_path, on_the_default=policy.hub_default_socket)
     network = tcp_listener(policy, config.paths, runtime_dir, service, page, event)
-    sockets = Sockets(driver, service, paths, policy, event, network)
+    sockets = Sockets(driver, service, paths, policy, event, network, cork)
     keeper = Keeper(
         server,
         config.paths,
@@ -142,6 +158,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         appetite=appetite,
         reporter=reporter,
         restarts=restarts,
+        pace=pace,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
         end_leftover=functools.partial(
             runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0

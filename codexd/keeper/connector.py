@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from codexd.platform.process import ProcessId, identify
 
 logger = logging.getLogger("codexd")
 
+Feed = Callable[[bytes], None]
 Ready = Callable[[int | None, dict[str, Any]], None]
 
 _RETRY_MIN_S = 0.01
@@ -83,6 +85,7 @@ class Connector:
     """Speaks with one child after the other.
 
     ``hand_stdout(generation, feed)`` lets ``feed`` have what that child says on its stdout.
+    ``around(feed, data)`` calls ``feed(data)``, which is all that a child said in one go.
     """
 
     def __init__(
@@ -96,7 +99,9 @@ class Connector:
         on_introduced: Callable[[], None],
         on_refused: Callable[[str], None],
         introduction: Introduction,
+        around: Callable[[Feed, bytes], None],
     ) -> None:
+        self._around = around
         self._introduction = introduction
         self._first_client: asyncio.Event = asyncio.Event()
         self._on_introduced = on_introduced
@@ -350,11 +355,11 @@ class Connector:
         self, endpoint: Endpoint, generation: int
     ) -> StdioTransport | WebSocketTransport:
         if endpoint.kind != "stdio":
-            return WebSocketTransport(endpoint, token_file(self._server))
+            return WebSocketTransport(endpoint, token_file(self._server), self._around)
         path = child_io.pipe_path(self._runtime_dir, generation, "stdin")
         is_first = child_io.speaks_first(self._runtime_dir, generation)
         transport = StdioTransport(path, is_first=is_first)
-        self._hand_stdout(generation, transport.feed)
+        self._hand_stdout(generation, functools.partial(self._around, transport.feed))
         return transport
 
     def _connected(

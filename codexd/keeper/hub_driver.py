@@ -12,7 +12,7 @@ from typing import Any
 from websockets.frames import CloseCode
 
 from codexd.api.websocket import ClientEnd
-from codexd.child.told import Report, ServerState
+from codexd.child.told import PERIOD_S, Report, ServerState
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.hub.approvals import WaitingApproval
 from codexd.hub.counts import HubCounts
@@ -34,6 +34,7 @@ from codexd.hub.profile import ClientProfile
 from codexd.hub.threads import ThreadView
 from codexd.keeper.appetite import is_idle
 from codexd.keeper.kept_threads import KeptThreads
+from codexd.keeper.pace import SOON_S, STALL_S
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Records
 from codexd.settings import Policy
@@ -41,8 +42,8 @@ from codexd.shapes import Decision
 
 logger = logging.getLogger("codexd")
 
-# A tick this late means that this process was held up itself.
-_STALL_S = 1.0
+# Nothing went through for so long: it may stay so.
+_QUIET_S = 3.0
 
 
 class HubDriver:
@@ -51,6 +52,8 @@ class HubDriver:
     ``endpoint`` is the child's, as the records name it. ``on_change()`` is called when turns begin
     or end and when the server comes or goes; ``on_message(data)`` hears what the child says as
     well, ``on_client`` who each client says it is, ``on_approval(approval_id)`` what is asked.
+    ``soon()`` has :meth:`tick` called soon; ``quiet_period_s`` is how often circusd is told of a
+    hub in which nothing goes on.
     """
 
     def __init__(
@@ -63,7 +66,12 @@ class HubDriver:
         on_client: Callable[[ClientInfo, Capabilities], None],
         on_approval: Callable[[str], None],
         kept: KeptThreads,
+        soon: Callable[[], None],
+        quiet_period_s: float,
     ) -> None:
+        self._soon = soon
+        self._quiet_period_s = quiet_period_s
+        self._stirred_at = -_QUIET_S
         self._on_client = on_client
         self._on_approval = on_approval
         self._on_change = on_change
@@ -81,10 +89,10 @@ class HubDriver:
         self._counts = self._hub.counts
         self._order = 0
         self._told: ServerState = "away"
-        self._answered_at = self._ticked_at = self._loop.time()
+        self._answered_at = self._loop.time()
         # Asked once in an interval, a server that lives answers within the time-out.
         interval_ms, timeout_ms = policy.health_interval_ms, policy.health_timeout_ms
-        self._fresh_s = (interval_ms + timeout_ms) / 1000 + _STALL_S
+        self._fresh_s = (interval_ms + timeout_ms) / 1000 + STALL_S
         self._ends: dict[int, ClientEnd] = {}
         self._send: Callable[[bytes], None] | None = None
         self._count = 0
@@ -97,17 +105,23 @@ class HubDriver:
         sessions = list(self._records.state.sessions.values())
         self._do(self._hub.restore(sessions, self._loop.time(), self._kept.load()))
 
-    def tick(self) -> None:
-        """Time passes; call it some times a second."""
+    def held_up(self, late_s: float) -> None:
+        """This process did not run for a while: nobody was asked, so nobody could answer."""
+        self._answered_at += late_s
+
+    def tick(self) -> float | None:
+        """Time passes; returns in how many seconds it is to be called again, where it is."""
         now = self._loop.time()
-        if now - self._ticked_at > _STALL_S:
-            # Nobody was asked meanwhile, so nobody could answer.
-            self._answered_at += now - self._ticked_at
-        self._ticked_at = now
-        self._do(self._hub.tick(now))
+        actions = self._hub.tick(now)
+        if actions:
+            self._do(actions)
+        else:
+            self._carry_out_all(actions)
         if self._is_used:
             self._is_used = False
             self._kept.save(self._hub.kept)
+        deadline = self._hub.next_tick(now)
+        return None if deadline is None else max(deadline - now, SOON_S)
 
     # -- clients (HubAdapter) ----------------------------------------------------------------
 
@@ -207,6 +221,8 @@ class HubDriver:
         self._answered_at = now = self._loop.time()
         self._counts.from_server += 1
         try:
+            # What it says of others' threads is all that is known of what they have it do.
+            self._stir(now)
             self._on_message(data)
             self._do(self._hub.child_message(data, now))
         except Exception:
@@ -223,7 +239,13 @@ class HubDriver:
     # -- carrying out ------------------------------------------------------------------------
 
     def _do(self, actions: list[Action]) -> None:
-        self._is_used = self._is_used or bool(actions)
+        self._soon()
+        if actions:
+            self._is_used = True
+            self._stir(self._loop.time())
+        self._carry_out_all(actions)
+
+    def _carry_out_all(self, actions: list[Action]) -> None:
         failure: Exception | None = None
         for action in actions:
             try:
@@ -236,6 +258,13 @@ class HubDriver:
             self._on_change()
         if failure is not None:
             raise failure
+
+    def _stir(self, now: float) -> None:
+        was_quiet = now - self._stirred_at >= _QUIET_S
+        self._stirred_at = now
+        if was_quiet:
+            # circusd expects no word for a while.
+            self._on_change()
 
     def _carry_out(self, action: Action) -> None:
         match action:
@@ -290,6 +319,8 @@ class HubDriver:
     def report(self, child: int | None) -> Report:
         """What circusd should know, where ``child`` is the pid of the child that is spoken with."""
         hub = self._hub
+        is_still = self._loop.time() - self._stirred_at >= _QUIET_S
+        is_quiet = is_still and hub.server == "up" and hub.turns == 0 and not hub.holds_turns
         return Report(
             plugin=os.getpid(),
             child=child,
@@ -297,6 +328,7 @@ class HubDriver:
             turns=hub.turns,
             drain=self._order,
             holds=hub.holds_turns,
+            again_s=self._quiet_period_s if is_quiet else PERIOD_S,
         )
 
     # -- approvals over HTTP -------------------------------------------------------------------

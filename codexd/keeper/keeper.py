@@ -24,17 +24,22 @@ from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.outputs import Outputs
+from codexd.keeper.pace import SOON_S, Pace
 from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.sockets import Sockets
+from codexd.platform.directory_watch import DirectoryWatch, watch_directories
 from codexd.records.records import Records
 
 logger = logging.getLogger("codexd")
 
-# What circus's events leave out (a plugin that was busy, a lost message) is seen this often.
-_RECONCILE_S = 1.0
-# Each is a wake-up of an idle daemon; what waits for it waits for seconds.
-_TICK_S = 0.25
+# What circus's events leave out (a plugin that was busy, a lost message), and what was taken away,
+# is seen so soon.
+_LOOK_S = 1.0
+# The same where the system tells of changes and there was none; what it does not tell waits for it.
+_QUIET_LOOK_S = 5.0
+# Whoever takes things away should be done with it before they are made again.
+_SETTLE_S = 0.5
 _CALL_S = 5.0
 # A server boots in a tenth of this; one that takes longer may be waiting for something itself.
 _TELL_AFTER_S = 1.0
@@ -68,6 +73,7 @@ class Keeper:
         appetite: Appetite,
         reporter: Reporter,
         restarts: Restarts,
+        pace: Pace,
         replace_grace_s: float,
         end_leftover: Callable[[], None],
     ) -> None:
@@ -93,6 +99,12 @@ class Keeper:
         self._appetite = appetite
         self._reporter = reporter
         self._restarts = restarts
+        self._pace = pace
+        self._watch: DirectoryWatch | None = None
+        self._looked_at = self._look_at = 0.0
+        # How many looks in a row found nothing to do.
+        self._calm_looks = 0
+        self._fed_at = 0.0
         self._replace_grace_s = replace_grace_s
         self._end_leftover = end_leftover
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,11 +122,13 @@ class Keeper:
         if self._server.child_strategy == "external":
             self._connector.child_started(0, None)
         self.spawn(self._reporter.run())
-        self.spawn(self._every(_RECONCILE_S, self.reconcile))
-        self.spawn(self._every(_TICK_S, self._tick))
         self.spawn(self._health.run())
-        if self._server.child_strategy == "spawn":
-            self.spawn(self._every(LOOK_S, self._look_at_appetite))
+        self._watch = watch_directories(
+            asyncio.get_running_loop(),
+            (self._paths.logs_dir, self._paths.state_dir, *self._sockets.directories),
+            self._something_changed,
+        )
+        self._pace.start()
 
     def _begin(self, daemon_pid: int) -> None:
         """Under a stock circusd nobody has recorded the daemon's start before."""
@@ -155,28 +169,70 @@ class Keeper:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a task of the plugin failed", exc_info=task.exception())
 
-    async def _every(self, seconds: float, action: Any) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                action()
-            except Exception:
-                logger.exception("%s failed", action.__name__)
+    # -- what time brings --------------------------------------------------------------------
 
-    def _tick(self) -> None:
-        self._records.tick()
+    def tick(self, late_s: float) -> float:
+        """See what is to be done by now; returns in how many seconds there may be more.
+
+        ``late_s`` is for how long this process did not run, if it did not.
+        """
+        now = asyncio.get_running_loop().time()
+        if late_s:
+            self._driver.held_up(late_s)
+        wanted_s = self._driver.tick()
+        self._tell_of_wait(now)
+        if self._retry():
+            wanted_s = SOON_S
+        if now >= self._look_at:
+            self._look(now)
+        left_s = max(self._look_at - now, 0.0)
+        return left_s if wanted_s is None else min(left_s, wanted_s)
+
+    def _retry(self) -> bool:
+        """Try again what could not be done at once; whether there is any such thing."""
+        events, outputs, sockets = self._records.events, self._outputs, self._sockets
+        if events.is_waiting:
+            events.tick()
+        if outputs.is_holding:
+            outputs.tick()
+        if sockets.has_network:
+            sockets.tick()
+        is_waiting = events.is_waiting or outputs.is_holding or sockets.has_network
+        return is_waiting or self._connector.waiting_since is not None
+
+    def _look(self, now: float) -> None:
+        """See that everything is there, and that nothing was missed."""
+        self._looked_at = now
+        # Should something below fail, it is tried again as soon.
+        self._look_at = now + _LOOK_S
+        # Before it is looked: what goes from here on is told.
+        is_watched = self._watch is not None and self._watch.look()
+        self._records.look()
         self._outputs.tick()
-        self._driver.tick()
-        self._sockets.tick()
-        awaited = self._waits.look(asyncio.get_running_loop().time())
+        self.reconcile()
+        self._sockets.look()
+        if self._server.child_strategy == "spawn" and now - self._fed_at >= LOOK_S:
+            self._fed_at = now
+            self._appetite.look(self._recorder.child.pid, is_idle=self._driver.is_idle, now=now)
+        is_calm = is_watched and self._sockets.is_complete and self._deaf_since is None
+        self._calm_looks = self._calm_looks + 1 if is_calm else 0
+        # One more, for what could not be done at the first.
+        if self._calm_looks > 1:
+            self._look_at = now + _QUIET_LOOK_S
+
+    def _something_changed(self) -> None:
+        """Something in the directories was taken away, or put there."""
+        now = asyncio.get_running_loop().time()
+        self._calm_looks = 0
+        self._look_at = min(self._look_at, max(now + _SETTLE_S, self._looked_at + _LOOK_S))
+        self._pace.within(self._look_at - now)
+
+    def _tell_of_wait(self, now: float) -> None:
+        awaited = self._waits.look(now)
         if awaited is not None:
             detail = {"pid": self._recorder.child.pid, "endpoint": awaited}
             message = f"Waiting for the server to answer on {awaited}."
             self._recorder.event("info", "child.waiting", message, detail)
-
-    def _look_at_appetite(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._appetite.look(self._recorder.child.pid, is_idle=self._driver.is_idle, now=now)
 
     def recycle(self) -> None:
         """Have the child end in order, and another started."""
@@ -285,6 +341,7 @@ class Keeper:
             self._connector.child_started(*self._running)
         self._talking_to = self._running
         self._reporter.changed()
+        self._pace.soon()
 
     def report(self) -> Report:
         """What circusd is told."""
@@ -303,6 +360,7 @@ class Keeper:
     def became_lost(self, reason: str) -> None:
         """The connection to the child is gone; the child may live."""
         self._recorder.link_lost(reason)
+        self._pace.soon()
 
     def healthy(self) -> None:
         """The child has answered a health check."""
@@ -370,6 +428,9 @@ class Keeper:
 
     async def stop(self) -> None:
         """Record what is left to record, and let go of everything."""
+        self._pace.stop()
+        if self._watch is not None:
+            self._watch.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -78,6 +78,7 @@ class StreamLog:
         runtime_dir: str,
         record: Record,
         on_empty: Callable[[int], None],
+        on_held: Callable[[], None],
         *,
         may_be_protocol: bool = False,
         is_talk: Callable[[], bool] = lambda: False,
@@ -90,6 +91,7 @@ class StreamLog:
         self._may_be_protocol = may_be_protocol
         self._feed: tuple[int, Feed] | None = None
         self._on_empty = on_empty
+        self._on_held = on_held
         self._sources: deque[_Source] = deque()
         self._loop = asyncio.get_event_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -131,8 +133,13 @@ class StreamLog:
         """What the dead child of ``generation`` said last; may be asked once."""
         return self._said.pop(generation, None)
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether there is something that the disk did not take yet."""
+        return self._capture.is_holding
+
     def tick(self) -> None:
-        """Look after the log; call it some times a second."""
+        """See that the log is there, and try again what the disk did not take."""
         self._capture.tick()
 
     def close(self) -> None:
@@ -155,6 +162,8 @@ class StreamLog:
         before = self._capture.written
         moved = self._capture.pump(source.descriptor, _TURN_BYTES, self._listener(source))
         self.moved += moved
+        if self.is_holding:
+            self._on_held()
         if moved:
             self._last_words.heard(self._loop.time(), before)
             self._tell_later()
@@ -209,6 +218,8 @@ class Outputs:
     """Both streams of every generation; removes the pipes of a child when both are empty.
 
     ``may_be_protocol``: the child speaks on its stdout; ``is_talk()`` tells whether it does now.
+    ``on_held()`` is called when the disk does not take something: from then on :meth:`tick` is to
+    be called some times a second, while :attr:`is_holding`.
     """
 
     def __init__(
@@ -217,6 +228,7 @@ class Outputs:
         policy: Policy,
         runtime_dir: str,
         record: Record,
+        on_held: Callable[[], None],
         *,
         may_be_protocol: bool,
         is_talk: Callable[[], bool],
@@ -231,6 +243,7 @@ class Outputs:
                 runtime_dir,
                 record,
                 self._emptied,
+                on_held,
                 may_be_protocol=may_be_protocol,
                 is_talk=is_talk,
             ),
@@ -240,6 +253,7 @@ class Outputs:
                 runtime_dir,
                 record,
                 self._emptied,
+                on_held,
             ),
         )
 
@@ -281,8 +295,13 @@ class Outputs:
         """How many bytes the children have written on each stream."""
         return {stream.stream: stream.moved for stream in self._streams}
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether there is something that the disk did not take yet."""
+        return any(stream.is_holding for stream in self._streams)
+
     def tick(self) -> None:
-        """Look after the logs; call it some times a second."""
+        """See that the logs are there, and try again what the disk did not take."""
         for stream in self._streams:
             stream.tick()
 

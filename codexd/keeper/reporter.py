@@ -55,12 +55,13 @@ class Reporter:
         while True:
             self._changed.clear()
             report = self._look()
+            period_s = _DRAINING_PERIOD_S if report.holds else report.again_s
             try:
                 await self._tell(report, _CALL_S)
                 self._trouble = ""
             except (CircusError, msgspec.ValidationError) as error:
+                period_s = min(period_s, PERIOD_S)
                 self._complain(str(error))
-            period_s = _DRAINING_PERIOD_S if report.holds else PERIOD_S
             try:
                 async with asyncio.timeout(period_s):
                     await self._changed.wait()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from codexd.api.connection import Visitor
 from codexd.api.page_access import PageAccess
 from codexd.api.server import HubServer, ServerLimits
-from codexd.api.websocket import HubAdapter
+from codexd.api.websocket import Cork, HubAdapter
 from codexd.config import Paths
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import explain
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("codexd")
 
-_HEAL_S = 1.0
 # How long the others wait for the TCP listener.
 _OPEN_S = 1.0
 
@@ -52,7 +51,7 @@ class Sockets:
     """Serves every path, also one whose socket was taken away, or was somebody else's for a while.
 
     ``adapter`` hears the hub's clients, ``service`` answers HTTP, ``event`` records; ``network`` is
-    the TCP listener, where there is one.
+    the TCP listener, where there is one, ``cork`` keeps what clients are told in one go together.
     """
 
     def __init__(
@@ -63,6 +62,7 @@ class Sockets:
         policy: Policy,
         event: Callable[[Any, str, str, dict[str, Any]], None],
         network: Network | None = None,
+        cork: Cork | None = None,
     ) -> None:
         self._record = event
         self._network = network
@@ -71,17 +71,23 @@ class Sockets:
             head_timeout_s=policy.hub_initialize_ms / 1000,
         )
         self._server = HubServer(
-            adapter, service, limits, on_cut=self._on_cut, on_full=self._on_full
+            adapter, service, limits, on_cut=self._on_cut, on_full=self._on_full, cork=cork
         )
         self._loop = asyncio.get_event_loop()
+        self._paths = list(paths)
         self._unserved = list(paths)
         # Why, for those that somebody else serves, say.
         self._refusals: dict[str, str] = {}
+        self._is_hurt = False
         self._healing: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._heal_at = 0.0
         # How many clients were cut off because they did not read.
         self.cut = 0
+
+    @property
+    def directories(self) -> list[str]:
+        """Where the Unix sockets are."""
+        return [os.path.dirname(path) for path in self._paths]
 
     @property
     def unserved(self) -> list[dict[str, str]]:
@@ -108,13 +114,25 @@ class Sockets:
             await asyncio.gather(task, return_exceptions=True)
         await self._server.close()
 
+    @property
+    def has_network(self) -> bool:
+        """Whether there is a TCP listener, or is to be: then :meth:`tick` is to be called."""
+        return self._network is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all is served that should be."""
+        is_served = not self._unserved and not self._is_hurt
+        return is_served and (self._network is None or self._network.is_open)
+
     def tick(self) -> None:
-        """Time passes; call it some times a second."""
+        """Time passes for the TCP listener; call it some times a second."""
         if self._network is not None:
             self._network.tick()
-        now = self._loop.time()
-        if now >= self._heal_at and (self._healing is None or self._healing.done()):
-            self._heal_at = now + _HEAL_S
+
+    def look(self) -> None:
+        """Serve what is not served, or not any more; call it every second until all is."""
+        if self._healing is None or self._healing.done():
             self._healing = self._loop.create_task(self._heal_again())
             self._open_network()
 
@@ -125,8 +143,10 @@ class Sockets:
             logger.exception("the sockets of the hub could not be looked after")
 
     async def _heal(self) -> None:
+        self._is_hurt = True
         try:
             await self._server.heal()
+            self._is_hurt = False
         except OSError as error:
             logger.warning("%s", error)
         for path in list(self._unserved):

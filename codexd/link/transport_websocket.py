@@ -8,6 +8,7 @@ the end of the stream.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -32,10 +33,26 @@ _TOKEN_BYTES = 16 << 10
 _UNAUTHORIZED = 401
 
 
-class WebSocketTransport:
-    """A transport to a `unix` or `ws` endpoint; see :class:`.transport.Transport`."""
+Around = Callable[[Callable[[bytes], None], bytes], None]
 
-    def __init__(self, endpoint: Endpoint, token_file: str | None = None) -> None:
+
+def _just_call(take: Callable[[bytes], None], data: bytes) -> None:
+    take(data)
+
+
+class WebSocketTransport:
+    """A transport to a `unix` or `ws` endpoint; see :class:`.transport.Transport`.
+
+    ``around(take, data)`` calls ``take(data)``, which hands on every message that ``data`` ends.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        token_file: str | None = None,
+        around: Around = _just_call,
+    ) -> None:
+        self._around = around
         self._endpoint = endpoint
         self._token_file = token_file
         self._on_message: OnMessage = ignore_message
@@ -50,7 +67,7 @@ class WebSocketTransport:
     async def connect(self) -> None:
         """Connect and upgrade; see :class:`.transport.Transport`."""
         endpoint = self._endpoint
-        wire = _Wire(self._uri(), self._on_message, self._lost, self._token())
+        wire = _Wire(self._uri(), self._on_message, self._lost, self._token(), self._around)
         loop = asyncio.get_running_loop()
         try:
             if endpoint.kind == "unix":
@@ -113,7 +130,15 @@ class WebSocketTransport:
 class _Wire(asyncio.BufferedProtocol):
     """One connection: bytes to messages and back."""
 
-    def __init__(self, uri: str, on_message: OnMessage, on_lost: OnLost, token: str | None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        on_message: OnMessage,
+        on_lost: OnLost,
+        token: str | None,
+        around: Around,
+    ) -> None:
+        self._around = around
         self._token = token
         self._protocol = ClientProtocol(parse_uri(uri), max_size=None)
         self._assembler = MessageAssembler(self._protocol)
@@ -163,16 +188,19 @@ class _Wire(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._protocol.receive_data(bytes(self._view[:nbytes]))
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame):
-                self._frame(event)
+        self._around(self._take, bytes(self._view[:nbytes]))
         self._flush()
         if not self.upgraded.done():
             self._settle_upgrade()
         if self.upgraded.done() and self._protocol.close_expected() and self._transport is not None:
             # A farewell from either side: nothing more will come that is worth waiting for.
             self._transport.close()
+
+    def _take(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Frame):
+                self._frame(event)
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +32,6 @@ logger = logging.getLogger("codexd")
 
 # How long the plugin may take to let go of the state files after circus has ended it.
 _HANDOVER_S = 5.0
-# How often it is looked whether every file is still there.
-_LOOK_S = 1.0
 
 
 class StillWritten(OSError):
@@ -89,17 +86,13 @@ class Records:
     recorder: Recorder
     flusher: Flusher
     places: Callable[[], list[str]]
-    next_look: float = 0.0
 
-    def tick(self) -> None:
-        """Write what waits, and see that everything is there; call it some times a second."""
+    def look(self) -> None:
+        """See that everything is there, and write what waits."""
         self.events.tick()
-        now = time.monotonic()
-        if now >= self.next_look:
-            self.next_look = now + _LOOK_S
-            for repair in self.places():
-                self.recorder.event("warn", "state.repaired", repair)
-            self.state.look()
+        for repair in self.places():
+            self.recorder.event("warn", "state.repaired", repair)
+        self.state.look()
 
     def must_be_written(self) -> None:
         """Write all of it, now.

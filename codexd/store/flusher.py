@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -12,6 +13,9 @@ from codexd.store.files import write_atomic
 
 # A change waits so long for others to come; with the write itself that stays below 100 ms.
 _GATHER_S: Final = 0.04
+# The same after a pause: those that one thing brings with it come together.
+_FIRST_GATHER_S: Final = 0.004
+_PAUSE_S: Final = 0.25
 _RETRY_S: Final = 0.2
 
 logger = logging.getLogger("codexd")
@@ -114,11 +118,14 @@ class Flusher:
         self.flush()
 
     def _run(self, file: StateFile) -> None:
+        written_at = -_PAUSE_S
         while not self._stopping.is_set():
             file.changed.wait()
-            self._stopping.wait(_GATHER_S)
+            has_rested = time.monotonic() - written_at >= _PAUSE_S
+            self._stopping.wait(_FIRST_GATHER_S if has_rested else _GATHER_S)
             before = file.trouble
             is_written = file.write()
+            written_at = time.monotonic()
             if file.trouble != before:
                 _tell(file)
             if not is_written:

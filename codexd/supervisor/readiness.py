@@ -11,7 +11,7 @@ from codexd.config import Config, Paths, Server
 from codexd.settings import Policy
 from codexd.store.snapshot import read_daemon
 
-_POLL_S = 0.02
+_POLL_S = 0.01
 _TELL_AFTER_S = 1.0
 
 

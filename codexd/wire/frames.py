@@ -7,6 +7,7 @@ size. It ignores binary messages and drops a connection that sends text which is
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -14,8 +15,39 @@ from websockets.protocol import Protocol
 
 CODEX_FRAME_BYTES: Final = 16 << 20
 CODEX_MESSAGE_BYTES: Final = 64 << 20
+_HEAD_16: Final = struct.Struct("!BBH")
+_HEAD_64: Final = struct.Struct("!BBQ")
+# A longer one is not kept for the next client: its copy costs less than the memory.
+_KEPT_BYTES: Final = 1 << 20
 # Codex tells its clients in the handshake how large an unfragmented message it takes.
 FRAME_LIMIT_HEADER: Final = "x-codex-websocket-max-unfragmented-message-bytes"
+
+
+class Framer:
+    """Frames messages as a server does: one frame each, unmasked (RFC 6455, section 5.2).
+
+    One that goes to many clients, one after the other, is framed once.
+    """
+
+    def __init__(self) -> None:
+        self._message = b""
+        self._frame = b"\x81\x00"
+
+    def frame(self, message: bytes) -> bytes:
+        """The frame of a text message."""
+        if message is self._message:
+            return self._frame
+        size = len(message)
+        if size < 126:
+            head = bytes((0x81, size))
+        elif size < 1 << 16:
+            head = _HEAD_16.pack(0x81, 126, size)
+        else:
+            head = _HEAD_64.pack(0x81, 127, size)
+        frame = head + message
+        if size <= _KEPT_BYTES:
+            self._message, self._frame = message, frame
+        return frame
 
 
 def send_message(protocol: Protocol, data: bytes) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -39,15 +38,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path / "disk"
 
 
-class Ticking(Protocol):
-    def tick(self) -> None: ...
-
-
-def tick_until(ticking: Ticking, well: Callable[[], bool]) -> None:
+def tick_until(tick: Callable[[], object], well: Callable[[], bool]) -> None:
     """Tick as the plugin does, until all is well."""
 
     def look() -> bool:
-        ticking.tick()
+        tick()
         return well()
 
     eventually(look)
@@ -85,7 +80,7 @@ def test_output_on_a_full_disk(disk: Path) -> None:
         assert rig.told() == on_disk < written
         # The disk is well again, but only the log's own file may have grown meanwhile.
         remount(disk, "size=8192k")
-        tick_until(rig.capture, lambda: bool(rig.lost))
+        tick_until(rig.capture.tick, lambda: bool(rig.lost))
         os.write(writing, b"after")
         rig.capture.pump(reading)
     data = rig.path.read_bytes()
@@ -104,7 +99,7 @@ def test_a_short_time_without_space_loses_no_output(disk: Path) -> None:
             pass
         assert rig.log.trouble is not None
         filler.unlink()
-        tick_until(rig.capture, lambda: rig.log.trouble is None)
+        tick_until(rig.capture.tick, lambda: rig.log.trouble is None)
     assert rig.path.read_bytes() == b"x" * 50_000
     assert rig.told() == 50_000
     assert rig.lost == []
@@ -140,8 +135,8 @@ def test_everything_on_a_read_only_disk(disk: Path) -> None:
         os.write(writing, b"while read-only\n")
         assert rig.capture.pump(reading) == 16
         remount(disk, "rw")
-        tick_until(log, lambda: seqs(disk) == [1, 2, 3])
-        tick_until(rig.capture, lambda: rig.log.trouble is None)
+        tick_until(log.tick, lambda: seqs(disk) == [1, 2, 3])
+        tick_until(rig.capture.tick, lambda: rig.log.trouble is None)
     assert seqs(disk) == [1, 2, 3]
     assert rig.path.read_bytes() == b"while read-only\n"
     log.close()
@@ -184,7 +179,7 @@ def test_a_directory_removed_under_the_plugin_comes_back_with_all_of_it(
         eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))
         shutil.rmtree(getattr(paths, which))
         tick_until(
-            records, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir)
+            records.look, lambda: os.path.isdir(paths.state_dir) and os.path.isdir(paths.logs_dir)
         )
         records.recorder.event("info", "test.after", "after")
         eventually(lambda: set(os.listdir(paths.state_dir)) == everything(config))

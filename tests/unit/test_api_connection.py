@@ -21,6 +21,7 @@ from codexd.api.http import EVENT_STREAM, Access, Call, Stream
 from codexd.api.service import Service
 from codexd.api.status import StatusRoutes
 from codexd.api.table import Table, route
+from codexd.api.websocket import Cork
 from tests.support.echo import EchoHub
 from tests.support.http_words import HTTP_WORDS
 
@@ -107,6 +108,7 @@ class Owner:
     def __init__(self) -> None:
         self.unfinished = Held()
         self.adapter = EchoHub()
+        self.cork = Cork()
 
     def made(self, connection: Connection) -> bool:
         return connection.transport is not None

@@ -230,7 +230,7 @@ def test_a_hung_plugin_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         killed: list[int] = []
         monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
         monkeypatch.setattr(
-            rig.channel.watch, "looked", lambda pid, _now, is_ending: f"{pid} {is_ending}"
+            rig.channel.watch, "looked", lambda pid, _now, **given: f"{pid} {given}"
         )
         rig.channel._look_at_plugin()
         assert killed == [CHILD]

@@ -118,6 +118,7 @@ def _run(
             lambda: None,
             refusals.append if refusals is not None else lambda _reason: None,
             Introduction(str(tmp_path), None),
+            lambda feed, data: feed(data),
         )
         connector.child_started(1, pid)
         async with asyncio.timeout(20):

@@ -71,6 +71,7 @@ class Room:
         self.to_child: list[dict[str, Any]] = []
         self.refuse: Exception | None = None
         self.approvals: list[str] = []
+        self.pokes = 0
         self.driver = HubDriver(
             config.server.endpoint,
             config.policy,
@@ -80,8 +81,13 @@ class Room:
             lambda _info, _capabilities: None,
             self.approvals.append,
             KeptThreads(config.runtime.runtime_dir),
+            self.soon,
+            quiet_period_s=7.5,
         )
         self.ends: dict[int, End] = {}
+
+    def soon(self) -> None:
+        self.pokes += 1
 
     def change(self) -> None:
         self.changes += 1
@@ -338,7 +344,8 @@ def test_usable_is_a_server_that_was_heard_of_late(
         assert room.driver.is_usable
         # This process was held up: nobody was asked, so nobody could answer.
         now += 3600
-        room.driver.tick()
+        assert not room.driver.is_usable
+        room.driver.held_up(3600)
         assert room.driver.is_usable
         monkeypatch.undo()
 
@@ -362,3 +369,50 @@ def test_the_sessions_there_are_are_taken_over(config: Config, play: Play) -> No
         assert room.driver.snapshot()["activeSessions"] == 1
 
     asyncio.run(main())
+
+
+def test_a_hub_in_which_nothing_goes_on_is_told_of_seldom(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(room: Room) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now)
+        room.ready()
+        client = room.client()
+        assert room.driver.report(1).again_s == 1.0
+        now += 3.0
+        assert room.driver.report(1).again_s == 7.5
+        # What goes through is told at once, and from then on every second.
+        changes, pokes = room.changes, room.pokes
+        room.asks(client, "model/list", {})
+        room.asks(client, "model/list", {})
+        assert room.changes == changes + 1
+        assert room.pokes > pokes
+        assert room.driver.report(1).again_s == 1.0
+        now += 3.0
+        room.driver.drain(1, holds=True)
+        assert room.driver.report(1).again_s == 1.0
+        room.driver.drain(2, holds=False)
+        room.driver.child_lost("killed", [])
+        now += 3.0
+        assert room.driver.report(None).again_s == 1.0
+        monkeypatch.undo()
+
+    play(act)
+
+
+def test_it_asks_for_another_tick_only_where_somebody_waits(play: Play) -> None:
+    async def act(room: Room) -> None:
+        room.ready()
+        assert room.driver.tick() is None
+        pokes = room.pokes
+        assert room.driver.tick() is None
+        # A tick that finds nothing asks for no other.
+        assert room.pokes == pokes
+        room.driver.opened(NOTHING, End())
+        wait_s = room.driver.tick()
+        assert wait_s is not None
+        assert 29 < wait_s <= 30
+
+    play(act)

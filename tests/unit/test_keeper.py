@@ -21,6 +21,7 @@ from codexd.config import Config
 from codexd.keeper import keeper as module
 from codexd.keeper.circusd import WATCHER, CircusError
 from codexd.keeper.keeper import Keeper
+from codexd.keeper.pace import SOON_S, Pace
 from codexd.keeper.restarts import Restarts
 from codexd.link.endpoint import Endpoint
 from codexd.platform.process import ProcessId, identify
@@ -59,6 +60,9 @@ class Colleague:
         self.misses = 2
         self.is_ready = True
         self.is_idle = True
+        self.is_holding = self.has_network = False
+        self.is_complete = True
+        self.directories: list[str] = []
         self.last_heard = 0.0
         self.waiting_since: float | None = None
         self.endpoint: Endpoint | None = None
@@ -80,6 +84,9 @@ class Colleague:
         self.said.append(f"{self.name}.stop")
 
     leave = stop
+
+    def tick(self) -> None:
+        self.said.append(f"{self.name}.tick")
 
     def is_lost(self, generation: int) -> bool:
         return generation in self.lost
@@ -129,6 +136,7 @@ class Room:
         self.people["driver"] = Driver("driver", self.all_said)
         self.connector = Connector("connector", self.all_said)
         self.restarts = Restarts(clock=lambda: 10.0)
+        self.pace = Pace(asyncio.get_event_loop(), lambda late_s: self.keeper.tick(late_s))
         self.keeper = Keeper(
             config.server,
             config.paths,
@@ -136,6 +144,7 @@ class Room:
             self.circus,
             connector=cast("Any", self.connector),
             restarts=self.restarts,
+            pace=self.pace,
             replace_grace_s=1.5,
             end_leftover=self.end_leftover,
             **cast("dict[str, Any]", self.people),
@@ -417,7 +426,7 @@ def test_a_child_whose_pipes_are_gone_is_replaced_once_circusd_had_its_time(
 
 
 def test_a_wait_for_the_child_is_told_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK_S", 0.001)
+    monkeypatch.setattr(module, "SOON_S", 0.001)
 
     async def act(room: Room) -> None:
         now = asyncio.get_running_loop().time()
@@ -569,5 +578,50 @@ def test_at_the_end_clients_leave_before_circusd_hears_the_last_word(play: Play)
             "reporter.stop",
             "outputs.close",
         ]
+
+    play(act)
+
+
+# -- what time brings ------------------------------------------------------------------------
+
+
+def test_an_idle_plugin_is_looked_after_seldom_and_soon_after_a_change(play: Play) -> None:
+    async def act(room: Room) -> None:
+        keeper, outputs = room.keeper, room.people["outputs"]
+        room.write(spawned(1, 1, 71))
+        await keeper.start(DAEMON)
+        assert [keeper.tick(0.0) for _ in range(2)] == pytest.approx([1.0, 1.0], abs=0.2)
+        keeper._look_at = 0.0
+        assert keeper.tick(0.0) == pytest.approx(5.0, abs=0.2)
+        # Somebody takes something away: it is made again when that may be done, and looked once
+        # more a second later.
+        os.unlink(room.records.steps_path)
+        async with asyncio.timeout(10):
+            while keeper._look_at > asyncio.get_running_loop().time() + 1.1:
+                await asyncio.sleep(0.001)
+        assert keeper._calm_looks == 0
+        keeper._look_at = 0.0
+        assert keeper.tick(0.0) == pytest.approx(1.0, abs=0.2)
+        # What waits for the disk is tried again all the time.
+        outputs.is_holding = True
+        assert keeper.tick(0.0) == SOON_S
+        assert "outputs.tick" in room.all_said
+        outputs.is_holding = False
+        # Where somebody else serves a socket, every second.
+        room.people["sockets"].is_complete = False
+        for _ in range(3):
+            keeper._look_at = 0.0
+            assert keeper.tick(0.0) == pytest.approx(1.0, abs=0.2)
+
+    play(act)
+
+
+def test_a_time_in_which_the_plugin_stood_still_is_held_against_nobody(play: Play) -> None:
+    async def act(room: Room) -> None:
+        await room.keeper.start(DAEMON)
+        room.keeper.tick(0.0)
+        assert not any("held_up" in line for line in room.said())
+        room.keeper.tick(60.0)
+        assert "driver.held_up 60.0" in room.said()
 
     play(act)

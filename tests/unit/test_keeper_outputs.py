@@ -33,6 +33,7 @@ class Room:
             config.policy,
             config.runtime.runtime_dir,
             self._record,
+            lambda: None,
             may_be_protocol=True,
             is_talk=lambda: self.talks,
         )

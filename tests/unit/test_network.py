@@ -261,7 +261,6 @@ def test_a_name_that_nobody_looks_up_keeps_nobody_waiting(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(sockets_module, "HubServer", Server)
     monkeypatch.setattr(sockets_module, "_OPEN_S", 0.01)
-    monkeypatch.setattr(sockets_module, "_HEAL_S", 0.0)
     make_directories(config.paths, config.runtime)
 
     async def main() -> None:
@@ -282,18 +281,18 @@ def test_a_name_that_nobody_looks_up_keeps_nobody_waiting(
         server = cast("Server", sockets._server)
         assert server.paths == ["/codexd.sock"]
         for _ in range(3):
-            sockets.tick()
+            sockets.look()
             await asyncio.sleep(0.001)
         never.set_exception(OSError("nobody knows it"))
         while not sockets.unserved:
-            sockets.tick()
+            sockets.look()
             await asyncio.sleep(0.001)
         reason = "nobody knows it"
         assert sockets.unserved == [{"path": "slow.example:0", "reason": reason}]
         assert events == ["hub.socket.failed"]
         monkeypatch.setattr(module, "_aside", _loopback)
         while sockets.unserved:
-            sockets.tick()
+            sockets.look()
             await asyncio.sleep(0.001)
         assert events == ["hub.socket.failed", "hub.listening"]
         assert sockets.tcp is not None

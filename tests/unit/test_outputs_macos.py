@@ -46,6 +46,7 @@ class Child:
                 self.config.runtime.runtime_dir,
                 lambda *_: None,
                 lambda _generation: None,
+                lambda: None,
             )
             stream.hand_to(1, self._hear)
             stream.add(1)

@@ -130,19 +130,15 @@ class Looks:
         return repairs
 
 
-def test_it_is_looked_once_a_second_whether_everything_is_there(config: Config) -> None:
+def test_what_was_taken_away_is_made_again_and_on_record(config: Config) -> None:
     with open_records(config, timeout_s=0) as records:
         places = Looks()
         records.places = places
-        records.next_look = 0.0
         places.repairs.append("The state directory was taken away; it was made again.")
-        for _ in range(5):
-            records.tick()
-        assert places.looks == 1
+        records.look()
         (repair,) = [e for e in records.events.recent() if e.type == "state.repaired"]
         assert repair.message.startswith("The state directory was taken away")
-        records.next_look -= 1.0
-        records.tick()
+        records.look()
         assert places.looks == 2
 
 

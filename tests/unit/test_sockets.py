@@ -23,7 +23,14 @@ class Server:
     made: Server
 
     def __init__(
-        self, adapter: Any, http: Any, limits: ServerLimits, *, on_cut: Any, on_full: Any
+        self,
+        adapter: Any,
+        http: Any,
+        limits: ServerLimits,
+        *,
+        on_cut: Any,
+        on_full: Any,
+        cork: object,
     ) -> None:
         Server.made = self
         self.limits, self.on_cut, self.on_full = limits, on_cut, on_full
@@ -31,7 +38,7 @@ class Server:
         self.taken: set[str] = set()
         self.heals = 0
         self.is_open = True
-        del adapter, http
+        del adapter, http, cork
 
     async def listen(self, path: str) -> None:
         if path in self.taken:
@@ -61,7 +68,7 @@ class Room:
         """One more look at every path."""
         heals = self.server.heals
         while self.server.heals == heals:
-            self.sockets.tick()
+            self.sockets.look()
             await asyncio.sleep(0.001)
         await asyncio.sleep(0)
 
@@ -69,7 +76,6 @@ class Room:
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(module, "HubServer", Server)
-    monkeypatch.setattr(module, "_HEAL_S", 0.0)
 
     def play(act: Callable[[Room], Awaitable[None]], *paths: str) -> None:
         async def main() -> None:

@@ -253,3 +253,42 @@ def test_a_child_that_is_told_of_again_and_again_drives_out_no_other(told: Told)
     for _ in range(100):
         told.became_ready(CHILD + 1)
     assert told.was_spoken_with(CHILD)
+
+
+# -- while nothing goes on -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "word_s", "look_s"), [(30.0, 7.5, 5.0), (5.0, 1.25, 1.0), (300.0, 10.0, 5.0)]
+)
+def test_words_are_fewer_and_several_within_the_time_of_silence(
+    silence_s: float, word_s: float, look_s: float
+) -> None:
+    patience = Patience(silence_s=silence_s, start_s=60)
+    assert (patience.quiet_period_s, patience.quiet_look_s) == (word_s, look_s)
+
+
+def test_a_word_counts_until_the_next_is_late(told: Told) -> None:
+    said = report(again_s=7.5)
+    assert said.is_quiet
+    assert not report().is_quiet
+    told.take(said, 10.0)
+    assert [told.turns(CHILD, now) for now in (17.0, 19.5, 19.75)] == [0, 0, None]
+    assert [told.is_quiet(now) for now in (17.5, 17.75)] == [True, False]
+    told.take(report(), 20.0)
+    assert not told.is_quiet(20.0)
+
+
+def test_a_look_is_late_when_it_comes_later_than_it_was_to() -> None:
+    guard = watch()
+    guard.heard(report(), 0.0)
+    assert guard.due(10.0) == 20.0
+    guard.looked(PLUGIN, 0.0, again_s=5.0)
+    # Somebody looks in between, and that changes nothing.
+    guard.looked(PLUGIN, 2.0, again_s=None)
+    guard.looked(PLUGIN, 5.0, again_s=5.0)
+    guard.looked(PLUGIN, 11.0, again_s=5.0)
+    assert guard.due(11.0) == 19.0
+    # Had it told in that time, it would not have been read.
+    guard.looked(PLUGIN, 17.25, again_s=5.0)
+    assert guard.due(17.25) == 30.0

@@ -1,0 +1,143 @@
+"""What makes codexd quick, held by counts: they are the same on every machine, and times are not.
+
+Each bound is what is so now, or has little to spare: a slip fails here and not in front of a user.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from codexd.hub import jsonrpc
+from codexd.hub.actions import Action, ToChild, ToClient
+from tests.support.hub import HubRig
+
+# -- what is loaded ----------------------------------------------------------------------------
+
+_TELL: Final = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+# What circus itself brings.
+_CIRCUS: Final = frozenset({"circus", "psutil", "tornado", "yaml", "zmq"})
+_LATE: Final = (
+    "http.client",
+    "http.server",
+    "jinja2",
+    "prometheus_client",
+    "rich",
+    "urllib.request",
+)
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that a fresh Python has after ``code``."""
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{_TELL}"], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def packages(modules: set[str]) -> set[str]:
+    """Those of them that are not Python's own."""
+    tops = {name.partition(".")[0] for name in modules}
+    kept = {name for name in tops if name not in sys.stdlib_module_names}
+    return {name for name in kept if not name.startswith("_") and "cython" not in name.lower()}
+
+
+def rooms(modules: set[str]) -> set[str]:
+    """The rooms of codexd that are in use."""
+    return {name.split(".")[1] for name in modules if name.count(".") > 1 and "codexd" in name[:6]}
+
+
+def test_what_the_plugin_loads_before_anybody_asks_for_more() -> None:
+    modules = loaded(
+        "import circus.plugins, codexd.circus_ext.plugin, codexd.circus_ext.circus_client\n"
+        "import codexd.keeper.assembly"
+    )
+    own = {"codexd", "h11", "msgspec", "websockets"}
+    assert packages(modules) - {"backports", "typing_extensions"} <= _CIRCUS | own
+    assert not modules & {*_LATE, "click", "codexd.tls", "codexd.keeper.network"}
+    assert not rooms(modules) & {"cli", "client", "rendering", "supervisor"}
+
+
+def test_circusd_loads_nothing_of_what_is_in_the_plugin() -> None:
+    modules = loaded(
+        "import circus.arbiter, codexd.circus_ext.run, codexd.circus_ext.plugin, "
+        "codexd.circus_ext.hooks"
+    )
+    assert packages(modules) - {"backports", "typing_extensions"} <= _CIRCUS | {"codexd", "msgspec"}
+    assert not rooms(modules) & {"api", "cli", "hub", "wire"}
+    assert {name for name in modules if name.startswith("codexd.keeper.")} == {
+        "codexd.keeper.circusd"
+    }
+
+
+# -- what is done with a message ------------------------------------------------------------------
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often JSON is read and written."""
+    counts: Counter[str] = Counter()
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return function(*given, **named)
+
+        return call
+
+    monkeypatch.setattr(jsonrpc, "_decode_fields", counted("taken apart", jsonrpc._decode_fields))
+    monkeypatch.setattr(jsonrpc, "_decode_text", counted("text", jsonrpc._decode_text))
+    monkeypatch.setattr(jsonrpc, "_encode", counted("written", jsonrpc._encode))
+    monkeypatch.setattr(msgspec.json, "decode", counted("part", msgspec.json.decode))
+    monkeypatch.setattr(msgspec.json, "encode", counted("written", msgspec.json.encode))
+    return counts
+
+
+def to_child(actions: list[Action]) -> bytes:
+    (action,) = actions
+    assert isinstance(action, ToChild)
+    return action.data
+
+
+def test_a_request_and_its_answer_are_taken_apart_once_each(work: Counter[str]) -> None:
+    rig = HubRig()
+    rig.connect(1)
+    work.clear()
+    sent = to_child(
+        rig.hub.client_message(1, b'{"id":7,"method":"model/list","params":{}}', rig.now)
+    )
+    # The method; the id of the hub's own and the message with it.
+    assert work == {"taken apart": 1, "text": 1, "written": 2}
+    hub_id = sent[sent.index(b'"hub-') :].partition(b",")[0]
+    work.clear()
+    answer = b'{"id":' + hub_id + b',"result":{"data":[]}}'
+    (back,) = rig.hub.child_message(answer, rig.now)
+    assert back == ToClient(1, b'{"id":7,"result":{"data":[]}}')
+    # The id; the message with the client's.
+    assert work == {"taken apart": 1, "part": 1, "written": 1}
+
+
+@pytest.mark.parametrize("listeners", [1, 20])
+def test_a_delta_is_taken_apart_once_and_never_copied(listeners: int, work: Counter[str]) -> None:
+    rig = HubRig()
+    for client in range(1, listeners + 1):
+        rig.connect(client)
+        rig.say(client, {"id": 1, "method": "thread/resume", "params": {"threadId": "t"}})
+        sent = rig.to_child[-1]
+        rig.child({"id": sent["id"], "result": {"thread": {"id": "t"}}})
+    params = {"threadId": "t", "turnId": "u", "itemId": "i", "delta": "word"}
+    delta = json.dumps({"method": "item/agentMessage/delta", "params": params}).encode()
+    work.clear()
+    heard = rig.hub.child_message(delta, rig.now)
+    assert [action.client for action in heard if isinstance(action, ToClient)] == list(
+        range(1, listeners + 1)
+    )
+    assert all(isinstance(action, ToClient) and action.data is delta for action in heard)
+    # Its method, and which thread it is of, however many listen.
+    assert work == {"taken apart": 1, "text": 1, "part": 1}
