@@ -141,7 +141,7 @@ def events(
         type=list(types),
         level=level,
         limit=limit,
-        follow=follow or None,
+        follow=follow,
     )
 
 

@@ -182,6 +182,8 @@ def test_the_same_for_asyncio(room: HubRoom) -> None:
         assert (await client.status())["hub"]["ready"] is True
         first = [event.seq async for event in client.events(limit=3)]
         assert first == [1, 2, 3]
+        ready = [event.type async for event in client.events(types=["child.ready"])]
+        assert set(ready) == {"child.ready"}
         session = await client.open_session(metadata={"a": "b"})
         assert (await client.session(session.session_id)).metadata == {"a": "b"}
         assert (await client.close_session(session.session_id)).status == "closed"
