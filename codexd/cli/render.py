@@ -25,9 +25,7 @@ def service_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="PATH",
         help="The codexd that the service runs.  [default: this one]",
     )
-    add_home = click.option(
-        "--home", metavar="PATH", help="Home of its user.  [default: $HOME]"
-    )
+    add_home = click.option("--home", metavar="PATH", help="Home of its user.  [default: $HOME]")
     return add_home(add_program(command))
 
 
