@@ -143,6 +143,27 @@ def build(read: Mapping[str, Value], *, cwd: str, uid: int | None = None) -> Con
     )
 
 
+def spare_refusal(config: Config) -> str | None:
+    """Why there is no spare although one is wanted; None where there is one, or none is wanted."""
+    server = config.server
+    if not config.policy.spare:
+        return None
+    if server.child_strategy == "external":
+        return "the server is not codexd's"
+    if server.mode != "app-server" or "app-server" not in server.child_args:
+        return "the server does not speak the protocol"
+    if not server.endpoint.startswith("stdio:"):
+        return f"two servers cannot listen on {server.endpoint}; it takes an endpoint on stdio"
+    if config.policy.restart == "never":
+        return "--restart never"
+    return None
+
+
+def has_spare(config: Config) -> bool:
+    """Whether a second server is kept that waits to take the place of the first."""
+    return config.policy.spare and spare_refusal(config) is None
+
+
 def absolute(path: str, cwd: str) -> str:
     """``path`` below ``cwd``, normalised without looking at the disk."""
     joined = os.path.normpath(os.path.join(cwd, path))

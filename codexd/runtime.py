@@ -180,7 +180,7 @@ def _kinds(paths: Paths, place: Runtime) -> Iterator[tuple[str, Callable[[int], 
     for name in _STATE_FILES:
         yield os.path.join(paths.state_dir, name), stat.S_ISREG
     yield place.runtime_dir, stat.S_ISDIR
-    for name in ("circus.ini", "handshake.json", "family.json"):
+    for name in ("circus.ini", "handshake.json", "family.json", "spare-family.json"):
         yield os.path.join(place.runtime_dir, name), stat.S_ISREG
     for name in ("circus.sock", "events.sock", "codexd.sock"):
         yield os.path.join(place.runtime_dir, name), stat.S_ISSOCK
@@ -259,14 +259,21 @@ def _find_scaffold(paths: Paths) -> Scaffold:
 def end_leftover(
     paths: Paths, place: Runtime, report: Callable[[str], None], *, grace_s: float
 ) -> None:
-    """End the child that a dead daemon left behind, its process group, and its descendants."""
-    child = supervision.load(supervision.path_of(paths.state_dir)).child
-    if child is not None and child.pid != os.getpid():
-        end_group(child, grace_s=grace_s, report=report)
+    """End the child, and the spare, that a dead daemon left behind, and all that is theirs.
+
+    That is each one's process group, and its descendants.
+    """
+    record = supervision.load(supervision.path_of(paths.state_dir))
+    spare = None if record.spare is None else record.spare.process
+    for process in (record.child, spare):
+        if process is None or process.pid == os.getpid():
+            continue
+        end_group(process, grace_s=grace_s, report=report)
         daemon_id = _daemon_id(paths.identity_path)
         if daemon_id is not None:
-            end_marked_group(child.pid, (DAEMON_ID_VARIABLE, daemon_id))
-    family.end_survivors(family.path_of(place.runtime_dir), report)
+            end_marked_group(process.pid, (DAEMON_ID_VARIABLE, daemon_id))
+    for path in (family.path_of(place.runtime_dir), family.spare_path_of(place.runtime_dir)):
+        family.end_survivors(path, report)
 
 
 def _daemon_id(path: str) -> str | None:

@@ -375,6 +375,17 @@ class Policy(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
         int,
         _number(0, "Give up after so many in a row that were not ready for a second; 0: never."),
     ]
+    spare: Annotated[
+        bool,
+        _Row(
+            False,
+            "Keep a second server, without a thread, that takes the place of one that dies.",
+            _boolean,
+            metavar="BOOL",
+            shown_default="false",
+        ),
+    ]
+    spare_max_age_ms: Annotated[int, _number(3_600_000, "Replace a spare that is older; 0: never.")]
     stop_timeout_ms: Annotated[
         int, _number(30_000, "How long a child may finish its turns before SIGKILL.")
     ]

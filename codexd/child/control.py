@@ -8,7 +8,7 @@ from typing import Any
 from codexd.child.backoff import Backoff
 from codexd.child.command import executable_identity, speaks_protocol
 from codexd.child.ledger import CallLater, Ledger
-from codexd.child.machine import ClearTimer, Effect, Machine, Record, SetTimer, Wake
+from codexd.child.machine import ClearTimer, Effect, Machine, Record, SetTimer, State, Wake
 from codexd.child.pipes import ChildPipes, PipeRack
 from codexd.config import Server
 from codexd.platform.process import end_group_members, identify
@@ -85,6 +85,30 @@ class ChildControl:
         """circus started the child: ``argv`` as it was executed, ``command`` as it was told."""
         self._do(
             self._machine.spawned(pid),
+            executable=executable_identity(argv[0]),
+            command=command,
+            args=argv[1:],
+            cwd=cwd,
+        )
+
+    @property
+    def may_promote(self) -> bool:
+        """Whether a spare may be the next child."""
+        return self._machine.may_promote
+
+    @property
+    def ready_pid(self) -> int | None:
+        """The child, if it answers."""
+        return self._machine.pid if self._machine.state is State.READY else None
+
+    def promoted(
+        self, pid: int, pipes: ChildPipes, command: str, argv: list[str], cwd: str
+    ) -> None:
+        """The spare is the child now; the rest as :meth:`spawned`."""
+        self._rack.take(pipes)
+        self._ledger.promoted()
+        self._do(
+            self._machine.promoted(pid),
             executable=executable_identity(argv[0]),
             command=command,
             args=argv[1:],

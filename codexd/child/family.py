@@ -45,6 +45,11 @@ def path_of(runtime_dir: str) -> str:
     return os.path.join(runtime_dir, "family.json")
 
 
+def spare_path_of(runtime_dir: str) -> str:
+    """Where the same is for a spare."""
+    return os.path.join(runtime_dir, "spare-family.json")
+
+
 def survivors(path: str) -> list[ProcessId]:
     """Who is on record and still lives. Of interest only when the child does not."""
     try:
@@ -119,6 +124,12 @@ class Family:
             self._owed[child] = members
         else:
             self._save()
+
+    def take_over(self, other: Family) -> None:
+        """Who descends from the child of ``other`` belongs to a child of this one from now on."""
+        self._others -= other._members.keys()
+        other._members = {}
+        other._save()
 
     def _end_family(self, child: int, members: dict[int, ProcessId], *, late: bool) -> None:
         seen = self._look_at_all()

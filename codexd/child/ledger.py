@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from codexd.child import steps
-from codexd.child.steps import Step, StepKind
+from codexd.child.steps import Spare, Step, StepKind
 from codexd.encoding import encode_json
 from codexd.platform.files import Stamp, stamp
 from codexd.platform.process import ProcessId, identify
@@ -38,7 +38,8 @@ class Ledger:
         self._record = steps.load(path)
         self._spawns = 0
         self._record.daemon = identify(os.getpid())
-        self._record.child = None
+        self._record.child = self._record.spare = None
+        self._generation = self._record.generation
         # The time, too: the file may have been lost, or not been written for long.
         begin = max(self._record.last_number + _MAX_UNSAVED, int(time.time()))
         self._record.begin = self._number = begin
@@ -56,7 +57,7 @@ class Ledger:
 
     @property
     def generation(self) -> int:
-        """The number of the newest child's pipes."""
+        """The number of the newest pipes."""
         return self._record.generation
 
     @property
@@ -66,8 +67,29 @@ class Ledger:
 
     def next_generation(self) -> int:
         """Begin another generation; its number."""
+        self._generation = self.next_aside()
+        return self._generation
+
+    def next_aside(self) -> int:
+        """The number of another generation, which is not the child's."""
         self._record.generation += 1
         return self._record.generation
+
+    @property
+    def spare(self) -> Spare | None:
+        """The spare on record."""
+        return self._record.spare
+
+    def note_spare(self, spare: Spare | None) -> None:
+        """There is a spare, or none any more; :meth:`save` is the caller's to call."""
+        self._record.spare = spare
+        self._is_saved = False
+
+    def promoted(self) -> None:
+        """The spare's pipes are the child's; :meth:`spawned` follows."""
+        if self._record.spare is not None:
+            self._generation = self._record.spare.generation
+        self.note_spare(None)
 
     def spawned(
         self,
@@ -93,7 +115,7 @@ class Ledger:
             number=self._number,
             kind=kind,
             at=time.time(),
-            generation=self._record.generation,
+            generation=self._generation,
             **facts,
         )
         self._record.steps.append(step)

@@ -62,6 +62,7 @@ class Event(StrEnum):
 
     START = "start"
     SPAWNED = "spawned"
+    PROMOTED = "promoted"
     SPAWN_FAILED = "spawn failed"
     ANSWERS = "answers"
     SIGNALLED = "signalled"
@@ -82,6 +83,7 @@ class Action(StrEnum):
 
     FORGET = "forget the pauses"
     BEGIN = "record the start"
+    BEGIN_PROMOTED = "record that the spare is the server now"
     RECORD_FAILURE = "record why it could not start"
     NOTE_READY = "note since when it answers"
     NOTE_SIGNAL = "note the signal as asked for"
@@ -121,6 +123,8 @@ TABLE: Mapping[tuple[State, Event], _Row] = {
     # A process that is there is a fact, whatever was believed before.
     **_rows(_ABSENT, Event.SPAWNED, State.STARTED, Action.CLEAR_TIMER, Action.BEGIN),
     **_rows(_PRESENT, Event.SPAWNED, State.STARTED, Action.RECORD_UNSEEN_END, Action.BEGIN),
+    # Only in place of a process that ended by itself: see may_promote.
+    **_rows((State.DUE,), Event.PROMOTED, State.STARTED, Action.CLEAR_TIMER, Action.BEGIN_PROMOTED),
     **_rows(
         (State.DUE,),
         Event.SPAWN_FAILED,
@@ -237,6 +241,8 @@ class Machine:
         self._speaks = speaks
         self._clock = clock
         self._life: _Life | None = None
+        # Whether the next one comes by itself, and not by somebody's wish.
+        self._is_succession = False
         self._effects: list[Effect] = []
 
     # -- what happened -----------------------------------------------------------------------
@@ -248,6 +254,10 @@ class Machine:
     def spawned(self, pid: int) -> list[Effect]:
         """There is a process."""
         return self._handle(Event.SPAWNED, _Facts(pid=pid))
+
+    def promoted(self, pid: int) -> list[Effect]:
+        """The spare, a process that is there already, is the child from now on."""
+        return self._handle(Event.PROMOTED, _Facts(pid=pid))
 
     def spawn_failed(self, error: str) -> list[Effect]:
         """There is none, and why."""
@@ -293,6 +303,11 @@ class Machine:
         """Whether circus may start a child now."""
         return self.state is State.DUE
 
+    @property
+    def may_promote(self) -> bool:
+        """Whether a spare may be the next child: whoever orders a new one gets a fresh one."""
+        return self.may_start and self._is_succession
+
     def is_condemned(self, pid: int) -> bool:
         """Whether this process is being replaced because it is unhealthy."""
         return self.state is State.CONDEMNED and pid == self.pid
@@ -316,12 +331,18 @@ class Machine:
         self._effects.append(Record(kind, facts))
 
     def _forget(self, _: _Facts) -> None:
+        self._is_succession = False
         self._backoff.forget()
 
     def _begin(self, facts: _Facts) -> None:
         now = self._clock()
         self._life = _Life(facts.pid, now, None if self._speaks else now)
         self._tell("spawned", pid=facts.pid)
+
+    def _begin_promoted(self, facts: _Facts) -> None:
+        now = self._clock()
+        self._life = _Life(facts.pid, now, None if self._speaks else now)
+        self._tell("spawned", pid=facts.pid, promoted=True)
 
     def _record_failure(self, facts: _Facts) -> None:
         self._life = None
@@ -377,6 +398,7 @@ class Machine:
         return self._backoff.ended(age_ms=(now - life.begun_at) * 1000, well_ms=well_ms)
 
     def _record_pause(self, facts: _Facts) -> None:
+        self._is_succession = True
         # After a good life nothing has failed, and still this is the first try.
         attempt = max(self._backoff.failures, 1)
         self._tell("waiting", attempt=attempt, delay_ms=facts.delay_ms)

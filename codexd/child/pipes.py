@@ -33,13 +33,18 @@ def io_dir(runtime_dir: str) -> Path:
     return Path(runtime_dir, "io")
 
 
-def pipe_path(runtime_dir: str, generation: int, stream: str) -> str:
-    """The named pipe of one stream of one generation."""
+def aside(generation: int) -> str:
+    """What the directory of a generation is called that is a spare's, and not yet the child's."""
+    return f"spare-{generation}"
+
+
+def pipe_path(runtime_dir: str, generation: int | str, stream: str) -> str:
+    """The named pipe of one stream of one generation, or of one that is :func:`aside`."""
     return str(io_dir(runtime_dir) / str(generation) / stream)
 
 
 def generations(runtime_dir: str) -> list[int]:
-    """Every generation whose pipes are still there, oldest first."""
+    """Every generation whose pipes are still there, oldest first; none that is aside."""
     try:
         names = os.listdir(io_dir(runtime_dir))
     except OSError:
@@ -47,7 +52,7 @@ def generations(runtime_dir: str) -> list[int]:
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
-def speaks_first(runtime_dir: str, generation: int) -> bool:
+def speaks_first(runtime_dir: str, generation: int | str) -> bool:
     """Whether nobody has written to the stdin of this generation before; says so only once.
 
     Whoever wrote and died may have left half a line there.
@@ -58,7 +63,7 @@ def speaks_first(runtime_dir: str, generation: int) -> bool:
         return False
 
 
-def remove(runtime_dir: str, generation: int) -> None:
+def remove(runtime_dir: str, generation: int | str) -> None:
     """Take away the pipes of one generation; what is still in them is lost."""
     place = io_dir(runtime_dir)
     # Nothing is taken away behind a link.
@@ -66,7 +71,7 @@ def remove(runtime_dir: str, generation: int) -> None:
         shutil.rmtree(place / str(generation), ignore_errors=True)
 
 
-def _make_place(runtime_dir: str, generation: int) -> Path:
+def _make_place(runtime_dir: str, generation: int | str) -> Path:
     """An empty directory for the pipes of one generation."""
     place = io_dir(runtime_dir)
     make_private_directory(runtime_dir)
@@ -87,13 +92,13 @@ class ChildPipes:
     stderr: int
 
     @classmethod
-    def create(cls, runtime_dir: str, generation: int) -> ChildPipes:
-        """Make and open the three pipes.
+    def create(cls, runtime_dir: str, generation: int, *, spare: bool = False) -> ChildPipes:
+        """Make and open the three pipes; those of a ``spare`` are aside.
 
         Raises:
             OSError: they cannot be made.
         """
-        directory = _make_place(runtime_dir, generation)
+        directory = _make_place(runtime_dir, aside(generation) if spare else generation)
         opened: list[int] = []
         try:
             for stream in STREAMS:
@@ -106,6 +111,15 @@ class ChildPipes:
                 os.close(descriptor)
             raise
         return cls(generation, *opened)
+
+    def come_forth(self, runtime_dir: str) -> None:
+        """The spare whose pipes these are is the child from now on.
+
+        Raises:
+            OSError: they are not where they were.
+        """
+        place = io_dir(runtime_dir)
+        os.rename(place / aside(self.generation), place / str(self.generation))
 
     def name_again(self, runtime_dir: str) -> None:
         """Where the names of the pipes were taken away, let them lead to the pipes again.
@@ -150,7 +164,11 @@ class PipeRack:
         Raises:
             OSError: they cannot be made.
         """
-        self._held.append(ChildPipes.create(self._runtime_dir, generation))
+        self.take(ChildPipes.create(self._runtime_dir, generation))
+
+    def take(self, pipes: ChildPipes) -> None:
+        """Hold the pipes of a child that was a spare until now; the rest as :meth:`add`."""
+        self._held.append(pipes)
         self.let_go()
 
     def let_go(self) -> None:

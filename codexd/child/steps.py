@@ -29,6 +29,7 @@ class Step(msgspec.Struct, rename="camel", kw_only=True):
     ``asked`` says that codexd or an operator had sent the child a signal. ``attempt`` counts bad
     lives in a row (``waiting``, ``gave_up``) or the children of this daemon (``spawned``).
     ``stopped`` calls off what was waited for; daemons of older versions wrote it after every stop.
+    ``promoted``: the process was started before, as a spare.
     """
 
     number: int
@@ -44,6 +45,15 @@ class Step(msgspec.Struct, rename="camel", kw_only=True):
     command: str | None = None
     args: list[str] | None = None
     cwd: str | None = None
+    promoted: bool = False
+
+
+class Spare(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
+    """The second server that waits; its pipes are those of ``generation``, aside."""
+
+    process: ProcessId
+    generation: int
+    ready: bool = False
 
 
 class Supervision(msgspec.Struct, rename="camel", kw_only=True):
@@ -54,6 +64,7 @@ class Supervision(msgspec.Struct, rename="camel", kw_only=True):
 
     daemon: ProcessId | None = None
     child: ProcessId | None = None
+    spare: Spare | None = None
     executable: tuple[str, int, int] | None = None
     generation: int = 0
     begin: int = 0

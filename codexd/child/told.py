@@ -47,6 +47,8 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     ``acknowledged`` is the number of the last trouble with a plugin that is on record.
     ``again_s`` is in how many seconds the next report comes at the latest: more than
     :data:`PERIOD_S` where nothing goes on. ``is_leaving`` says that nothing more will be told.
+    ``spare`` is the pid of a spare that was introduced to the plugin, and may take the child's
+    place.
     """
 
     plugin: int
@@ -58,6 +60,7 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     acknowledged: int = 0
     again_s: float = PERIOD_S
     is_leaving: bool = False
+    spare: int | None = None
 
     @property
     def is_quiet(self) -> bool:

@@ -21,7 +21,7 @@ from tornado import gen
 
 from codexd.child.told import PERIOD_S, Patience, PluginWatch, Report, Told
 from codexd.circus_ext.rounds import Rounds
-from codexd.keeper.circusd import WATCHER
+from codexd.keeper.circusd import SPARE, WATCHER
 from codexd.platform.process import identify
 from codexd.settings_ini import PLUGIN_GRACE_S
 
@@ -89,6 +89,9 @@ class Channel:
         if control is not None and report.child is not None and report.server != "away":
             # Told once before, and that may have been lost.
             control.became_ready(report.child)
+        spare = self._watcher(SPARE)
+        if hasattr(spare, "heard"):
+            spare.heard(report)
         if report.holds and self._deadline is None:
             # It missed that the drain was given up.
             self._publish(holds=False)

@@ -15,16 +15,19 @@ from circus.sighandler import SysHandler
 from circus.watcher import Watcher
 
 from codexd.child import family, steps
+from codexd.child.backoff import Backoff
 from codexd.child.command import Program, check_cwd, find_program
 from codexd.child.control import ChildControl, machine_for
 from codexd.child.inheritance import child_environment, child_files
 from codexd.child.ledger import Ledger
 from codexd.child.pipes import PipeRack
+from codexd.child.spare import SpareMachine
 from codexd.circus_ext import commands as commands  # registers them with circus
 from codexd.circus_ext.arbiter import manage, prepare, read_settings, wrap
 from codexd.circus_ext.channel import Channel, say
 from codexd.circus_ext.plugin_watcher import watch_plugins
 from codexd.circus_ext.rebind import keeper_of_runtime
+from codexd.circus_ext.spare_watcher import SpareWatcher
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config, Paths, Runtime, Server
 from codexd.link.endpoint import child_arguments
@@ -87,19 +90,10 @@ def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
     Raises:
         OSError: the identity cannot be read or made.
     """
-    identity = ensure_identity(config)
-    configured_cmd = watcher.cmd
+    daemon_id = ensure_identity(config).daemon_id
     watcher.__class__ = AppServerWatcher
-    watcher.configured_cmd = configured_cmd
-    watcher.configured_command = config.server.child_command
-    watcher.configured_program = lambda: _program(config.server, watcher.env)
-    watcher.configured_args = child_arguments(config.server)
-    watcher.stdin_is_null = config.server.mode == "exec"
+    _furnish(watcher, config.server, config.policy.child_nofile, daemon_id, channel)
     watcher.drains = config.server.mode == "app-server"
-    watcher.channel = channel
-    watcher.working_dir = config.server.child_cwd
-    watcher.env = child_environment(os.environ, identity.daemon_id, config.server.endpoint)
-    watcher.files = child_files(config.policy.child_nofile)
     watcher.family = family.Family(
         family.path_of(config.runtime.runtime_dir),
         lambda: _supervised(watcher.arbiter),
@@ -109,6 +103,57 @@ def adopt(watcher: Watcher, config: Config, channel: Channel) -> None:
     ledger.attach(watcher.notify_event, watcher.loop.call_later)
     machine = machine_for(config.server, config.policy, time.monotonic)
     watcher.control = ChildControl(machine, ledger, rack, watcher.loop.call_later, watcher.wake)
+
+
+def _furnish(watcher: Any, server: Server, nofile: int, daemon_id: str, channel: Channel) -> None:
+    """What a server is started with, whether it is the child or a spare."""
+    watcher.configured_cmd = watcher.cmd
+    watcher.configured_command = server.child_command
+    watcher.configured_program = lambda: _program(server, watcher.env)
+    watcher.configured_args = child_arguments(server)
+    watcher.stdin_is_null = server.mode == "exec"
+    watcher.channel = channel
+    watcher.working_dir = server.child_cwd
+    watcher.env = child_environment(os.environ, daemon_id, server.endpoint)
+    watcher.files = child_files(nofile)
+
+
+def before_spare_start(watcher: Any, arbiter: Any, **_: Any) -> bool:
+    """Circus's before_start hook of the spare's watcher."""
+    if isinstance(watcher, SpareWatcher):
+        return True
+    config = read_settings(arbiter.config_file)
+    if config is None or not prepare(config):
+        return False
+    try:
+        adopt_spare(watcher, config, arbiter.codexd)
+    except OSError as error:
+        logger.error("%s", error)
+        return False
+    return True
+
+
+def adopt_spare(watcher: Watcher, config: Config, channel: Channel) -> None:
+    """Turn circus's watcher into that of a spare.
+
+    Raises:
+        OSError: the identity cannot be read or made.
+    """
+    policy, runtime_dir = config.policy, config.runtime.runtime_dir
+    daemon_id = ensure_identity(config).daemon_id
+    watcher.__class__ = SpareWatcher
+    _furnish(watcher, config.server, policy.child_nofile, daemon_id, channel)
+    watcher.runtime_dir = runtime_dir
+    watcher.max_age_s = policy.spare_max_age_ms / 1000
+    watcher.ready_timeout_s = policy.ready_timeout_ms / 1000
+    watcher.family = family.Family(
+        family.spare_path_of(runtime_dir), lambda: _supervised(watcher.arbiter), adopts=False
+    )
+    watcher.ledger, _ = _kept(steps.path_of(config.paths.state_dir), runtime_dir)
+    backoff = Backoff(
+        policy.restart_backoff_ms, policy.restart_backoff_max_ms, policy.restart_reset_ms
+    )
+    watcher.machine = SpareMachine(backoff, time.monotonic)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -45,6 +46,20 @@ class PatientWatcher(Watcher):  # type: ignore[misc]
         for pid, process in list(self.processes.items()):
             if process.status in (DEAD_OR_ZOMBIE, UNEXISTING):
                 self.reap_process(pid)
+
+    def reap_process(self, pid: int, status: int | None = None) -> None:
+        """As circus, but the end is told even if circus cannot look at the dead process.
+
+        It needs a file descriptor for that, and has already let go of the process by then.
+        """
+        is_ours = pid in self.processes
+        try:
+            super().reap_process(pid, status)
+        except OSError:
+            if is_ours:
+                code = None if status is None else os.waitstatus_to_exitcode(status)
+                message = {"process_pid": pid, "time": time.time(), "exit_code": code}
+                self.notify_event("reap", message)
 
     @gen.coroutine
     def remove_expired_processes(self) -> Any:

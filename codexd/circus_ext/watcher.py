@@ -8,71 +8,23 @@ signal, a restart that waits in a crash loop, and no twin on a reload.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
 from circus.exc import ConflictError
-from circus.process import Process
 from tornado import gen
 
 from codexd.child.command import Program
 from codexd.child.control import ChildControl
 from codexd.child.family import Family
-from codexd.child.inheritance import become_child
+from codexd.child.pipes import ChildPipes
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.patient import PatientWatcher
-from codexd.circus_ext.spawning import CannotSpawn, told_apart
-from codexd.platform.parent import end_with_parent
-
-
-class AppServerProcess(Process):  # type: ignore[misc]
-    """The child, started without a shell, a launcher or a template in between."""
-
-    def format_args(self, sockets_fds: Any = None) -> list[str]:
-        """The argument list, byte for byte, unless an operator set another through circus."""
-        watcher: AppServerWatcher = self.watcher
-        if watcher.cmd_was_set:
-            parts: list[str] = super().format_args(sockets_fds)
-            if parts[:1] == [watcher.configured_cmd]:
-                # Only the arguments were set: the command is still the configured one.
-                parts[0] = self._take_configured_program()
-        else:
-            parts = [self._take_configured_program(), *watcher.configured_args]
-        self.argv = parts
-        return parts
-
-    def _take_configured_program(self) -> str:
-        program: Program = self.watcher.configured_program()
-        self.env = program.environ
-        return program.path
-
-    def spawn(self) -> None:
-        """Start the process, with pipes of its own.
-
-        Raises:
-            CannotSpawn: the process cannot be started.
-        """
-        with told_apart():
-            self.watcher.control.new_pipes()
-            self._supervisor = os.getpid()
-            super().spawn()
-
-    def _get_stdin_socket_fd(self) -> int:
-        # Circus calls this in the forked child, last before exec, and makes what it returns
-        # file descriptor 0: the one place for what must happen there.
-        pipes = self.watcher.control.pipes
-        os.dup2(pipes.stdout, 1)
-        os.dup2(pipes.stderr, 2)
-        # SIGKILL, not SIGTERM: a server that outlives its daemon to finish a turn would keep
-        # the next one from its threads.
-        end_with_parent(self._supervisor, signal.SIGKILL)
-        become_child(None if "nofile" in self.rlimits else self.watcher.files)
-        if self.watcher.stdin_is_null:
-            return os.open(os.devnull, os.O_RDONLY)
-        return int(pipes.stdin)
+from codexd.circus_ext.server_process import AppServerProcess
+from codexd.circus_ext.spare_watcher import SpareWatcher
+from codexd.circus_ext.spawning import CannotSpawn
+from codexd.keeper.circusd import SPARE
 
 
 class AppServerWatcher(PatientWatcher):
@@ -104,6 +56,8 @@ class AppServerWatcher(PatientWatcher):
         """As circus, but only when the next child may start; a failure to start ends nothing."""
         if not self.control.may_start:
             return True
+        if self.control.may_promote and self._promote():
+            return True
         before = set(self.processes)
         try:
             started = super().spawn_process(recovery_wid)
@@ -115,6 +69,37 @@ class AppServerWatcher(PatientWatcher):
             command = process.argv[0] if self.cmd_was_set else self.configured_command
             self.control.spawned(pid, command, process.argv, self.working_dir)
         return started
+
+    def new_pipes(self) -> ChildPipes:
+        """The pipes of the next generation.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        self.control.new_pipes()
+        return self.control.pipes
+
+    @property
+    def spare(self) -> SpareWatcher | None:
+        """The watcher of the spare, where there is one."""
+        found = self.arbiter._watchers_names.get(SPARE)
+        return found if isinstance(found, SpareWatcher) else None
+
+    def _promote(self) -> bool:
+        """Have the spare in the place of a child that ended by itself; whether there is one."""
+        spare = self.spare
+        given = None if spare is None else spare.give()
+        if spare is None or given is None:
+            return False
+        process, pipes = given
+        process.name, process.watcher = self.name, self
+        self.processes[process.pid] = process
+        self.family.take_over(spare.family)
+        self.control.promoted(
+            process.pid, pipes, self.configured_command, process.argv, self.working_dir
+        )
+        self.notify_event("spawn", {"process_pid": process.pid, "time": process.started})
+        return True
 
     @gen.coroutine
     def _start(self) -> Any:
@@ -144,6 +129,9 @@ class AppServerWatcher(PatientWatcher):
             self._status = "active"
             return
         self.control.stopping()
+        if self.spare is not None:
+            # Whoever stops or restarts the server may have changed what nobody here can see.
+            self.spare.discard("the server is stopped or restarted on request")
         yield super()._stop(close_output_streams)
         self.control.stopped()
 
@@ -236,20 +224,6 @@ class AppServerWatcher(PatientWatcher):
             yield self.kill_process(process, graceful_timeout=graceful_timeout)
             yield self.manage_processes()
 
-    def reap_process(self, pid: int, status: int | None = None) -> None:
-        """As circus, but the end is told even if circus cannot look at the dead process.
-
-        It needs a file descriptor for that, and has already let go of the process by then.
-        """
-        is_ours = pid in self.processes
-        try:
-            super().reap_process(pid, status)
-        except OSError:
-            if is_ours:
-                code = None if status is None else os.waitstatus_to_exitcode(status)
-                message = {"process_pid": pid, "time": time.time(), "exit_code": code}
-                self.notify_event("reap", message)
-
     @gen.coroutine
     def manage_processes(self) -> Any:
         """As circus, but with `numprocesses` 0 the child is also reaped."""
@@ -271,6 +245,8 @@ class AppServerWatcher(PatientWatcher):
         """
         for pid in self.processes:
             self.family.look(pid)
+        if self.spare is not None:
+            self.spare.look()
         self.control.restore_pipes()
 
     def is_alone(self) -> bool:

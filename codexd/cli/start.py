@@ -17,7 +17,7 @@ from codexd.cli.start_words import running_pid, tell_what_comes, tell_where_to_a
 from codexd.cli.status import print_status, tcp_note
 from codexd.cli.streams import discard_stdout
 from codexd.client.owner import check_owner
-from codexd.config import Config, setting_texts
+from codexd.config import Config, setting_texts, spare_refusal
 from codexd.platform.users import owner_of_place, user_name
 from codexd.settings import SETTINGS
 from codexd.store.snapshot import read_daemon
@@ -88,6 +88,7 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
             with contextlib.suppress(OSError):
                 click.echo(f"codexd: the status cannot be written: {error.strerror}", err=True)
 
+    _tell_of_no_spare(config)
     daemon = Daemon(config, announce)
     _tell_of_the_vendors_daemon(config)
     try:
@@ -105,6 +106,12 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
         click.echo(f"codexd stopped{after}")
     if not as_json or run_once:
         print_status(config, as_json=as_json)
+
+
+def _tell_of_no_spare(config: Config) -> None:
+    refusal = spare_refusal(config)
+    if refusal is not None:
+        click.echo(f"codexd: there is no spare: {refusal}.", err=True)
 
 
 def _say(outcome: Outcome, config: Config) -> None:

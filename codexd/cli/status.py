@@ -139,5 +139,9 @@ def status_line(snapshot: Snapshot, live: Live) -> str:
         "logs_dir": config.paths.logs_dir,
         "state_dir": config.paths.state_dir,
     }
+    spare = live.details.get("spare")
+    if spare is not None:
+        # Only where there is to be one: others read the line as it is.
+        pairs["spare"] = "ready" if spare.get("ready") else "none"
     line = " ".join(f"{key}={value}" for key, value in pairs.items())
     return "\n".join([line, *live.remarks])

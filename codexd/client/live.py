@@ -110,6 +110,9 @@ def look(
         "health": _part(hub, "health"),
         "account": _part(hub, "account"),
     }
+    spare = _part(hub, "spare")
+    if spare is not None:
+        details["spare"] = spare
     up = (
         daemon.started
         and hub is not None

@@ -86,6 +86,22 @@ class OutputCapture:
             moved += count
         return moved
 
+    def put(self, data: bytes) -> None:
+        """Write what has left a pipe earlier; it counts from now on."""
+        if self._held and not self._retry():
+            self._keep(data)
+            return
+        while data:
+            if self._log.full:
+                self._rotate()
+            piece = data[: self._log.room]
+            written = self._log.write(piece)
+            self._account(written, piece[:written])
+            data = data[written:]
+            if written < len(piece):
+                self._keep(data)
+                return
+
     def take_burst(self) -> Burst | None:
         """What the log got since the last call, or None; call it at most every 100 ms."""
         if self._burst_bytes == 0:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+from collections.abc import Callable
 
 from codexd import runtime
 from codexd.api.page_access import FILE, PageAccess
@@ -14,7 +15,7 @@ from codexd.api.websocket import Cork
 from codexd.child import family
 from codexd.child.outcome import judge
 from codexd.child.told import Patience
-from codexd.config import Config
+from codexd.config import Config, has_spare
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import Appetite
 from codexd.keeper.approval_hook import ApprovalHook
@@ -33,8 +34,10 @@ from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
 from codexd.keeper.sockets import Sockets, socket_paths, tcp_listener
+from codexd.keeper.spare import Record, SpareTalk
 from codexd.keeper.status import Status
 from codexd.records.records import Records
+from codexd.settings import Policy
 
 logger = logging.getLogger("codexd")
 
@@ -88,7 +91,20 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         records.recorder.refused,
         Introduction(config.paths.state_dir, policy.originator or None),
         cork.around,
+        lambda pid: None if spare is None else spare.take(pid),
     )
+    spare = None
+    if has_spare(config):
+        spare = _spare(
+            runtime_dir,
+            policy,
+            connector,
+            driver,
+            event,
+            reporter.changed,
+            lambda reason: keeper.unhealthy(reason),
+            cork.around,
+        )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(
         config.paths,
@@ -117,6 +133,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         outputs=outputs,
         restarts=restarts,
         clients_cut=lambda: sockets.cut,
+        spare=spare,
     )
     status = Status(
         config,
@@ -127,6 +144,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         account,
         lambda: sockets.unserved,
         lambda: sockets.tcp,
+        spare,
     )
     changes = ChildChanges(
         circus,
@@ -159,9 +177,33 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         reporter=reporter,
         restarts=restarts,
         pace=pace,
+        spare=spare,
         replace_grace_s=min(policy.health_timeout_ms / 1000, _REPLACE_GRACE_MAX_S),
         end_leftover=functools.partial(
             runtime.end_leftover, config.paths, config.runtime, logger.warning, grace_s=0
         ),
     )
     return keeper
+
+
+def _spare(
+    runtime_dir: str,
+    policy: Policy,
+    connector: Connector,
+    driver: HubDriver,
+    record: Record,
+    on_change: Callable[[], None],
+    on_mute: Callable[[str], None],
+    around: Callable[[Callable[[bytes], None], bytes], None],
+) -> SpareTalk:
+    return SpareTalk(
+        runtime_dir,
+        connector,
+        driver.child_message,
+        record,
+        on_change,
+        on_mute,
+        around=around,
+        interval_s=policy.health_interval_ms / 1000,
+        timeout_s=policy.health_timeout_ms / 1000,
+    )

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 # The watcher of the child, as circus.ini names it.
 WATCHER = "codex-app-server"
+# That of a second one that waits to take its place.
+SPARE = "codex-spare"
 
 
 class CircusError(Exception):

@@ -18,6 +18,7 @@ from codexd.encoding import UNDECODABLE
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.keeper.introduction import Introduction, caretaker_params, own_params
 from codexd.keeper.same_server import Told, ask_who
+from codexd.keeper.spare import Greeted, saved_answer
 from codexd.link.endpoint import Endpoint, parse_endpoint, token_file
 from codexd.link.errors import LinkError, LinkLost, LinkUnauthorized, RequestFailed
 from codexd.link.link import Link
@@ -100,8 +101,10 @@ class Connector:
         on_refused: Callable[[str], None],
         introduction: Introduction,
         around: Callable[[Feed, bytes], None],
+        spare: Callable[[int], Greeted | None] = lambda _pid: None,
     ) -> None:
         self._around = around
+        self._spare = spare
         self._introduction = introduction
         self._first_client: asyncio.Event = asyncio.Event()
         self._on_introduced = on_introduced
@@ -170,6 +173,15 @@ class Connector:
         self._first_client.set()
         if data is not None:
             self._loop.run_in_executor(None, self._introduction.save, data)
+
+    def spare_introduction(self, *, lasting: bool = False) -> dict[str, Any] | None:
+        """As whom a spare is greeted; None as long as the child itself has not been told.
+
+        ``lasting``: without what only the clients present make of it.
+        """
+        if self._link is None or self._link.awaits_introduction:
+            return None
+        return self._introduction.params([] if lasting else self._driver.present)
 
     # -- for the keeper ----------------------------------------------------------------------
 
@@ -251,6 +263,10 @@ class Connector:
         Raises:
             LinkError: there was none.
         """
+        spare = None if pid is None else self._spare(pid)
+        if spare is not None:
+            await self._talk_with_promoted(spare, pid)
+            return
         known = self._load_handshake(pid)
         lost: asyncio.Future[str] = self._loop.create_future()
         link = self._new_link(endpoint, generation, lost)
@@ -269,6 +285,20 @@ class Connector:
                 self._lost(str(error))
                 return
         self._lost(await lost)
+
+    async def _talk_with_promoted(self, spare: Greeted, pid: int | None) -> None:
+        """As :meth:`_talk_once`, with a server that was introduced while it was a spare.
+
+        Raises:
+            LinkError: it does not answer.
+        """
+        try:
+            await spare.ask()
+            self._connected(spare.link, pid, spare.result, None)
+        except BaseException:
+            spare.link.close()
+            raise
+        self._lost(await spare.lost)
 
     def _new_link(self, endpoint: Endpoint, generation: int, lost: asyncio.Future[str]) -> Link:
         transport = self._transport(endpoint, generation)
@@ -367,7 +397,9 @@ class Connector:
     ) -> None:
         is_new = result is not None
         if result is None and not link.awaits_introduction:
-            result = b"{}" if known is None else bytes(known.result)
+            result = saved_answer(self._runtime_dir, pid) if known is None else bytes(known.result)
+            is_new = known is None and result is not None
+            result = result or b"{}"
         self._link = link
         self._has_spoken = True
         self._refused_for = ""

@@ -19,7 +19,7 @@ from codexd.eventlog.capture import last_burst_detail, unaccounted
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import LOOK_S, Appetite
 from codexd.keeper.approval_hook import ApprovalHook
-from codexd.keeper.circusd import WATCHER, Circusd, CircusError
+from codexd.keeper.circusd import SPARE, WATCHER, Circusd, CircusError
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
@@ -28,6 +28,7 @@ from codexd.keeper.pace import SOON_S, Pace
 from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.sockets import Sockets
+from codexd.keeper.spare import SpareTalk
 from codexd.platform.directory_watch import DirectoryWatch, watch_directories
 from codexd.records.records import Records
 
@@ -76,7 +77,9 @@ class Keeper:
         pace: Pace,
         replace_grace_s: float,
         end_leftover: Callable[[], None],
+        spare: SpareTalk | None = None,
     ) -> None:
+        self._spare = spare
         self._server = server
         self._paths = paths
         self._records = records
@@ -244,6 +247,11 @@ class Keeper:
 
     def circus_event(self, watcher: str, action: str, message: bytes) -> None:
         """One message of circus's event stream."""
+        if watcher == SPARE and self._spare is not None:
+            if action == "ended":
+                told = msgspec.json.decode(message)
+                self._spare.ended(told["pid"], told["code"], told["reason"])
+            self.reconcile()
         if watcher != WATCHER:
             return
         if action == "step":
@@ -268,12 +276,18 @@ class Keeper:
 
     def reconcile(self) -> None:
         """Apply every step that circusd took and no event told of."""
-        self._outputs.scan()
         self._connector.look()
-        for step in self._supervision().steps:
+        record = self._supervision()
+        if self._spare is not None:
+            # Its pipes come by their place when it is promoted, and with what they held before.
+            self._outputs.reserve(self._spare.generation)
+        self._outputs.scan()
+        for step in record.steps:
             if step.number > self._seen:
                 self._apply(step)
         self._follow()
+        if self._spare is not None:
+            self._spare.follow(record.spare)
         self._mind_the_pipes()
 
     def _mind_the_pipes(self) -> None:
@@ -317,7 +331,7 @@ class Keeper:
     def _apply(self, step: Step) -> None:
         self._seen = step.number
         if step.kind == "spawned" and step.pid is not None:
-            self._outputs.add(step.generation)
+            self._add_outputs(step.generation, step.pid, is_promoted=step.promoted)
             self._outputs.ended(step.generation - 1)
             self._running = (step.generation, step.pid)
         elif step.kind in ("ended", "spawn_failed"):
@@ -330,6 +344,16 @@ class Keeper:
         if step.number > self._recorder.recorded:
             self._restarts.step(step)
         self._recorder.step(step)
+
+    def _add_outputs(self, generation: int, pid: int, *, is_promoted: bool) -> None:
+        if not is_promoted or self._spare is None:
+            self._outputs.add(generation)
+            return
+        early = self._spare.promote(pid)
+        self._outputs.add(generation, early)
+        feed = self._spare.feed_of(pid)
+        if feed is not None:
+            self._outputs.hand_to(generation, feed)
 
     def _follow(self) -> None:
         """Have the connector speak with the child that runs."""
@@ -345,7 +369,10 @@ class Keeper:
 
     def report(self) -> Report:
         """What circusd is told."""
-        return self._driver.report(None if self._talking_to is None else self._talking_to[1])
+        report = self._driver.report(None if self._talking_to is None else self._talking_to[1])
+        if self._spare is None:
+            return report
+        return msgspec.structs.replace(report, spare=self._spare.vouched)
 
     # -- what the connector says --------------------------------------------------------------
 
@@ -395,7 +422,7 @@ class Keeper:
         """
         asked = asyncio.ensure_future(self._is_active())
         try:
-            while self._recorder.child.pid is not None:
+            while self._recorder.child.pid is not None or self._knows_a_spare:
                 # A daemon that is killed has some threads for a moment longer, and is still
                 # the parent then: looking once is not enough.
                 if os.getppid() != daemon_pid:
@@ -407,6 +434,10 @@ class Keeper:
                 await asyncio.sleep(_ENDING_POLL_S)
         finally:
             asked.cancel()
+
+    @property
+    def _knows_a_spare(self) -> bool:
+        return self._spare is not None and self._spare.generation is not None
 
     async def _is_active(self) -> bool:
         try:
@@ -436,6 +467,8 @@ class Keeper:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.reconcile()
         await self._connector.close()
+        if self._spare is not None:
+            self._spare.close()
         await self._sockets.stop()
         await self._hook.stop()
         # No client is left, so no turn begins any more.

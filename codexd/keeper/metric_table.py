@@ -56,6 +56,8 @@ class Scrape:
     events: Mapping[str, int]
     events_dropped: int
     output: Mapping[Any, int]
+    spare_ready: bool = False
+    spare_promotions: int = 0
 
 
 class Row(NamedTuple):
@@ -157,6 +159,20 @@ METRICS: Final[tuple[Row, ...]] = (
         (),
         "From the end of a server, unless an operator asked for it, until another one answers.",
         lambda scrape: _one(scrape.restarts.recovery),
+    ),
+    Row(
+        "spare_ready",
+        "gauge",
+        (),
+        "Whether there is a spare that would take the server's place at once: 1 or 0.",
+        lambda scrape: _one(scrape.spare_ready),
+    ),
+    Row(
+        "spare_promotions_total",
+        "counter",
+        (),
+        "How often a spare took the place of a server that had died; each is a restart, too.",
+        lambda scrape: _one(scrape.spare_promotions),
     ),
     Row(
         "server_resident_memory_bytes",

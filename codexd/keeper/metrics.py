@@ -18,6 +18,7 @@ from codexd.keeper.metric_table import METRICS, Scrape
 from codexd.keeper.outputs import Outputs
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.server_process import Reading, read_server
+from codexd.keeper.spare import SpareTalk
 from codexd.records.records import Records
 
 
@@ -47,7 +48,9 @@ class Metrics:
         outputs: Outputs,
         restarts: Restarts,
         clients_cut: Callable[[], int],
+        spare: SpareTalk | None = None,
     ) -> None:
+        self._spare = spare
         self._server = server
         self._records = records
         self._family_path = family_path
@@ -67,7 +70,7 @@ class Metrics:
         return render(METRICS, self._scrape())
 
     def _scrape(self) -> Scrape:
-        records, driver = self._records, self._driver
+        records, driver, spare = self._records, self._driver, self._spare
         sessions = records.state.sessions.values()
         return Scrape(
             identity=records.state.identity,
@@ -84,6 +87,8 @@ class Metrics:
             events=records.events.counts,
             events_dropped=records.events.dropped_total,
             output=self._outputs.moved,
+            spare_ready=spare is not None and spare.vouched is not None,
+            spare_promotions=0 if spare is None else spare.promotions,
         )
 
     def _look_at_server(self) -> Reading | None:

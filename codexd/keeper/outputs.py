@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +41,8 @@ class _Source:
     generation: int
     descriptor: int
     ended: bool = False
+    # What was read of it before, while it was a spare's.
+    early: bytes = b""
 
 
 class _LastWords:
@@ -107,15 +109,15 @@ class StreamLog:
         """Let ``feed`` have every byte that the child of ``generation`` writes from now on."""
         self._feed = (generation, feed)
 
-    def add(self, generation: int) -> None:
-        """Read a new child's pipe, once those before it are empty.
+    def add(self, generation: int, early: bytes = b"") -> None:
+        """Read a new child's pipe, once those before it are empty; ``early`` came from it before.
 
         Raises:
             OSError: the pipe is not there.
         """
         path = child_io.pipe_path(self._runtime_dir, generation, self.stream)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._sources.append(_Source(generation, descriptor))
+        self._sources.append(_Source(generation, descriptor, early=early))
         if len(self._sources) == 1:
             self._listen()
 
@@ -152,6 +154,14 @@ class StreamLog:
 
     def _listen(self) -> None:
         self._last_words.begin_anew(self._capture.written)
+        source = self._sources[0]
+        if source.early:
+            self._capture.put(source.early)
+            self.moved += len(source.early)
+            source.early = b""
+            self._tell_later()
+            if self.is_holding:
+                self._on_held()
         self._watch = watch_pipe(self._loop, self._sources[0].descriptor, self._pump)
 
     def _pump(self) -> int:
@@ -235,6 +245,8 @@ class Outputs:
     ) -> None:
         self._runtime_dir = runtime_dir
         self._open: dict[int, int] = {}
+        # Whose pipes are not to be picked up: what came from them before must come first.
+        self._reserved: int | None = None
         keeps = {"max_bytes": policy.log_max_bytes, "backups": policy.log_backups}
         self._streams = (
             StreamLog(
@@ -260,16 +272,21 @@ class Outputs:
     def scan(self) -> None:
         """Pick up the pipes of every generation that is there."""
         for generation in child_io.generations(self._runtime_dir):
-            self.add(generation)
+            if generation != self._reserved:
+                self.add(generation)
 
-    def add(self, generation: int) -> None:
-        """Read the pipes of one generation."""
+    def reserve(self, generation: int | None) -> None:
+        """Leave the pipes of a spare alone until it is the child."""
+        self._reserved = generation
+
+    def add(self, generation: int, early: Mapping[Stream, bytes] | None = None) -> None:
+        """Read the pipes of one generation, of which ``early`` was read before."""
         if generation in self._open:
             return
         # The pipes may be gone with the runtime directory; the child then has others soon.
         with contextlib.suppress(OSError):
             for stream in self._streams:
-                stream.add(generation)
+                stream.add(generation, (early or {}).get(stream.stream, b""))
                 self._open[generation] = self._open.get(generation, 0) + 1
 
     def hand_to(self, generation: int, feed: Feed) -> None:

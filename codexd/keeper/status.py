@@ -18,6 +18,7 @@ from codexd.keeper.account import Account
 from codexd.keeper.connector import Connector
 from codexd.keeper.health import Health
 from codexd.keeper.hub_driver import HubDriver
+from codexd.keeper.spare import SpareTalk
 from codexd.records.records import Records
 
 
@@ -37,7 +38,9 @@ class Status:
         account: Account,
         unserved: Callable[[], list[dict[str, str]]],
         tcp: Callable[[], dict[str, Any] | None] = lambda: None,
+        spare: SpareTalk | None = None,
     ) -> None:
+        self._spare = spare
         self._config = config
         self._records = records
         self._driver = driver
@@ -73,6 +76,7 @@ class Status:
             **self._driver.snapshot(),
             "health": {"lastAnswerAt": self._last_answer_at(), "misses": self._health.misses},
             "account": self._account.status() if self._connector.is_ready else None,
+            **({} if self._spare is None else {"spare": self._spare.status()}),
         }
 
     def _recent(self) -> RecentEvents:
@@ -100,4 +104,5 @@ class Status:
             "hub": hub,
             "health": hub["health"],
             "account": hub["account"],
+            **({} if self._spare is None else {"spare": hub["spare"]}),
         }

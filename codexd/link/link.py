@@ -173,6 +173,11 @@ class Link:
         self._transport.send(b'{"method":"initialized"}')
         return result
 
+    def forget_held(self) -> None:
+        """Drop what came since the connection was made: nobody is to hear it."""
+        if self._held is not None:
+            self._held.clear()
+
     def listen(self) -> None:
         """Deliver what came since the connection was made, and everything from now on."""
         held, self._held = self._held, None

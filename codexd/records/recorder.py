@@ -184,6 +184,11 @@ class Recorder:
                 "step": step.number,
             }
             self.event("info", "child.started", f"Started Codex child process {step.pid}.", detail)
+            if step.promoted:
+                message = f"The spare, process {step.pid}, took the place of the child."
+                self.event(
+                    "info", "child.promoted", message, {"pid": step.pid, "step": step.number}
+                )
 
     def _spawn_failed(self, step: Step, is_new: bool) -> None:
         self._change(

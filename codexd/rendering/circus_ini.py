@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 
-from codexd.config import Config
+from codexd.config import Config, has_spare
 from codexd.rendering.templates import CannotRender, render
 from codexd.settings_ini import PLUGIN_GRACE_S, encode_settings
 
@@ -33,6 +33,7 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
         runtime=config.runtime,
         log_level=_LOG_LEVEL,
         spawns=config.server.child_strategy == "spawn",
+        spare=has_spare(config),
         stop_timeout_s=stop_timeout_s,
         plugin=_PLUGIN,
         plugin_command=_plugin_command(config, python, options),

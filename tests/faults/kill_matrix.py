@@ -28,16 +28,19 @@ from tests.support.matrix_world import Violated, World
 
 Tell = Callable[[str], None]
 
-_SINGLES = len(single_strikes())
 
-
-def histories(seed: str, only: int | None = None) -> Iterator[tuple[int, list[Step]]]:
+def histories(
+    seed: str, only: int | None = None, *, spare: bool = False
+) -> Iterator[tuple[int, list[Step]]]:
     """Each single strike, then random histories without end; or one of them again and again."""
-    singles = single_strikes()
+    singles = single_strikes(spare=spare)
     for turn in count():
         number = turn if only is None else only
         is_single = number < len(singles)
-        yield number, singles[number] if is_single else draw_history(Random(f"{seed}:{number}"))
+        yield (
+            number,
+            singles[number] if is_single else draw_history(Random(f"{seed}:{number}"), spare=spare),
+        )
 
 
 def run(
@@ -50,6 +53,7 @@ def run(
     only: int | None = None,
     endpoint: str = "stdio",
     without: Collection[str] = (),
+    spare: bool = False,
 ) -> int:
     """Play histories on a daemon in ``root`` until there were so many kills, or the time is over.
 
@@ -60,15 +64,17 @@ def run(
     Raises:
         Violated: with everything that does not hold any more.
     """
-    world = World(root, seed, endpoint, without)
+    world = World(root, seed, endpoint, without, spare=spare)
+    singles = len(single_strikes(spare=spare))
     begun = time.monotonic()
     with world.running():
-        for number, history in histories(seed, only):
+        for number, history in histories(seed, only, spare=spare):
             is_late = seconds is not None and time.monotonic() - begun > seconds
-            may_end = only is not None or number >= _SINGLES
+            may_end = only is not None or number >= singles
             if (kills is not None and world.kills >= kills) or (is_late and may_end):
                 break
             tell(f"{number}: {'; '.join(map(str, history))}")
+            world.await_spare()
             world.await_turns()
             play(world, history)
             world.settle()
@@ -85,6 +91,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--only", type=int, metavar="N", help="history N, again and again")
     parser.add_argument("--endpoint", choices=["stdio", "unix", "ws"], default="stdio")
+    parser.add_argument("--spare", action="store_true", help="with a spare, which is hit, too")
     parser.add_argument(
         "--without",
         action="append",
@@ -117,6 +124,7 @@ def main() -> int:
             only=options.only,
             endpoint=options.endpoint,
             without=options.without,
+            spare=options.spare,
         )
     except Violated as violated:
         tell("VIOLATED\n" + "\n".join(f"  {line}" for line in violated.lines))

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,15 +24,21 @@ SECONDS = 50.0
 @pytest.mark.real
 @pytest.mark.timeout(240)
 def test_everything_holds_after_whatever_was_done() -> None:
+    kills = play_in_short(seed=SEED, seconds=SECONDS)
+    assert kills >= len(single_strikes())
+
+
+def play_in_short(**options: Any) -> int:
+    """Play some histories; the number of kills."""
     # A short path: sockets are below it.
     root = Path(tempfile.mkdtemp(prefix="km-", dir="/tmp"))
     told: list[str] = []
     try:
-        kills = run(root, told.append, seed=SEED, seconds=SECONDS)
+        kills = run(root, told.append, **options)
     except Violated as violated:
         pytest.fail("\n".join([*told[-8:], *violated.lines, f"see {root}"]))
     shutil.rmtree(root, ignore_errors=True)
-    assert kills >= len(single_strikes()), told
+    return kills
 
 
 def test_a_history_is_that_of_its_seed() -> None:

@@ -20,6 +20,7 @@ import msgspec
 from codexd.api.openapi import describe
 from codexd.api.table import Nothing, Row
 from codexd.child.machine import MEANING, TABLE, WORDS, Action, Event, State
+from codexd.child.spare import SPARE_MEANING, SPARE_TABLE, SpareState
 from codexd.cli.main import COMMANDS, cli
 from codexd.cli.manual import man_page
 from codexd.keeper.metric_table import METRICS, PREFIX
@@ -105,6 +106,19 @@ def transition_table() -> str:
         for (target, actions), states in shared.items():
             done = "; ".join(actions) or "nothing"
             lines.append(_row(event, ", ".join(states), target, done))
+    return "\n".join(lines)
+
+
+def spare_table() -> str:
+    """Each state of the spare, what it means, and what leads out of it."""
+    lines = ["| State | Meaning | What can happen |", "| --- | --- | --- |"]
+    for state in SpareState:
+        ways = []
+        for (at, event), (then, actions) in SPARE_TABLE.items():
+            if at is state:
+                done = f" ({'; '.join(actions)})" if actions else ""
+                ways.append(f"{event}: **{then}**{done}")
+        lines.append(_row(f"**{state}**", SPARE_MEANING[state], "; ".join(ways)))
     return "\n".join(lines)
 
 
@@ -230,6 +244,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "transitions": transition_table,
     "drawing": transition_drawing,
     "states": state_table,
+    "spare": spare_table,
     "rooms": room_table,
     "routes": route_list,
     "answers": answer_list,

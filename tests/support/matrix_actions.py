@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from tests.support.matrix_world import VICTIMS, World
+from tests.support.matrix_world import SPARE, VICTIMS, World
 
 Arguments = dict[str, Any]
 
@@ -68,7 +68,9 @@ def strike(world: World, victims: list[str], signame: str, wake_after_s: float) 
 def strike_hurts(victims: list[str], signame: str, wake_after_s: float) -> frozenset[str]:
     """The plugin can be spared, and a daemon that is ended in order lets the turns end."""
     del wake_after_s
-    if victims == ["plugin"] or (signame == "SIGSTOP" and "server" not in victims):
+    # Nobody misses it.
+    victims = [victim for victim in victims if victim != SPARE]
+    if victims in ([], ["plugin"]) or (signame == "SIGSTOP" and "server" not in victims):
         return NOTHING
     return END if victims == ["circusd"] and signame == "SIGTERM" else TURNS
 
@@ -192,22 +194,28 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-def draw_history(dice: Random) -> list[Step]:
-    """One to four actions, as close to each other as may be."""
+def draw_history(dice: Random, *, spare: bool = False) -> list[Step]:
+    """One to four actions, as close to each other as may be; with a ``spare``, also on that."""
     names = list(ACTIONS)
     weights = [action.weight for action in ACTIONS.values()]
     drawn = dice.choices(names, weights, k=dice.choice([1, 1, 2, 2, 3, 4]))
-    return [
+    steps = [
         Step(name, ACTIONS[name].draw(dice), round(dice.choice([0.0, dice.uniform(0, 0.6)]), 3))
         for name in drawn
     ]
+    for step in steps if spare else ():
+        victims = step.arguments.get("victims")
+        if victims is not None:
+            others = [["server"], [SPARE], [SPARE, "server"], ["server", SPARE], [SPARE, *victims]]
+            step.arguments["victims"] = dice.choice(others)
+    return steps
 
 
-def single_strikes() -> list[list[Step]]:
+def single_strikes(*, spare: bool = False) -> list[list[Step]]:
     """Each process and each signal, once and alone; what is stopped is missed."""
     return [
         [Step("strike", {"victims": [victim], "signame": signame, "wake_after_s": 2.0}, 0.0)]
-        for victim in VICTIMS
+        for victim in (*([SPARE] if spare else []), *VICTIMS)
         for signame in ("SIGKILL", "SIGTERM", "SIGSTOP")
     ]
 

@@ -19,7 +19,10 @@ from tests.support.matrix_clients import Turn
 _SPARE_DESCRIPTORS = 4
 _SPARE_MEMORY = 48 << 20
 # Is there only while the server has families to be remembered.
-_MAY_COME_AND_GO = {"state/codexd/run/family.json", "state/codexd/run/threads.json"}
+_MAY_COME_AND_GO = {
+    f"state/codexd/run/{name}.json"
+    for name in ("family", "threads", "spare-family", "spare-handshake")
+}
 # An idle server answers at once; this is for a machine that is busy with other things.
 _ANSWER_S = 10.0
 # A drain and a restart, or a wait for running turns, take less.

@@ -39,6 +39,8 @@ SETTLE_S = 45.0
 _LOOK_S = 0.03
 _FLAGS = [*quick_health(timeout_ms=400), *backoff(20, 200), "--stop-timeout-ms=8000"]
 VICTIMS = ("server", "plugin", "circusd")
+# Where there is one; it is no server, and no twin of it.
+SPARE = "spare"
 
 
 class Violated(Exception):
@@ -53,11 +55,14 @@ class Servers(threading.Thread):
     """Looks every few milliseconds which app-servers there are on one CODEX_HOME.
 
     A process is looked at closely while it is new: a fork is not what it will be, yet.
+    ``find_spare()`` gives the pid on record of one that is no server; who has a thread is one.
     """
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, find_spare: Callable[[], int | None] | None = None) -> None:
         super().__init__(name="servers", daemon=True)
         self._home = home
+        self._has_spare = find_spare is not None
+        self._find_spare = find_spare or (lambda: None)
         self._known: dict[int, tuple[float, psutil.Process | None]] = {}
         self._ending = threading.Event()
         self._lock = threading.Lock()
@@ -66,14 +71,17 @@ class Servers(threading.Thread):
     def run(self) -> None:
         """Look until the end."""
         while not self._ending.wait(_LOOK_S):
-            pids = self.look()
+            pids = self.look_at_all()
             if len(pids) > 1:
                 self._suspect(pids)
 
     def _suspect(self, pids: list[int]) -> None:
         # One that was killed may be on its way out at the first look.
         time.sleep(0.01)
-        still = sorted({*pids} & {*self.look()})
+        still = sorted({*pids} & {*self.look_at_all()})
+        if self._has_spare and len(still) == 2:
+            # Which of them is the spare may not be on record yet: it is the one without a thread.
+            still = [pid for pid in still if _has_thread(pid)]
         if len(still) > 1:
             self.twins.append(f"two servers at {time.time():.3f}: {still}")
 
@@ -83,7 +91,12 @@ class Servers(threading.Thread):
         self.join()
 
     def look(self) -> list[int]:
-        """The pids of those that run now."""
+        """The pids of those that run now; a spare without a thread is none."""
+        spare = self._find_spare()
+        return [pid for pid in self.look_at_all() if pid != spare or _has_thread(pid)]
+
+    def look_at_all(self) -> list[int]:
+        """Those, and the spare."""
         with self._lock:
             now, pids = time.monotonic(), psutil.pids()
             self._known = {pid: self._known[pid] for pid in pids if pid in self._known}
@@ -115,6 +128,13 @@ def _is_server(process: psutil.Process) -> bool:
     return False
 
 
+def _has_thread(pid: int) -> bool:
+    """Whether a process has the file of a thread open."""
+    with contextlib.suppress(psutil.Error, OSError):
+        return any("/sessions/" in entry.path for entry in psutil.Process(pid).open_files())
+    return False
+
+
 def _parent(pid: int) -> int | None:
     with contextlib.suppress(psutil.Error):
         return int(psutil.Process(pid).ppid())
@@ -125,9 +145,17 @@ class World:
     """One daemon, the model behind it, its clients, and what runs to trouble it."""
 
     def __init__(
-        self, root: Path, seed: str, endpoint: str = "stdio", without: Collection[str] = ()
+        self,
+        root: Path,
+        seed: str,
+        endpoint: str = "stdio",
+        without: Collection[str] = (),
+        *,
+        spare: bool = False,
     ) -> None:
-        self.box = DaemonBox(root, *_FLAGS, *_endpoint_flags(endpoint, root))
+        flags = [*_endpoint_flags(endpoint, root), *(["--spare", "true"] if spare else [])]
+        self.box = DaemonBox(root, *_FLAGS, *flags)
+        self._has_spare = spare
         self.state_dir = self.box.state_dir
         self.kills = 0
         self.hurt = {"server", "turns"}
@@ -136,7 +164,7 @@ class World:
         self._without = without
         self._model = ModelServer(self._reply)
         self._model.write_config(self.box.codex_home)
-        self._servers = Servers(str(self.box.codex_home))
+        self._servers = Servers(str(self.box.codex_home), self._find_spare if spare else None)
         self._daemons: list[subprocess.Popen[bytes]] = []
         self._commands: list[tuple[str, float, subprocess.Popen[str]]] = []
         self._commands_s: dict[str, float] = {}
@@ -161,6 +189,9 @@ class World:
             self.start_daemon()
             self._servers.start()
             self._make_clients()
+            if self._has_spare:
+                # What is held open for it is no leak.
+                _eventually(lambda: self.box.events("spare.ready"), "a spare")
             self.settle()
             yield
         finally:
@@ -238,11 +269,20 @@ class World:
             if victim == "server":
                 servers = self._servers.look()
                 return psutil.Process(servers[-1]) if servers else None
+            if victim == SPARE:
+                pid = self._find_spare()
+                alive = pid is not None and pid in self._servers.look_at_all()
+                return psutil.Process(pid) if alive else None
             daemons = self.living_daemons()
             if victim == "circusd":
                 return psutil.Process(daemons[0].pid) if daemons else None
             return next(iter(self.plugins()), None)
         return None
+
+    def _find_spare(self) -> int | None:
+        record = self.box.read("watcher.json") if self._has_spare else None
+        spare = None if record is None else record.get("spare")
+        return None if spare is None else int(spare["process"]["pid"])
 
     def plugins(self) -> list[psutil.Process]:
         """The plugins of the daemons that run."""
@@ -291,6 +331,12 @@ class World:
             eventually(
                 lambda: sum(bool(c.book.open_turns()) for c in self._clients) > 1, within_s=2
             )
+
+    def await_spare(self) -> None:
+        """Wait until there is one that can be promoted, as there soon is."""
+        if self._has_spare:
+            with contextlib.suppress(AssertionError):
+                eventually(lambda: self._status()["live"]["spare"]["ready"], within_s=10)
 
     def await_new_server(self, other_than: int | None, within_s: float) -> None:
         """Wait until another server runs, if one comes in time."""
@@ -460,6 +506,8 @@ class World:
             for what in ("circusd", "plugin")
             if (process := self.find(what)) is not None
         ]
+        if self._has_spare:
+            sizes.append(f"{len(self.box.events('child.promoted'))} promotions")
         return (
             f"{len(self._turns())} turns, {len(self._cut_turns())} of them cut; {'; '.join(sizes)}"
         )
@@ -496,6 +544,8 @@ class World:
     def _strangers(self, pids: dict[str, list[int]]) -> list[str]:
         """Whoever runs under this CODEX_HOME and is neither of the daemon nor of ours."""
         known = {pid for found in pids.values() for pid in found}
+        spare = self._find_spare()
+        known |= set() if spare is None else {spare}
         ours = {process.pid for process in psutil.Process().children(recursive=True)}
         below_server = {process.pid for pid in pids["server"] for process in _children(pid)}
         below_daemon = {process.pid for pid in pids["circusd"] for process in _children(pid)}
@@ -515,7 +565,10 @@ class World:
             for name, inode in self._inodes().items()
             if not name.endswith(".tmp") or before.get(name) == inode
         }
-        generations = len(os.listdir(self.state_dir / "run" / "io"))
+        places = os.listdir(self.state_dir / "run" / "io")
+        generations = sum(name.isdigit() for name in places)
+        if len(places) - generations > self._has_spare:
+            names.add(f"pipes of spares: {places}")
         return names if generations == 1 else {*names, f"pipes of {generations} servers"}
 
     def _inodes(self) -> dict[str, int]:
@@ -526,7 +579,8 @@ class World:
                     path = os.path.join(directory, name)
                     with contextlib.suppress(FileNotFoundError):
                         short = os.path.relpath(path, self.box.root)
-                        found[re.sub(r"/io/\d+/", "/io/N/", short)] = os.lstat(path).st_ino
+                        if "/io/spare-" not in short:
+                            found[re.sub(r"/io/\d+/", "/io/N/", short)] = os.lstat(path).st_ino
         return found
 
 

@@ -40,7 +40,7 @@ def test_whatever_can_happen_has_a_row(event: Event) -> None:
     states = {state for state, what in TABLE if what is event}
     if event in OF_A_PROCESS:
         assert states == THERE
-    elif event is Event.SPAWN_FAILED:
+    elif event in (Event.SPAWN_FAILED, Event.PROMOTED):
         # Circus tries only when it may.
         assert states == {State.DUE}
     elif event is Event.PAUSE_OVER:

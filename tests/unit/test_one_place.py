@@ -11,8 +11,13 @@ PACKAGE = Path(__file__).resolve().parents[2] / "codexd"
 
 # What is written, and the modules that may write it.
 PLACES = {
-    # Writing aside and renaming, setting aside; and a log's rotation, which renames what is whole.
-    r"os\.(replace|rename|renames|link)\(|shutil\.move": {"platform/files", "eventlog/appendlog"},
+    # Writing aside and renaming, setting aside; and a log's rotation, which renames what is whole,
+    # as is the directory of a spare's pipes.
+    r"os\.(replace|rename|renames|link)\(|shutil\.move": {
+        "platform/files",
+        "eventlog/appendlog",
+        "child/pipes",
+    },
     r"O_EXCL|O_CREAT|O_NOFOLLOW|O_TRUNC": {
         "platform/files",
         # They say how one of its functions is to open: with no O_EXCL, so never their own.

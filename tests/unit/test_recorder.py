@@ -94,6 +94,19 @@ def test_a_crash_with_an_immediate_restart(recorder: Recorder, events: FakeEvent
     ]
 
 
+def test_a_spare_that_takes_the_place_of_a_child_is_one_more_start(
+    recorder: Recorder, events: FakeEvents
+) -> None:
+    recorder.step(step(1, "spawned", **SPAWNED))
+    recorder.step(step(2, "ended", pid=42, code=-9))
+    promoted = {**SPAWNED, "pid": 43, "attempt": 2, "promoted": True}
+    recorder.step(step(3, "spawned", **promoted))
+    # Told again, it is recorded once.
+    recorder.step(step(3, "spawned", **promoted))
+    assert (recorder.child.pid, recorder.child.restarts) == (43, 1)
+    assert events.types[-3:] == ["child.exited", "child.started", "child.promoted"]
+
+
 def test_a_crash_loop_waits_as_failed_with_the_next_try(recorder: Recorder) -> None:
     recorder.step(step(1, "spawned", **SPAWNED))
     recorder.step(step(2, "ended", pid=42, code=0))

@@ -21,7 +21,7 @@ TAKERS = {
     "supervisor/daemon.py": {"Daemon.__init__"},
     "supervisor/readiness.py": {"wait_until_up", "wait_for_process"},
     "circus_ext/arbiter.py": {"prepare", "_finish", "_channel"},
-    "circus_ext/hooks.py": {"adopt"},
+    "circus_ext/hooks.py": {"adopt", "adopt_spare"},
     "runtime.py": {"take_over"},
     "daemons/membership.py": {"enter"},
     "daemons/listing.py": {"make_entry"},
