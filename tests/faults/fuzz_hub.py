@@ -364,7 +364,7 @@ class Fuzz:
 
     def _kept(self) -> dict[str, Any]:
         """What the hub holds that is not empty, by where it is."""
-        about = ("server", "serverVersion")
+        about = ("server", "serverVersion", "messages")
         counts = {key: value for key, value in self.hub.snapshot().items() if key not in about}
         found = {key: value for key, value in counts.items() if value}
         for name, part in _parts(self.hub):

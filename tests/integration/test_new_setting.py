@@ -46,7 +46,7 @@ def run(changed: Path, *words: str, **environ: str) -> str:
 
 
 def test_it_is_in_the_help(changed: Path) -> None:
-    assert "--tea-ms INTEGER" in run(changed, "codexd", "start", "--help")
+    assert "--tea-ms INTEGER" in run(changed, "codexd", "help", "settings")
 
 
 @pytest.mark.parametrize("how", ["flag", "environment", "file"])

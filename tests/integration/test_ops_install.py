@@ -425,9 +425,15 @@ class TestCommand:
     def test_what_ended_is_told_in_its_own_words(self, checkout: Checkout, kind: str) -> None:
         (checkout.home / "broken").write_text("The disk is made of cheese.")
         checkout.run(f"install-{kind}.sh")
-        done = checkout.run("codexd", "service", "status", "--manager", kind)
-        assert done.returncode == 3
-        assert "codexd: The disk is made of cheese." in done.stdout.splitlines()
+
+        def told() -> list[str]:
+            done = checkout.run("codexd", "service", "status", "--manager", kind)
+            assert done.returncode == 3
+            lines = done.stdout.splitlines()
+            return [line for line in lines if line == "codexd: The disk is made of cheese."]
+
+        # It may be on its way to its end still.
+        eventually(told, what="its own words")
         (checkout.root / "ops/codexd").rename(checkout.root / "ops/gone")
         done = checkout.run("gone", "service", "status", "--manager", kind, "--json")
         assert "is gone" in json.loads(done.stdout)["reason"]
