@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -374,8 +375,10 @@ def test_lists_on_a_terminal_are_as_wide_as_it_is(room: HubRoom) -> None:
             assert terminal.ends() == 0
         row = terminal.text.splitlines()[1]
         assert "表格" in row
-        short = row.replace("\x1b[0m", "").split("m")[-1].split()[0]
-        shown = json.loads(room.box.run(noun, "show", short, "--json").stdout)
+        short = re.sub(r"\x1b\[[0-9;]*m", "", row).split()[0]
+        done = room.box.run(noun, "show", short, "--json")
+        assert done.returncode == 0, (row, done.stderr)
+        shown = json.loads(done.stdout)
         assert title in (shown.get("title"), shown.get("preview"))
         assert "…" in row
 
