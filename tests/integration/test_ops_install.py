@@ -32,7 +32,10 @@ case $1 in
     print)
         [ -e "$loaded" ] || exit 113
         pid=$(cat "$loaded")
-        ! kill -0 "$pid" 2>/dev/null || printf '\\tpid = %s\\n' "$pid"
+        # One that nobody has reaped yet has ended all the same.
+        if kill -0 "$pid" 2>/dev/null && ! grep -qs '^State:.Z' "/proc/$pid/status"; then
+            printf '\\tpid = %s\\n' "$pid"
+        fi
         ;;
     enable) [ ! -e "$HOME/no-screen" ] || exit 125 ;;
     bootstrap)
