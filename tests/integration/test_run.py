@@ -419,6 +419,8 @@ def test_sessions_are_opened_and_closed(room: HubRoom) -> None:
     assert room.box.run("sessions", "close", made[-6:]).stdout == f"{made}\n"
     lines = room.box.run("sessions", "list", "--status", "closed").stdout.splitlines()
     assert made in [line.split("\t")[0] for line in lines]
+    # Whichever tests were here before, there are two now.
+    assert room.box.run("sessions", "open").returncode == 0
     wrong = room.box.run("sessions", "close", "session-")
     assert (wrong.returncode, "may be any of" in wrong.stderr) == (1, True)
 
@@ -440,6 +442,7 @@ def test_sessions_of_a_daemon_that_says_nothing(
 
 
 def test_a_thread_as_it_was(room: HubRoom) -> None:
+    assert room.box.run("run", "as it was").returncode == 0
     done = room.box.run("threads", "-n", "1")
     (line,) = done.stdout.splitlines()
     shown = room.box.run("threads", "show", line.split("\t")[0]).stdout
