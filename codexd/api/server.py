@@ -27,6 +27,7 @@ from codexd.api.stale import clear_path
 from codexd.api.websocket import Cork, HubAdapter
 from codexd.platform.files import (
     PRIVATE_FILE,
+    identity_of,
     make_private_directory,
     require_private_directory,
 )
@@ -116,7 +117,7 @@ class HubServer:
         try:
             listening.bind(path)
             os.chmod(path, PRIVATE_FILE)
-            identity = _identity(path)
+            identity = identity_of(path)
             assert identity is not None
             listener = Listener(listening, self._owner_comes, self._make_room)
         except BaseException:
@@ -147,7 +148,7 @@ class HubServer:
             OSError: as :meth:`listen`.
         """
         for path, served in list(self._served.items()):
-            if _identity(path) != served.identity:
+            if identity_of(path) != served.identity:
                 served.listener.close()
                 await self.listen(path)
 
@@ -155,7 +156,7 @@ class HubServer:
         """Take the sockets away and say farewell (1001); a client has a second to take it."""
         for path, served in self._served.items():
             served.listener.close()
-            if _identity(path) == served.identity:
+            if identity_of(path) == served.identity:
                 os.unlink(path)
         self._served.clear()
         for listener in self._doors.values():
@@ -269,11 +270,3 @@ class HubServer:
         if now - self._told_full_at >= _TELL_FULL_S:
             self._told_full_at = now
             self._on_full(len(self._connections))
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino)

@@ -24,7 +24,7 @@ from codexd.client.listening import ClientListener
 from codexd.config import Config
 from codexd.hub.profile import ClientProfile
 from codexd.link.endpoint import BadEndpoint, parse_endpoint
-from codexd.platform.files import PRIVATE_FILE, explain, make_private_directory
+from codexd.platform.files import PRIVATE_FILE, explain, identity_of, make_private_directory
 from codexd.platform.limits import raise_own_limit
 
 _WS = re.compile(r"ws://(?:\[([^\]/]+)\]|([^:/\[\]]+)):(\d{1,5})", re.ASCII)
@@ -157,7 +157,7 @@ def _bound(place: _Place) -> Iterator[socket.socket]:
         yield bound
     finally:
         bound.close()
-        if identity is not None and _identity(place.path) == identity:
+        if identity is not None and identity_of(place.path) == identity:
             os.unlink(place.path)
 
 
@@ -191,15 +191,7 @@ def _bind_path(path: str) -> tuple[socket.socket, tuple[int, int] | None]:
     except BaseException:
         bound.close()
         raise
-    return bound, _identity(path)
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino)
+    return bound, identity_of(path)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from codexd.platform.files import open_to_read
+from codexd.platform.files import identity_of, open_to_read
 
 # Rotations that come while the files are opened; more than one is a matter of tiny files.
 _ATTEMPTS: Final = 100
@@ -17,10 +17,10 @@ _ATTEMPTS: Final = 100
 def open_chain(path: str) -> Iterator[list[BinaryIO]]:
     """Every file of the log that can be read, newest first; closed at the end."""
     with contextlib.ExitStack() as stack:
-        before = _identity(path)
+        before = identity_of(path)
         files = _open_all(path, stack)
         for _ in range(_ATTEMPTS):
-            now = _identity(path)
+            now = identity_of(path)
             if now == before:
                 break
             stack.pop_all().close()
@@ -36,14 +36,6 @@ def inode(file: BinaryIO) -> int:
 def size(file: BinaryIO) -> int:
     """The size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _open_all(path: str, stack: contextlib.ExitStack) -> list[BinaryIO]:

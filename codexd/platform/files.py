@@ -287,6 +287,15 @@ def stamp(path: str) -> Stamp | None:
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Device and inode of what is at ``path``, a link itself included; None where nothing is."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def remove_leftovers(path: str) -> None:
     """Remove what a writer that was killed left beside ``path``; for the one writer to call."""
     directory, name = os.path.split(path)
