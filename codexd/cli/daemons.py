@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from codexd.cli.options import CliError, config_options, json_option
+from codexd.cli.terminal import cells, cut, one_line, padded
 from codexd.client.roll import SeenDaemon, ask_each
 from codexd.config import Config
 from codexd.daemons.listing import read_list
@@ -54,7 +55,7 @@ def daemons(config: Config, as_json: bool) -> None:
 def format_line(daemon: SeenDaemon) -> str:
     """A daemon for programs that read lines."""
     return "\t".join(
-        _printable(text)
+        one_line(text)
         for text in (
             str(daemon.pid),
             daemon.node_id,
@@ -76,12 +77,12 @@ def format_table(
     for daemon in seen:
         up = format_age(daemon.started_at, now)
         repo = _short(daemon.repo_root, home)
-        rows.append((str(daemon.pid), up, daemon.state, _printable(daemon.node_id), repo))
+        rows.append((str(daemon.pid), up, daemon.state, one_line(daemon.node_id), repo))
     # A long name of a node pushes its own row only.
-    widths = [min(max(len(row[column]) for row in rows), _WIDEST) for column in range(4)]
+    widths = [min(max(cells(row[column]) for row in rows), _WIDEST) for column in range(4)]
     for row, about in zip(rows, [None, *seen], strict=True):
-        cells = [cell.ljust(size) for cell, size in zip(row[:4], widths, strict=True)]
-        yield from _folded("  ".join([*cells, row[4]]), width)
+        columns = [padded(cell, size) for cell, size in zip(row[:4], widths, strict=True)]
+        yield from _folded("  ".join([*columns, row[4]]), width)
         if about is not None:
             served = "-" if about.codex_home is None else _short(about.codex_home, home)
             state = _short(about.state_root_dir, home)
@@ -104,18 +105,12 @@ def format_age(since: str, now: datetime) -> str:
 
 def _short(path: str, home: str) -> str:
     is_below = len(home) > 1 and (path == home or path.startswith(home.rstrip("/") + "/"))
-    return _printable(f"~{path[len(home.rstrip('/')) :]}" if is_below else path)
-
-
-def _printable(text: str) -> str:
-    """A name must not steer a terminal, or make two lines of one."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+    return one_line(f"~{path[len(home.rstrip('/')) :]}" if is_below else path)
 
 
 def _folded(line: str, width: int) -> Iterator[str]:
-    yield line[:width].rstrip()
-    rest, size = line[width:], width - _INDENT
-    for begin in range(0, len(rest), size):
-        yield f"{'':{_INDENT}}{rest[begin : begin + size]}".rstrip()
+    piece, rest = cut(line, width)
+    yield piece.rstrip()
+    while rest:
+        piece, rest = cut(rest, width - _INDENT)
+        yield f"{'':{_INDENT}}{piece}".rstrip()

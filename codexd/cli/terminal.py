@@ -105,17 +105,21 @@ def _cells_of(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+def cut(text: str, width: int) -> tuple[str, str]:
+    """As much of ``text`` as ``width`` columns hold, and the rest of it."""
+    taken = 0
+    for count, char in enumerate(text):
+        taken += _cells_of(char)
+        if taken > width:
+            return text[:count], text[count:]
+    return text, ""
+
+
 def clipped(text: str, width: int) -> str:
     """``text`` in at most ``width`` columns; "…" stands for what is left out."""
     if cells(text) <= width:
         return text
-    taken, kept = 1, []
-    for char in text:
-        taken += _cells_of(char)
-        if taken > width:
-            break
-        kept.append(char)
-    return "".join(kept).rstrip() + "…"
+    return cut(text, width - 1)[0].rstrip() + "…"
 
 
 def padded(text: str, width: int) -> str:

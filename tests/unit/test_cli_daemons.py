@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from codexd.cli.daemons import format_age, format_line, format_table
 from codexd.cli.main import cli
+from codexd.cli.terminal import cells
 from codexd.client import roll
 from codexd.client.roll import SeenDaemon, ask_each
 from codexd.config import resolve
@@ -61,6 +62,14 @@ def test_nothing_is_wider_than_the_terminal_and_nothing_is_lost(width: int) -> N
     assert max(map(len, lines)) <= width
     assert "".join(line.strip() for line in lines).count("x") == 750
     assert "".join(line.strip() for line in lines).count("n" * 90) == 1
+
+
+def test_wide_characters_take_two_columns() -> None:
+    wide = msgspec.structs.replace(SEEN, node_id="节点", repo_root="/" + "仓" * 60)
+    head, row, *rest = table(wide)
+    assert cells(head[: head.index("REPOSITORY")]) == cells(row[: row.index("/仓")])
+    assert max(map(cells, [head, row, *rest])) <= 80
+    assert "".join([row, *rest]).count("仓") == 60
 
 
 def test_only_what_is_below_a_home_is_shortened() -> None:
