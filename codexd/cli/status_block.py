@@ -203,7 +203,8 @@ def _clients(hub: dict[str, Any]) -> str:
 def _turns(hub: dict[str, Any]) -> str:
     running, waiting = _number(hub, "runningTurns"), _number(hub, "waitingApprovals")
     parts = [f"{running} running" if running else "none running"]
-    parts.append(f"{_number(hub, 'threads')} threads open")
+    threads = _number(hub, "threads")
+    parts.append(f"{threads} {'thread' if threads == 1 else 'threads'} open")
     if waiting:
         parts.append(f"{waiting} wait for an approval: `codexd approvals`")
     return ", ".join(parts)

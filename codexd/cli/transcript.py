@@ -128,8 +128,8 @@ def _what(item: Item, root: str) -> str | None:
     if kind == "commandExecution":
         return f"$ {one_line(_command(item))}"
     if kind == "fileChange":
-        changes = [change for change in item.get("changes") or [] if isinstance(change, dict)]
-        return f"± {', '.join(one_line(_change(change, root)) for change in changes)}"
+        changes = [one_line(_change(change, root)) for change in _entries(item.get("changes"))]
+        return f"± {', '.join(changes)}"
     if kind in ("mcpToolCall", "dynamicToolCall"):
         names = (item.get("server") or item.get("namespace"), item.get("tool"))
         return f"→ {one_line('.'.join(str(name) for name in names if name))}"
@@ -138,9 +138,15 @@ def _what(item: Item, root: str) -> str | None:
     return None
 
 
+def _entries(listed: Any) -> list[Item]:
+    """Those of a list that can be shown; what the server says may be anything."""
+    found = listed if isinstance(listed, list) else []
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
 def _command(item: Item) -> str:
     """The command without the shell that codex has it run in."""
-    actions = [entry for entry in item.get("commandActions") or [] if isinstance(entry, dict)]
+    actions = _entries(item.get("commandActions"))
     if len(actions) == 1 and isinstance(actions[0].get("command"), str):
         return str(actions[0]["command"])
     return str(item.get("command") or "")

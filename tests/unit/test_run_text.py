@@ -161,6 +161,8 @@ def test_what_the_agent_says(notifications: list[dict[str, Any]], said: str) -> 
             "± a.py +2 -1, b +2",
         ),
         ({"type": "fileChange", "status": "declined", "changes": []}, "±  (declined)"),
+        ({"type": "fileChange", "changes": 7}, "± "),
+        ({"type": "commandExecution", "command": "ls", "commandActions": 7}, "$ ls"),
         ({"type": "mcpToolCall", "server": "s", "tool": "t", "status": "failed"}, "→ s.t (failed)"),
         ({"type": "webSearch", "query": "why"}, "→ search: why"),
         ({"type": "reasoning"}, None),
