@@ -192,7 +192,7 @@ def chromium(path: str) -> Iterator[Browser]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "HOME": home},
+        env={**os.environ, "HOME": home, "TMPDIR": home},
         start_new_session=True,
     )
     browser = None

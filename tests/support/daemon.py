@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -241,6 +242,19 @@ class DaemonBox:
                     self.seen[process.pid] = process
         return [process for process in self.seen.values() if _runs(process)]
 
+    def _note_what_stubs_started(self) -> None:
+        """They have no environment to be known by, and may be below nobody any more."""
+        with contextlib.suppress(OSError):
+            told = re.findall(rb"(?:helper|grandchild) (\d+)\n", self._stub_output())
+            for pid in map(int, told):
+                with contextlib.suppress(psutil.Error):
+                    process = psutil.Process(pid)
+                    if "-ISc" in process.cmdline():
+                        self.seen[pid] = process
+
+    def _stub_output(self) -> bytes:
+        return (self.logs_dir / "stderr.log").read_bytes()
+
     def clean_up(self) -> None:
         """End whatever is left, whatever happened."""
         self.note_processes()
@@ -250,6 +264,8 @@ class DaemonBox:
                 daemon.resume()
                 daemon.terminate()
         psutil.wait_procs(running, timeout=10)
+        self.note_processes()
+        self._note_what_stubs_started()
         for process in self.leftovers():
             with contextlib.suppress(psutil.Error):
                 process.kill()
