@@ -99,7 +99,8 @@ delivery = {{ kind = "header", name = "x-gateway", scheme = "Bearer" }}
         told = client.notification("account/gatewayOAuth/changed")
         return told["status"], told["authUrl"] is not None
 
-    assert [hear(one), hear(one)] == [("started", True), ("started", False)]
+    # On stdio the server itself tells these two in either order (3 of 20 times this one last).
+    assert {hear(one), hear(one)} == {("started", True), ("started", False)}
     assert hear(other) == ("started", False)
     refused = other.answer_to(other.ask("account/gatewayOAuth/cancel", {}))
     assert "belongs to another connection" in refused["error"]["message"]
