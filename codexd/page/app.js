@@ -880,10 +880,13 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) hiding = setTimeout(() => stream?.control.abort(), HIDDEN_MS);
   else refreshSoon();
 });
-// The session may have been drawn anew since its transcript was opened.
-at("transcript").addEventListener("close", () => {
-  const card = [...at("sessions").children].find((node) => node.dataset.key === at("transcript").dataset.of);
-  if (document.activeElement === document.body) (card?.querySelector("button") ?? at("main")).focus();
+// The session may have been drawn anew since its transcript was opened. The focus may still be on what
+// is hidden now: a browser takes it away from there when it next paints.
+at("transcript").addEventListener("close", ({ currentTarget: dialog }) => {
+  const focused = document.activeElement;
+  if (focused !== document.body && !dialog.contains(focused)) return;
+  const card = [...at("sessions").children].find((node) => node.dataset.key === dialog.dataset.of);
+  (card?.querySelector("button") ?? at("main")).focus();
 });
 addEventListener("hashchange", logIn);
 // Another tab was let in: so is this one.

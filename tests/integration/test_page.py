@@ -138,6 +138,14 @@ def test_a_prompt_runs_and_its_transcript_can_be_read(room: HubRoom, tab: Tab) -
     )
     tab.press("Enter", 13)
     tab.until("document.getElementById('transcript-body').innerText.includes('from the model')")
+    # Its card is drawn anew meanwhile: what had the focus is gone.
+    tab.evaluate(
+        "for (const card of document.getElementById('sessions').children) card.dataset.print = '';"
+        "document.getElementById('sessions-closed').dispatchEvent(new Event('change'))"
+    )
+    tab.until(
+        "![...document.getElementById('sessions').children].some((one) => !one.dataset.print)"
+    )
     tab.press("Escape", 27)
     tab.until("!document.getElementById('transcript').open")
     tab.until("document.activeElement.textContent === 'Transcript'")
