@@ -1,7 +1,8 @@
 """What a shell completes: words that are known, and ids that the daemon's files hold.
 
-Only files are read, so that it is quick and works without a daemon; and whatever goes wrong,
-nothing is completed and nothing is said, for somebody is in the middle of a line.
+Files are read where there are any, so that it is quick and works without a daemon; what waits for
+leave only the daemon knows, and it has a second for it. Whatever goes wrong, nothing is completed
+and nothing is said, for somebody is in the middle of a line.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 
     from codexd.config import Config
     from codexd.contracts import SessionRecord
+    from codexd.shapes import Approval
 
 # As click names it after the program.
 VARIABLE: Final = "_CODEXD_COMPLETE"
 SHELLS: Final = ("bash", "zsh", "fish")
 # More than that nobody looks through.
 _MOST: Final = 200
+# For the daemon's answer: no longer than a second.
+_PATIENCE_S: Final = 1.0
 
 
 class Words(click.ParamType[str]):
@@ -66,8 +70,17 @@ class ThreadIds(Words):
         return [(name, f"{e.purpose} {e.status}") for name, e in reversed(found.items())]
 
 
+class ApprovalIds(Words):
+    """The id of an approval."""
+
+    def words(self, ctx: click.Context) -> list[tuple[str, str]]:
+        """Those that wait, the newest first."""
+        return [(entry.approval_id, entry.kind) for entry in reversed(_approvals(ctx))]
+
+
 # By what a command calls them, so that none needs to know of completion.
 _IDS: Final[dict[str, Words]] = {
+    "approval_id": ApprovalIds(),
     "session_id": SessionIds(),
     "session_ids": SessionIds(),
     "thread": ThreadIds(),
@@ -91,6 +104,24 @@ def _sessions(ctx: click.Context) -> list[SessionRecord]:
     config = _config(ctx)
     found = [] if config is None else read_sessions(config.paths).sessions
     return sorted(found, key=lambda entry: entry.created_at, reverse=True)
+
+
+def _approvals(ctx: click.Context) -> list[Approval]:
+    import msgspec
+
+    from codexd.client.errors import DaemonError
+    from codexd.client.http import get
+    from codexd.encoding import UNDECODABLE
+    from codexd.shapes import ApprovalList
+
+    config = _config(ctx)
+    if config is None:
+        return []
+    try:
+        status, body = get(config.runtime.hub_socket_path, "/v1/approvals", _PATIENCE_S)
+        return msgspec.json.decode(body, type=ApprovalList).approvals if status == 200 else []
+    except (DaemonError, *UNDECODABLE):
+        return []
 
 
 def _config(ctx: click.Context) -> Config | None:

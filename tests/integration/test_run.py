@@ -330,6 +330,11 @@ def test_leave_is_given_from_another_terminal(room: HubRoom) -> None:
         assert (kind, len(thread)) == ("commandExecution", 36)
         assert "true" in what
         shown = room.box.run("approvals", "show", id_[-6:]).stdout
+        typed = "codexd", "approvals", "accept", *room.box.flags, id_[:3]
+        told = {"COMP_WORDS": " ".join(typed), "COMP_CWORD": str(len(typed) - 1)}
+        asked = {**room.box.env, **told, "_CODEXD_COMPLETE": "bash_complete"}
+        offered = subprocess.run(CODEXD, env=asked, cwd=room.root, capture_output=True, timeout=30)
+        assert offered.stdout.decode() == f"plain,{id_}\n"
         assert "why" in shown
         done = room.box.run("approvals", "accept", id_[-6:])
         assert done.stdout.startswith(f"Accepted {id_}")
