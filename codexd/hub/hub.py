@@ -119,6 +119,7 @@ class Hub:
             self._core, self._requests, self._notifications, self._process, self._turns
         )
         self._away_since: float | None = None
+        self._answered_at: float | None = None
         # Handles of clients that an earlier hub had.
         self._left_open: list[KeptHandle] = []
 
@@ -306,6 +307,11 @@ class Hub:
         return frozenset(t.id for t in threads if t.hearing == "joined" or t.is_busy)
 
     @property
+    def answered_at(self) -> float | None:
+        """When a child last answered what a client asked; None for never."""
+        return self._answered_at
+
+    @property
     def is_unused(self) -> bool:
         """Whether no client is there, and none has left anything for the next child to know."""
         is_empty = len(self._core.threads) == 0 and not self._process.has_settings
@@ -406,6 +412,7 @@ class Hub:
             self._requests.put_back(entry)
             return
         if entry.client is not None:
+            self._answered_at = self._core.now
             code = OK if error is None else code_of(error.code)
             waited_s = self._core.now - entry.came_at
             self._core.counts.request_ended(entry.message.method, code, waited_s)

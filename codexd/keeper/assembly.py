@@ -121,6 +121,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         connector,
         lambda reason: keeper.unhealthy(reason),
         lambda: keeper.healthy(),
+        answered_at=lambda: driver.answered_at,
         replaces=spawns,
     )
     restarts = Restarts()

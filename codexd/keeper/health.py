@@ -1,6 +1,7 @@
 """Telling a hung child from a busy one.
 
-The child is asked something cheap on codexd's own connection. Whatever it sends counts as a
+The child is asked something cheap on codexd's own connection, where its clients have got no
+answer from it for an interval: theirs are as good. Whatever it sends counts as a
 sign of life, so a server in the middle of a long turn is heard even if it answers late. A time
 in which this process itself did not run (stopped by a debugger, a suspended laptop) proves
 nothing about the child and is not counted.
@@ -19,8 +20,9 @@ from codexd.settings import Policy
 _STALL_S = 1.0
 
 
-# What came of a check. answered: in time. heard: the child said something else meanwhile. missed:
-# nothing. void: it proves nothing, for this process was held up, or the connection broke off.
+# What came of a check. answered: in time. heard: the child said something else meanwhile, or had
+# answered a client and was not asked. missed: nothing. void: it proves nothing, for this process
+# was held up, or the connection broke off.
 Result = Literal["answered", "heard", "missed", "void"]
 RESULTS: Final[tuple[Result, ...]] = ("answered", "heard", "missed", "void")
 
@@ -44,10 +46,12 @@ class Patient(Protocol):
 
 
 class Health:
-    """Asks the child at an interval.
+    """Asks the child an interval after its last answer.
 
-    Calls ``on_answer()`` for each answer, and ``on_unhealthy(reason)`` for a hung child, again
-    and again as long as it stays. ``replaces``: a child that never gets ready is given up, too.
+    ``answered_at()`` is the loop's time at which it last answered a client, None for never.
+    Calls ``on_answer()`` for each interval with an answer, and ``on_unhealthy(reason)`` for a hung
+    child, again and again as long as it stays. ``replaces``: a child that never gets ready is given
+    up, too.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Health:
         on_unhealthy: Callable[[str], None],
         on_answer: Callable[[], None],
         *,
+        answered_at: Callable[[], float | None],
         replaces: bool,
     ) -> None:
         self._interval_s = policy.health_interval_ms / 1000
@@ -67,6 +72,7 @@ class Health:
         self._patient = patient
         self._on_unhealthy = on_unhealthy
         self._on_answer = on_answer
+        self._answered_at = answered_at
         self._misses = 0
         # How many checks had which result.
         self.checks: Counter[Result] = Counter()
@@ -83,15 +89,31 @@ class Health:
     async def run(self) -> None:
         """Check until cancelled."""
         loop = asyncio.get_running_loop()
+        pause_s = self._interval_s
         while True:
             slept_from = loop.time()
-            await asyncio.sleep(self._interval_s)
-            if loop.time() - slept_from > self._interval_s + _STALL_S:
+            await asyncio.sleep(pause_s)
+            is_stalled = loop.time() - slept_from > pause_s + _STALL_S
+            pause_s = self._interval_s
+            if is_stalled:
                 continue
             if self._patient.is_ready:
-                self.checks[await self._check()] += 1
+                unasked_s = self._unasked_s(loop.time())
+                if unasked_s > 0:
+                    pause_s = unasked_s
+                    self.checks["heard"] += 1
+                    self._on_answer()
+                else:
+                    self.checks[await self._check()] += 1
             elif self._is_overdue(loop.time()):
                 self._give_up(f"The child did not become ready in {self._ready_timeout_s:g} s.")
+
+    def _unasked_s(self, now: float) -> float:
+        """For how long it need not be asked: it has answered a client, and misses nothing."""
+        answered_at = self._answered_at()
+        if answered_at is None or self._misses > 0:
+            return 0.0
+        return answered_at + self._interval_s - now
 
     async def _check(self) -> Result:
         loop = asyncio.get_running_loop()

@@ -179,6 +179,11 @@ class HubDriver:
         self._do(self._hub.introduced(initialize_result, self._loop.time()))
 
     @property
+    def answered_at(self) -> float | None:
+        """See :attr:`codexd.hub.hub.Hub.answered_at`."""
+        return self._hub.answered_at
+
+    @property
     def is_unused(self) -> bool:
         """See :attr:`codexd.hub.hub.Hub.is_unused`."""
         return self._hub.is_unused

@@ -214,8 +214,9 @@ METRICS: Final[tuple[Row, ...]] = (
         "health_checks_total",
         "counter",
         ("result",),
-        "Health checks that were answered; where the server said something else meanwhile (heard); "
-        "that it missed; that prove nothing, for codexd was held up itself (void).",
+        "Health checks that were answered; where the server said something else meanwhile, or had "
+        "just answered a client (heard); that it missed; that prove nothing, for codexd was held "
+        "up itself (void).",
         lambda scrape: _each(RESULTS, scrape.checks),
     ),
     Row(

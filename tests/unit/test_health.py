@@ -46,6 +46,7 @@ class Ward:
         self.patient = Patient()
         self.reasons: list[str] = []
         self.answers = 0
+        self.client_answered_at: float | None = None
         self.ended = asyncio.Event()
         config = config or resolve(FLAGS, {}, cwd="/")
         self.health = Health(
@@ -53,6 +54,7 @@ class Ward:
             self.patient,
             self._give_up,
             self._answered,
+            answered_at=lambda: self.client_answered_at,
             replaces=config.server.child_strategy == "spawn",
         )
 
@@ -185,5 +187,45 @@ def test_what_it_missed_is_told_until_it_answers_again() -> None:
         ward.patient.answer = ward.patient.good_answer
         await ward.run(lambda: ward.answers > 0)
         assert ward.health.misses == 0
+
+    asyncio.run(main())
+
+
+def test_who_has_just_answered_a_client_is_not_asked() -> None:
+    async def main() -> None:
+        ward = Ward()
+        loop = asyncio.get_running_loop()
+        ward.patient.answer = ward.patient.good_answer
+        begun = loop.time()
+
+        def is_over() -> bool:
+            # Answered until 50 ms have passed, and then never again.
+            now = loop.time()
+            if now - begun < 0.05:
+                ward.client_answered_at = now
+            return ward.patient.asked > 0
+
+        await ward.run(is_over)
+        assert ward.client_answered_at is not None
+        # Asked an interval after the last of them, as if that had been a check.
+        assert loop.time() - ward.client_answered_at >= 0.01
+        assert ward.health.checks["heard"] >= 2
+        assert ward.answers >= ward.health.checks["heard"]
+
+    asyncio.run(main())
+
+
+def test_who_misses_is_asked_whatever_a_client_was_answered() -> None:
+    async def main() -> None:
+        ward = Ward()
+        loop = asyncio.get_running_loop()
+
+        def is_over() -> bool:
+            if ward.patient.asked:
+                ward.client_answered_at = loop.time()
+            return bool(ward.reasons)
+
+        await ward.run(is_over)
+        assert ward.health.checks["missed"] in (2, 3)
 
     asyncio.run(main())

@@ -43,6 +43,22 @@ def test_a_request_is_counted_when_it_is_answered() -> None:
     assert ended(rig) == {(READ, "ok"): 1, (READ, "-32602"): 1}
 
 
+def test_when_the_child_last_answered_a_client_is_known() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    opened_at = rig.hub.answered_at
+    assert opened_at is not None
+    rig.tick(5.0)
+    rig.ask(1, READ)
+    # Neither its own word nor an answer to the hub is one to a client.
+    rig.child({"method": "configWarning", "params": {}})
+    rig.answer("thread/read", {})
+    assert rig.hub.answered_at == opened_at
+    rig.answer(READ, error={"code": -32602, "message": "no"})
+    assert rig.hub.answered_at == opened_at + 5.0
+
+
 def test_the_hubs_own_requests_and_late_answers_are_none_of_the_clients() -> None:
     rig = HubRig()
     rig.connect(1)
