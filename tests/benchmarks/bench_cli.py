@@ -1,49 +1,61 @@
-"""How long `codexd status` and `--help` take beside a Python that loads click and json.
+"""How long `codexd status` and `codexd --help` take beside a Python that loads click and json.
 
-By hand: `python -m tests.benchmarks.bench_cli`, where `codexd status` finds a daemon or none.
+``python -m tests.benchmarks.bench_cli``
+
+The status is that of a daemon that runs, on a pipe.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Final
 
-ROUNDS = 15
-BASELINE = "python -c 'import click, json'"
-COMMANDS = {
-    BASELINE: ["-c", "import click, json"],
-    "codexd status": ["-m", "codexd", "status"],
-    "codexd --help": ["-m", "codexd", "--help"],
-    "codexd status --help": ["-m", "codexd", "status", "--help"],
-}
-# The mark: so many times the baseline.
-AT_MOST = 2.0
+from tests.benchmarks.bench_start import program
+from tests.benchmarks.command import alone
+from tests.benchmarks.row import OURS, Bench, Mark, Row
+from tests.benchmarks.scene import Scene
+from tests.support.daemon import daemon_box
 
-
-def measure(arguments: list[str]) -> tuple[float, float]:
-    """Seconds of the clock, and of the processor, of one run."""
-    before, begun = os.times(), time.perf_counter()
-    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-    after, took = os.times(), time.perf_counter() - begun
-    used = after.children_user + after.children_system
-    return took, used - before.children_user - before.children_system
+_ROUNDS: Final = 20
+_BASELINE: Final = "click, json"
+_LOAD: Final = [sys.executable, "-c", "import click, json"]
 
 
-def main() -> None:
-    """Print the best of some rounds, by turns, so that what else runs here counts for all alike."""
-    best = dict.fromkeys(COMMANDS, (float("inf"), float("inf")))
-    # The first writes the bytecode.
-    for _ in range(ROUNDS + 1):
-        for name, arguments in COMMANDS.items():
-            took, used = measure(arguments)
-            best[name] = (min(best[name][0], took), min(best[name][1], used))
-    for name, (took, used) in best.items():
-        ratio = took / best[BASELINE][0]
-        verdict = "" if ratio <= AT_MOST else f"  over {AT_MOST}"
-        print(f"{took * 1000:6.0f} ms, {used * 1000:4.0f} ms of CPU, x{ratio:.2f}  {name}{verdict}")
+def _row(name: str, command: str) -> Row:
+    title = f"`{command}`, beside `python -c 'import click, json'`"
+    return Row(f"cli.{name}", title, "ms", (_BASELINE,), (Mark(2, _BASELINE),))
 
+
+STATUS: Final = _row("status", "codexd status")
+HELP: Final = _row("help", "codexd --help")
+
+
+def commands(scene: Scene) -> None:
+    """Both and the baseline in turns."""
+    scene.begin("commands")
+    with daemon_box(scene.place("codexd")) as box:
+        box.start()
+        status, helps = [program(), "status", *box.flags], [program(), "--help"]
+        for command in (_LOAD, status, helps):
+            milliseconds(command, box.env, box.root)
+        for _ in scene.rounds(_ROUNDS, quick=5):
+            baseline = milliseconds(_LOAD, box.env, box.root)
+            for row, command in ((STATUS, status), (HELP, helps)):
+                scene.take(row.name, _BASELINE, baseline)
+                scene.take(row.name, OURS, milliseconds(command, box.env, box.root))
+
+
+def milliseconds(command: list[str], env: dict[str, str], cwd: Path) -> float:
+    """Of one run."""
+    begun = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.PIPE, check=True, env=env, cwd=cwd)
+    return (time.perf_counter() - begun) * 1000
+
+
+BENCHES: Final = (Bench((STATUS, HELP), commands),)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHES)

@@ -1,189 +1,260 @@
-"""The hub beside the child's own socket: a small request, many listeners, and what each costs.
+"""The hub beside the server's own socket: a small request, a fast turn to many, and what it costs.
 
 ``python -m tests.benchmarks.bench_hub``
 
-Everything is measured in turns in one run on one daemon, so that what else the machine does falls
-on both alike. The clients are as lean as a Python client can be (one blocking socket, no thread):
-their own time would flatter the ratio.
+In turns on one machine: a bare codex on a Unix socket, a byte relay on uvloop before it, a codexd
+at its defaults (its server on stdio) and one whose server is on a Unix socket. The clients are
+sockets and bytes: the time of a client falls on all alike, and would flatter the ratio.
 """
 
 from __future__ import annotations
 
-import argparse
-import select
-import socket
+import contextlib
+import selectors
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import psutil
-from websockets.client import ClientProtocol
-from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.uri import parse_uri
 
-from tests.support.codex import codex_path, short_directory
-from tests.support.daemon import DaemonBox
-from tests.support.model import ModelServer, Reply
+from tests.benchmarks.command import alone
+from tests.benchmarks.raw_client import Listener, RawClient, first_answer
+from tests.benchmarks.row import OURS, Bench, Mark, Row
+from tests.benchmarks.scene import Scene
+from tests.support.codex import codex_path
+from tests.support.daemon import daemon_box
+from tests.support.figures import cpu_s
+from tests.support.model import point_at
 
-_ROUNDS = 20
-_REQUESTS = 200
-_WARM_UP = 100
-_LISTENERS = 20
-_DELTAS = 2_000
-_PATIENCE_S = 60.0
-
-
-class LeanClient:
-    """One WebSocket client on one blocking socket."""
-
-    def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(_PATIENCE_S)
-        self.socket.connect(path)
-        self._protocol = ClientProtocol(parse_uri("ws://localhost/"), max_size=None)
-        self._protocol.send_request(self._protocol.connect())
-        self._flush()
-        self._count = 0
-        self.deltas = 0
-        self.messages = 0
-        self.is_done = False
-        while self._protocol.state is not State.OPEN:
-            self.receive()
-        client = {"name": "bench", "title": None, "version": "0"}
-        self.ask("initialize", {"clientInfo": client, "capabilities": {"experimentalApi": True}})
-
-    def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Send a request; its result."""
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": params}
-        self._protocol.send_text(msgspec.json.encode(message))
-        self._flush()
-        while True:
-            for answer in self.receive():
-                if answer.get("id") == self._count and "method" not in answer:
-                    result: dict[str, Any] = answer["result"]
-                    return result
-
-    def receive(self) -> list[dict[str, Any]]:
-        """The messages of what can be read now, waiting for the first byte."""
-        self._protocol.receive_data(self.socket.recv(1 << 18))
-        messages = [
-            msgspec.json.decode(event.data)
-            for event in self._protocol.events_received()
-            if isinstance(event, Frame) and event.opcode is Opcode.TEXT
-        ]
-        self.messages += len(messages)
-        for message in messages:
-            self.deltas += message.get("method") == "item/agentMessage/delta"
-            self.is_done = self.is_done or message.get("method") == "turn/completed"
-        return messages
-
-    def _flush(self) -> None:
-        for data in self._protocol.data_to_send():
-            self.socket.sendall(data)
+_ROUNDS: Final = 20
+_REQUESTS: Final = 300
+_TURNS: Final = 5
+_DELTAS: Final = 1000
+_PATIENCE_S: Final = 60.0
+_DIRECT: Final = "direct"
+_RELAY: Final = "uvloop relay"
+_RELAY_PROGRAM: Final = Path(__file__).with_name("relay.py")
 
 
-def round_trips(client: LeanClient, requests: int) -> list[float]:
-    """Seconds of each of ``requests`` round trips of `thread/loaded/list`."""
+def _request_row(endpoint: str, what: str) -> Row:
+    return Row(
+        f"request.{endpoint}.{what}",
+        f"small request, server on {endpoint}, {what}",
+        "µs",
+        (_DIRECT, _RELAY),
+        (Mark(1.5, _DIRECT),),
+    )
+
+
+REQUESTS: Final = tuple(
+    _request_row(endpoint, what) for endpoint in ("stdio", "unix") for what in ("p50", "p99")
+)
+CPU_MESSAGE: Final = Row(
+    "cpu.message", "plugin's processor time, a small relayed message", "µs", (), (Mark(30),)
+)
+DELTAS: Final = {
+    count: Row(
+        f"deltas.{count}",
+        f"deltas of a fast turn, all of {count} client{'s' * (count > 1)}",
+        "/s",
+        (_DIRECT,),
+        (Mark(least, _DIRECT, is_least=True),),
+    )
+    for count, least in ((1, 1.0), (20, 2.0), (50, 2.0))
+}
+CPU_LISTENER: Final = Row(
+    "cpu.listener", "plugin's processor time, a further listener of a message", "µs", (), (Mark(3),)
+)
+
+
+@contextlib.contextmanager
+def bare_server(scene: Scene, port: int) -> Iterator[str]:
+    """A codex of nobody; its socket."""
+    root = scene.place("direct")
+    point_at(root, port)
+    path = str(root / "app.sock")
+    with scene.helper(codex_path(), "app-server", "--listen", f"unix://{path}", home=root):
+        first_answer(path)
+        yield path
+
+
+@contextlib.contextmanager
+def relay(scene: Scene, target: str) -> Iterator[str | None]:
+    """A relay before a socket, where uvloop can be had; its own socket."""
+    why = scene.peers.missing.get(_RELAY)
+    if why is not None:
+        scene.miss(_RELAY, why, REQUESTS)
+        yield None
+        return
+    path = str(scene.place("relay") / "relay.sock")
+    with scene.helper(str(scene.peers.python), str(_RELAY_PROGRAM), path, target) as process:
+        first_line(process)
+        yield path
+
+
+@contextlib.contextmanager
+def model(scene: Scene) -> Iterator[int]:
+    """A model in a process of its own; its port."""
+    with scene.helper(sys.executable, "-m", "tests.benchmarks.model_process") as process:
+        yield int(first_line(process))
+
+
+def first_line(process: subprocess.Popen[bytes]) -> str:
+    """What a process says once it is there."""
+    assert process.stdout is not None
+    line = process.stdout.readline().decode()
+    assert line, f"process {process.pid} has ended"
+    return line
+
+
+@contextlib.contextmanager
+def daemon(scene: Scene, port: int, endpoint: str = "") -> Iterator[tuple[str, psutil.Process]]:
+    """A codexd; codexd.sock and the plugin."""
+    root = scene.place("codexd")
+    flags = ["--server-endpoint", f"unix://{root}/app.sock"] if endpoint == "unix" else []
+    with daemon_box(root, "--server-command", codex_path(), *flags) as box:
+        point_at(box.codex_home, port)
+        box.start()
+        yield box.config.runtime.hub_socket_path, box.plugin()
+
+
+# -- a small request -------------------------------------------------------------------------------
+
+
+def requests(scene: Scene) -> None:
+    """Blocks of requests in turns; of each its p50 and p99."""
+    scene.begin("small requests")
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(model(scene))
+        direct = stack.enter_context(bare_server(scene, port))
+        stdio, plugin = stack.enter_context(daemon(scene, port))
+        unix, _ = stack.enter_context(daemon(scene, port, "unix"))
+        paths = {"direct": direct, "stdio": stdio, "unix": unix}
+        relayed = stack.enter_context(relay(scene, direct))
+        if relayed is not None:
+            paths["relay"] = relayed
+        clients = {name: RawClient(path) for name, path in paths.items()}
+        for client in clients.values():
+            stack.callback(client.close)
+            block(client)
+        for _ in scene.rounds(_ROUNDS, quick=4):
+            before = cpu_s(plugin)
+            times = {"stdio": block(clients["stdio"])}
+            used_s = cpu_s(plugin) - before
+            scene.take(CPU_MESSAGE.name, OURS, used_s / (2 * _REQUESTS) * 1e6)
+            times.update({name: block(clients[name]) for name in clients if name != "stdio"})
+            _take_block(scene, times)
+
+
+def block(client: RawClient) -> list[float]:
+    """Microseconds of each of some requests."""
     times = []
-    for _ in range(requests):
+    for _ in range(_REQUESTS):
         begun = time.perf_counter()
         client.ask("thread/loaded/list", {"limit": 1})
-        times.append(time.perf_counter() - begun)
+        times.append((time.perf_counter() - begun) * 1e6)
     return times
 
 
-def small_requests(direct_path: str, hub_path: str, plugin: psutil.Process) -> None:
-    """Print p50 and p99 of both, their ratio, and the hub's processor time for a request."""
-    times: dict[str, list[float]] = {"direct": [], "hub": []}
-    clients = {"direct": LeanClient(direct_path), "hub": LeanClient(hub_path)}
-    for client in clients.values():
-        round_trips(client, _WARM_UP)
-    cpu_s = 0.0
-    for _ in range(_ROUNDS):
-        for name, client in clients.items():
-            before = _cpu_s(plugin)
-            times[name] += round_trips(client, _REQUESTS)
-            cpu_s += _cpu_s(plugin) - before if name == "hub" else 0.0
-    for name, measured in times.items():
-        p99 = statistics.quantiles(measured, n=100)[98]
-        p50 = statistics.median(measured)
-        print(f"small request, {name:7} p50 {p50 * 1e6:6.0f} us  p99 {p99 * 1e6:6.0f} us")
-    ratio = statistics.median(times["hub"]) / statistics.median(times["direct"])
-    per_message = cpu_s / (2 * len(times["hub"]))
-    print(f"small request, ratio of p50: {ratio:.2f}")
-    print(f"small request, hub's CPU for a relayed message: {per_message * 1e6:.0f} us")
+def _take_block(scene: Scene, times: dict[str, list[float]]) -> None:
+    for endpoint in ("stdio", "unix"):
+        for side, name in ((OURS, endpoint), (_DIRECT, "direct"), (_RELAY, "relay")):
+            if name in times:
+                p99 = statistics.quantiles(times[name], n=100)[98]
+                scene.take(f"request.{endpoint}.p50", side, statistics.median(times[name]))
+                scene.take(f"request.{endpoint}.p99", side, p99)
 
 
-def fan_out(name: str, path: str, model: ModelServer, cpu_s: Callable[[], float]) -> None:
-    """Print how long it takes until every listener has every delta of a fast turn."""
-    clients = [LeanClient(path) for _ in range(_LISTENERS)]
-    thread_id = clients[0].ask("thread/start", {"cwd": "/"})["thread"]["id"]
-    turn = {"threadId": thread_id, "input": [{"type": "text", "text": "go"}]}
-    clients[0].ask("turn/start", turn)
-    _until_done(clients[:1])
-    for client in clients[1:]:
-        client.ask("thread/resume", {"threadId": thread_id, "excludeTurns": True})
-    for client in clients:
-        client.deltas = client.messages = 0
-        client.is_done = False
-    model.queue.append(Reply(deltas=["x" * 20] * _DELTAS))
-    before, begun = cpu_s(), time.perf_counter()
-    clients[0].ask("turn/start", turn)
-    _until_done(clients)
-    took, used = time.perf_counter() - begun, cpu_s() - before
-    counts = {client.deltas for client in clients}
-    messages = sum(client.messages for client in clients)
-    print(
-        f"{_LISTENERS} listeners, {name:7} deltas of each {counts} of {_DELTAS}, {took:.2f} s, "
-        f"{messages / took:.0f} messages/s, hub's CPU {used / messages * 1e6:.1f} us a message"
-    )
-    for client in clients:
-        client.socket.close()
+# -- a fast turn --------------------------------------------------------------------------------
 
 
-def _until_done(clients: list[LeanClient]) -> None:
-    waiting = {client.socket: client for client in clients if not client.is_done}
-    while waiting:
-        readable, _, _ = select.select(list(waiting), [], [], _PATIENCE_S)
-        if not readable:
-            raise TimeoutError("not every listener has heard the end of the turn")
-        for one in readable:
-            waiting[one].receive()
-            if waiting[one].is_done:
-                del waiting[one]
+def deltas(scene: Scene) -> None:
+    """Turns to one client, to twenty and to fifty, on both sides in turns."""
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(model(scene))
+        direct = stack.enter_context(bare_server(scene, port))
+        hub, plugin = stack.enter_context(daemon(scene, port))
+        used: dict[int, list[float]] = {}
+        for count, row in DELTAS.items():
+            scene.begin(f"a fast turn to {count}")
+            with Audience(hub, count) as ours, Audience(direct, count) as theirs:
+                for audience in (ours, theirs):
+                    audience.turn(_DELTAS)
+                for _ in scene.rounds(_TURNS, quick=2):
+                    before = cpu_s(plugin)
+                    scene.take(row.name, OURS, ours.turn(_DELTAS))
+                    used.setdefault(count, []).append(cpu_s(plugin) - before)
+                    scene.take(row.name, _DIRECT, theirs.turn(_DELTAS))
+        _take_listeners(scene, used)
 
 
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _take_listeners(scene: Scene, used: dict[int, list[float]]) -> None:
+    few, many = min(used), max(used)
+    alone_s = statistics.median(used[few])
+    for one in used[many]:
+        each = (one - alone_s) / ((many - few) * _DELTAS)
+        scene.take(CPU_LISTENER.name, OURS, each * 1e6)
 
 
-def main() -> None:
-    """Start a daemon on a unix endpoint and measure."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    model = ModelServer()
-    with short_directory() as root:
-        socket_path = str(root / "app.sock")
-        flags = ["--server-endpoint", f"unix://{socket_path}", "--server-command", codex_path()]
-        box = DaemonBox(Path(root), *flags)
-        model.write_config(box.codex_home)
-        try:
-            box.start()
-            plugin = box.plugin()
-            hub_path = box.config.runtime.hub_socket_path
-            small_requests(socket_path, hub_path, plugin)
-            for _ in range(2):
-                fan_out("direct", socket_path, model, lambda: 0.0)
-                fan_out("hub", hub_path, model, lambda: _cpu_s(plugin))
-        finally:
-            box.clean_up()
-            model.close()
+@dataclass
+class Audience:
+    """Clients that are all on one thread."""
 
+    path: str
+    count: int
+
+    def __enter__(self) -> Audience:
+        self.clients = [Listener(self.path) for _ in range(self.count)]
+        started = self.clients[0].ask("thread/start", {"cwd": "/"})
+        self.thread_id = msgspec.json.decode(started)["thread"]["id"]
+        # A thread can be resumed once it has had a turn.
+        self._run(self.clients[:1], 1)
+        for client in self.clients[1:]:
+            client.ask("thread/resume", {"threadId": self.thread_id, "excludeTurns": True})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self.clients:
+            client.close()
+
+    def turn(self, count: int) -> float:
+        """Have a turn of so many deltas; deltas a second, of all clients together."""
+        took = self._run(self.clients, count)
+        heard = [client.deltas for client in self.clients]
+        assert heard == [count] * self.count, f"{min(heard)} to {max(heard)} of {count} deltas"
+        return sum(heard) / took
+
+    def _run(self, clients: list[Listener], count: int) -> float:
+        for client in clients:
+            client.begin()
+        text = [{"type": "text", "text": f"{count} deltas"}]
+        params: dict[str, Any] = {"threadId": self.thread_id, "input": text}
+        begun = time.perf_counter()
+        clients[0].send({"id": "turn", "method": "turn/start", "params": params})
+        with selectors.DefaultSelector() as waiting:
+            for client in clients:
+                waiting.register(client.socket, selectors.EVENT_READ, client)
+            while waiting.get_map():
+                readable = waiting.select(_PATIENCE_S)
+                if not readable:
+                    raise TimeoutError("not every client has heard the end of the turn")
+                for key, _ in readable:
+                    key.data.hear()
+                    if key.data.is_done:
+                        waiting.unregister(key.fileobj)
+        return time.perf_counter() - begun
+
+
+BENCHES: Final = (
+    Bench((*REQUESTS, CPU_MESSAGE), requests),
+    Bench((*DELTAS.values(), CPU_LISTENER), deltas),
+)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHES)

@@ -10,7 +10,6 @@ not, and what was loaded for the page stays loaded.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import socket
 import statistics
 import time
@@ -21,7 +20,7 @@ from typing import Any
 import psutil
 
 from codexd.hub.request_methods import REQUESTS
-from tests.benchmarks.bench_hub import LeanClient
+from tests.benchmarks.raw_client import RawClient
 from tests.support.codex import short_directory
 from tests.support.daemon import DaemonBox
 from tests.support.model import ModelServer
@@ -113,12 +112,11 @@ def main() -> None:
 
 def _ask_everything(path: str) -> None:
     """Have a row for every method there is: with bad params it is answered, and does nothing."""
-    client = LeanClient(path)
+    client = RawClient(path)
     no_params: Any = 7
     for method in sorted(REQUESTS):
-        with contextlib.suppress(KeyError):
-            client.ask(method, no_params)
-    client.socket.close()
+        client.ask(method, no_params)
+    client.close()
 
 
 if __name__ == "__main__":

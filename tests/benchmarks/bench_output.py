@@ -1,34 +1,35 @@
 """How much the memory costs: a child that floods its output, and what reaches the disk.
 
-``python -m tests.benchmarks.bench_output [--mb 200] [--runs 3]``
+``python -m tests.benchmarks.bench_output``
 
-Each command runs into a file first (``COMMAND > file``, the baseline) and then through a pipe,
-the capture, the event log and the state files as in the plugin; both on the same file system,
-one after the other. A ratio of 1.0 is as fast as the plain file, 2.0 takes twice as long.
+Each command runs into a file (``COMMAND > file``, the baseline) and through a pipe, the capture,
+the event log and the state files as in the plugin; both on the same file system, in turns. A ratio
+of 1.0 is as fast as the plain file, 2.0 takes twice as long. Beside both stands a pipe that the
+kernel empties into a file: who holds a child's output in a pipe cannot be quicker.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
-import resource
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Final
 
 from codexd.child.pipes import ChildPipes, pipe_path
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.log import EventLog
 from codexd.keeper.outputs import BURST_S
+from codexd.platform.pipes import set_pipe_capacity
 from codexd.store.state import Flusher, StateStore
+from tests.benchmarks.command import alone
+from tests.benchmarks.row import OURS, Bench, Mark, Row
+from tests.benchmarks.scene import Scene
 from tests.support.memory import config_at
 
 SHORT_LINES = """
@@ -44,28 +45,24 @@ line = b"x" * 9999999 + b"\\n"
 for _ in range(max(int(sys.argv[1]) // 10, 1)):
     sys.stdout.buffer.write(line)
 """
-UNBUFFERED = """
-import os, sys
-for n in range(int(sys.argv[1]) * 1000000 // 40):
-    os.write(1, b"%039d\\n" % n)
-"""
-CHILDREN = {
-    "short lines": SHORT_LINES,
-    "10 MB lines": LONG_LINES,
-    "short lines, one write each": UNBUFFERED,
+_FILE: Final = "> file"
+_PIPE: Final = "pipe > file"
+_RUNS: Final = 5
+_MEGABYTES: Final = 200
+# As much as the pipe of a child holds.
+_PIPE_BYTES: Final = 1 << 20
+_MEGABYTE: Final = 1_000_000
+
+
+def _row(name: str, title: str) -> Row:
+    title = f"200 MB of output, {title}"
+    return Row(f"output.{name}", title, "s", (_FILE, _PIPE), (Mark(1.4, _FILE),))
+
+
+CHILDREN: Final = {
+    _row("short", "short lines"): SHORT_LINES,
+    _row("long", "10 MB lines"): LONG_LINES,
 }
-
-
-@dataclass(slots=True)
-class Run:
-    """One run through the capture."""
-
-    seconds: float
-    output_bytes: int
-    disk_bytes: int
-    writes: int
-    events: int
-    grown_kib: int
 
 
 def into_file(command: list[str], directory: Path) -> float:
@@ -73,32 +70,47 @@ def into_file(command: list[str], directory: Path) -> float:
     path = directory / "plain.log"
     begun = time.perf_counter()
     with open(path, "wb") as file:
-        subprocess.run(command, stdout=file, check=True)
+        subprocess.run(command, stdout=file, check=True, env=_env(directory))
     took = time.perf_counter() - begun
     path.unlink()
     return took
 
 
-def io_counters() -> tuple[int, int]:
-    """Bytes that this process caused to be written to the disk, and its write calls."""
-    try:
-        text = Path("/proc/self/io").read_text()
-    except OSError:
-        return 0, 0
-    fields = dict(line.split(": ") for line in text.splitlines())
-    return int(fields["write_bytes"]), int(fields["syscw"])
+def through_pipe(command: list[str], directory: Path) -> float:
+    """Seconds of a pipe, emptied into a file and nothing else."""
+    path = directory / "pipe.log"
+    reading, writing = os.pipe()
+    set_pipe_capacity(writing, _PIPE_BYTES)
+    begun = time.perf_counter()
+    with (
+        open(reading, "rb", buffering=0) as pipe,
+        open(path, "wb", buffering=0) as file,
+        subprocess.Popen(command, stdout=writing, env=_env(directory)),
+    ):
+        os.close(writing)
+        while _move(pipe.fileno(), file.fileno()):
+            pass
+    took = time.perf_counter() - begun
+    path.unlink()
+    return took
 
 
-def peak_kib() -> int:
-    """The most memory this process ever had resident."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // 1024 if sys.platform == "darwin" else peak
+def _move(pipe: int, file: int) -> int:
+    if sys.platform == "linux":
+        return os.splice(pipe, file, _PIPE_BYTES)
+    return os.write(file, os.read(pipe, 1 << 16))
+
+
+def _env(directory: Path) -> dict[str, str]:
+    """By which what is run is found, should this end before it."""
+    return {**os.environ, "CODEX_HOME": str(directory)}
 
 
 class Plugin:
     """The parts of the plugin that write, on a loop of their own."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.config = config_at(directory)
         paths, policy = self.config.paths, self.config.policy
         self.events = EventLog(
@@ -112,7 +124,6 @@ class Plugin:
         self.events.subscribe(self.store.event_recorded)
         self.flusher = Flusher(self.store)
         self.flusher.start()
-        self.recorded = 0
         self.moved = 0
         log = AppendLog(
             paths.stdout_log_path, max_bytes=policy.log_max_bytes, backups=policy.log_backups
@@ -120,7 +131,6 @@ class Plugin:
         self.capture = OutputCapture(log, on_burst=self.tell, on_lost=print)
 
     def tell(self, burst: Burst) -> None:
-        self.recorded += 1
         self.events.record(
             "info", "child.stdout", f"stdout: {burst.preview}", burst.detail("stdout")
         )
@@ -137,7 +147,9 @@ class Plugin:
 
         loop.add_reader(reading, pump)
         ticker = asyncio.ensure_future(self._tick())
-        process = await asyncio.create_subprocess_exec(*command, stdout=pipes.stdout)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=pipes.stdout, env=_env(self.directory)
+        )
         assert await process.wait() == 0
         pump()
         loop.remove_reader(reading)
@@ -158,103 +170,56 @@ class Plugin:
         self.events.close()
 
 
-def through_capture(command: list[str], directory: Path) -> Run:
-    """One run; call it in a process of its own, whose counters it reads."""
+def through_capture(command: list[str], directory: Path) -> tuple[float, int]:
+    """Seconds of one run, and how many bytes went through."""
     plugin = Plugin(directory)
-    memory = peak_kib()
-    disk, writes = io_counters()
     begun = time.perf_counter()
     asyncio.run(plugin.run(command))
     took = time.perf_counter() - begun
     plugin.close()
-    disk_after, writes_after = io_counters()
-    return Run(
-        seconds=took,
-        output_bytes=plugin.moved,
-        disk_bytes=disk_after - disk,
-        writes=writes_after - writes,
-        events=plugin.recorded,
-        grown_kib=peak_kib() - memory,
-    )
+    return took, plugin.moved
 
 
-def cost_of_events(count: int, directory: Path) -> Run:
-    """Record events as fast as it goes, with the state files written beside them."""
-    plugin = Plugin(directory)
-    memory = peak_kib()
-    disk, writes = io_counters()
-    begun = time.perf_counter()
-    for number in range(count):
-        plugin.events.record("info", "turn.started", "A turn began.", {"threadId": str(number)})
-    took = time.perf_counter() - begun
-    plugin.close()
-    disk_after, writes_after = io_counters()
-    size = Path(plugin.config.paths.structured_event_log_path).stat().st_size
-    return Run(took, size, disk_after - disk, writes_after - writes, count, peak_kib() - memory)
-
-
-def in_a_process(work: Callable[[Path], Run], directory: Path) -> Run:
-    """``work`` in a forked process, so that memory and counters are those of one run."""
+def in_a_process(command: list[str], directory: Path) -> tuple[float, int]:
+    """The same in a forked process, which has nothing of what ran here before."""
     with tempfile.TemporaryDirectory(dir=directory) as place:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                run = work(Path(place))
-                values = (getattr(run, name) for name in Run.__slots__)
-                os.write(writing, " ".join(map(str, values)).encode())
+                told = through_capture(command, Path(place))
+                os.write(writing, " ".join(map(str, told)).encode())
                 os._exit(0)
             finally:
                 os._exit(1)
-        os.close(writing)
-        with open(reading, "rb") as result:
-            fields = result.read().split()
-        assert os.waitpid(pid, 0)[1] == 0
-    return Run(float(fields[0]), *map(int, fields[1:]))
+        try:
+            os.close(writing)
+            with open(reading, "rb") as result:
+                fields = result.read().split()
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            raise
+        finally:
+            _, status = os.waitpid(pid, 0)
+        assert status == 0, "the capture has failed"
+    return float(fields[0]), int(fields[1])
 
 
-def bench(name: str, source: str, megabytes: int, runs: int, directory: Path) -> None:
-    command = [sys.executable, "-c", source, str(megabytes)]
-    plain: list[float] = []
-    captured: list[Run] = []
-    for _ in range(runs):
-        plain.append(into_file(command, directory))
-        captured.append(in_a_process(partial(through_capture, command), directory))
-    baseline = statistics.median(plain)
-    run = sorted(captured, key=lambda entry: entry.seconds)[len(captured) // 2]
-    print(
-        f"| {name} | {baseline:.2f} s | {run.seconds:.2f} s | {run.seconds / baseline:.2f} "
-        f"| {run.disk_bytes / run.output_bytes:.3f} | {run.events} "
-        f"| {run.grown_kib / 1024:.1f} MB |"
-    )
+def output(scene: Scene) -> None:
+    """Each kind of child on each way, in turns."""
+    scene.begin("output")
+    for row, source in CHILDREN.items():
+        command = [sys.executable, "-c", source, str(_MEGABYTES)]
+        into_file(command, scene.directory)
+        for _ in scene.rounds(_RUNS, quick=2):
+            scene.take(row.name, _FILE, into_file(command, scene.directory))
+            scene.take(row.name, _PIPE, through_pipe(command, scene.directory))
+            took, moved = in_a_process(command, scene.directory)
+            assert moved >= _MEGABYTES * _MEGABYTE, f"{moved} bytes came through"
+            scene.take(row.name, OURS, took)
 
 
-def main() -> None:
-    """Print both tables in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mb", type=int, default=200, help="output of each child in MB")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--dir", default=".", help="a directory on the file system to measure")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.dir, prefix="bench-") as place:
-        directory = Path(place)
-        print(
-            f"| {arguments.mb} MB of output | > file | captured | ratio "
-            "| bytes to disk per byte | events | memory grown |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- |")
-        for name, source in CHILDREN.items():
-            bench(name, source, arguments.mb, arguments.runs, directory)
-        print()
-        print("| events | each | writes per event | bytes to disk per byte | memory grown |")
-        print("| --- | --- | --- | --- | --- |")
-        for count in (1_000, 10_000, 100_000):
-            run = in_a_process(partial(cost_of_events, count), directory)
-            print(
-                f"| {count} | {run.seconds / count * 1e6:.1f} µs | {run.writes / count:.3f} "
-                f"| {run.disk_bytes / run.output_bytes:.2f} | {run.grown_kib / 1024:.1f} MB |"
-            )
-
+BENCHES: Final = (Bench(tuple(CHILDREN), output),)
 
 if __name__ == "__main__":
-    main()
+    alone(BENCHES)

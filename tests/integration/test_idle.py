@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import MakeBox
 from tests.support.daemon import DaemonBox
+from tests.support.figures import wake_ups
 from tests.support.stub import stub_flags
 from tests.support.waiting import eventually
 
@@ -18,17 +19,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 _WINDOW_S = 5.0
 # What is so on a quiet machine is 2 a second; a tick of a second more would be 5.
 _WAKE_UPS = 25
-
-
-def wake_ups(pids: list[int]) -> int:
-    """How often the threads of these processes have gone to sleep so far, and so have woken up."""
-    total = 0
-    for pid in pids:
-        for status in Path(f"/proc/{pid}/task").glob("*/status"):
-            for line in status.read_text().splitlines():
-                if line.startswith("voluntary_ctxt_switches:"):
-                    total += int(line.split()[1])
-    return total
 
 
 def in_a_window(box: DaemonBox) -> int:

@@ -31,10 +31,11 @@ class Reply:
 
 
 class ModelServer:
-    """Answers on a free port of the loopback until closed."""
+    """Answers on a free port of the loopback until closed; with ``at_once`` in one piece."""
 
-    def __init__(self, default: Callable[[], Reply] = Reply) -> None:
+    def __init__(self, default: Callable[[], Reply] = Reply, *, at_once: bool = False) -> None:
         self.default = default
+        self._at_once = at_once
         self.queue: deque[Reply] = deque()
         self.requests: list[dict[str, Any]] = []
         self._closing = threading.Event()
@@ -58,8 +59,7 @@ class ModelServer:
                 self.end_headers()
                 self.close_connection = True
                 try:
-                    for event in model.answer(body):
-                        text = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+                    for text in model.pieces(body):
                         self.wfile.write(text.encode())
                         self.wfile.flush()
                 except OSError:
@@ -88,17 +88,17 @@ class ModelServer:
 
     def write_config(self, codex_home: Path, **extra: str) -> None:
         """Point codex at this server; ``extra`` are more top-level keys, as TOML values."""
-        lines = ['model = "mock"', 'model_provider = "mock"']
-        lines += [f"{key} = {value}" for key, value in extra.items()]
-        lines += [
-            "[model_providers.mock]",
-            'name = "mock"',
-            f'base_url = "http://127.0.0.1:{self.port}/v1"',
-            'wire_api = "responses"',
-            "request_max_retries = 0",
-            "stream_max_retries = 0",
-        ]
-        (codex_home / "config.toml").write_text("\n".join(lines) + "\n", "utf-8")
+        point_at(codex_home, self.port, **extra)
+
+    def pieces(self, body: bytes) -> Iterator[str]:
+        """The response, as it is written."""
+        events = (
+            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in self.answer(body)
+        )
+        if self._at_once:
+            yield "".join(events)
+        else:
+            yield from events
 
     def answer(self, body: bytes) -> Iterator[dict[str, Any]]:
         """The events of one response."""
@@ -162,3 +162,18 @@ class ModelServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def point_at(codex_home: Path, port: int, **extra: str) -> None:
+    """Point codex at the model on a port; ``extra`` are more top-level keys, as TOML values."""
+    lines = ['model = "mock"', 'model_provider = "mock"']
+    lines += [f"{key} = {value}" for key, value in extra.items()]
+    lines += [
+        "[model_providers.mock]",
+        'name = "mock"',
+        f'base_url = "http://127.0.0.1:{port}/v1"',
+        'wire_api = "responses"',
+        "request_max_retries = 0",
+        "stream_max_retries = 0",
+    ]
+    (codex_home / "config.toml").write_text("\n".join(lines) + "\n", "utf-8")
