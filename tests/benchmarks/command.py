@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import re
 import shlex
 import signal
 import sys
@@ -19,7 +21,7 @@ from typing import Any, Final
 from tests.benchmarks.peers import Peers, Unavailable, default_directory
 from tests.benchmarks.row import OURS, Bench
 from tests.benchmarks.scene import Scene, say
-from tests.benchmarks.table import document, left_out, markdown
+from tests.benchmarks.table import document, left_out, markdown, summary
 
 _INTERRUPTED: Final = 130
 
@@ -95,7 +97,7 @@ def _is_named(row: str, names: list[str]) -> bool:
 
 
 def run(benches: list[Bench], options: argparse.Namespace) -> bool:
-    """Set up, measure and print; whether every row has a value of codexd's."""
+    """Set up, measure and print; False where codexd itself could not be measured."""
     begun, load = time.monotonic(), os.getloadavg()[0]
     peers = Peers(options.peers.absolute())
     try:
@@ -110,7 +112,7 @@ def run(benches: list[Bench], options: argparse.Namespace) -> bool:
         return False
     about = {
         "machine": _machine(),
-        "versions": _versions(),
+        "versions": {**_versions(), **peers.versions()},
         "loadBefore": round(load, 2),
         "loadAfter": round(os.getloadavg()[0], 2),
         "seconds": round(time.monotonic() - begun),
@@ -120,11 +122,12 @@ def run(benches: list[Bench], options: argparse.Namespace) -> bool:
     measured = list(scene.measured.values())
     print(_heading(about))
     print(markdown(measured))
-    print(left_out(measured), flush=True)
+    print(left_out(measured))
+    print(summary(measured), flush=True)
     if options.json is not None:
         text = json.dumps(document(measured, **about), indent=2, ensure_ascii=False)
         options.json.write_text(text + "\n", "utf-8")
-    return all(OURS in one.samples for one in measured)
+    return not scene.has_failed
 
 
 def _measure(bench: Bench, scene: Scene) -> None:
@@ -133,6 +136,7 @@ def _measure(bench: Bench, scene: Scene) -> None:
         bench.measure(scene)
     except Exception as error:
         traceback.print_exc()
+        scene.has_failed = True
         last = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         scene.miss(OURS, f"it failed: {last[0][:100]}", bench.rows)
 
@@ -144,7 +148,11 @@ def _heading(about: dict[str, Any]) -> str:
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.platform(terse=True)}, {platform.machine()}"
+    model = platform.machine()
+    with contextlib.suppress(OSError):
+        found = re.search(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text())
+        model = found[1] if found else model
+    return f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.release()}"
 
 
 def _versions() -> dict[str, str]:

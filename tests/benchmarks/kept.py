@@ -88,18 +88,20 @@ class Kept:
 
     def _run(self, launch: Launch) -> None:
         env = {**os.environ, **launch.env, "HOME": str(self.root), "CODEX_HOME": str(self.home)}
-        with open(self.root / "log", "ab") as log:
-            process = subprocess.Popen(
-                launch.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=env,
-                cwd=self.root,
-                start_new_session=True,
-            )
-        self._process = process
-        if launch.goes_behind and process.wait(_START_S) != 0:
+        try:
+            with open(self.root / "log", "ab") as log:
+                self._process = subprocess.Popen(
+                    launch.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=env,
+                    cwd=self.root,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise Unavailable(f"it does not start: {error}") from error
+        if launch.goes_behind and self._process.wait(_START_S) != 0:
             self.close()
             raise Unavailable(f"it does not start: {self._last_word()}")
 

@@ -7,6 +7,7 @@ is left out, with a word why.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from typing import Final
 from codexd.platform.filelock import FileLock
 
 _PATIENCE_S: Final = 240.0
+_VERSION: Final = "version"
 _PACKAGES: Final = ("supervisor", "circus==" + version("circus"), "uvloop")
 # What Debian parts from a package, and one of these programs wants; the C library is there.
 _LIBRARY: Final = re.compile(r"Depends: (lib(?:execline|s6|skarnet)\S*)")
@@ -80,6 +82,22 @@ class Peers:
                 say(f"without {', '.join(names)}: {why}")
                 self.missing.update(dict.fromkeys(names, str(why)))
 
+    def versions(self) -> dict[str, str]:
+        """Of what there is."""
+        packages = self.python.parent.parent.glob("lib/python*/site-packages/*.dist-info")
+        found = dict(path.name.removesuffix(".dist-info").split("-", 1) for path in packages)
+        told: dict[str, str] = {}
+        for name in ("supervisor", "uvloop"):
+            if name in found:
+                told[name] = found[name]
+        with contextlib.suppress(OSError, ValueError):
+            pm2 = json.loads((self.pm2.parent.parent / "pm2" / "package.json").read_text())
+            told["pm2"] = pm2["version"]
+        for name in ("runit", "s6"):
+            with contextlib.suppress(OSError):
+                told[name] = (self.directory / name / _VERSION).read_text()
+        return told
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """One run at a time: two would measure each other.
@@ -138,6 +156,8 @@ class Peers:
         for package in (name, *_libraries_of(name)):
             _run("apt-get", "download", "-qq", package, what="apt gave no package", cwd=place)
         for archive in place.glob("*.deb"):
+            if archive.name.startswith(f"{name}_"):
+                (place / _VERSION).write_text(archive.name.split("_")[1])
             _run("dpkg", "-x", str(archive), str(place), what="the package cannot be unpacked")
             archive.unlink()
         programs, env = self.debian(name)

@@ -37,6 +37,8 @@ class Scene:
     def __init__(self, peers: Peers, rows: list[Row], *, is_quick: bool = False) -> None:
         self.peers = peers
         self.is_quick = is_quick
+        # Whether something that is codexd's could not be measured.
+        self.has_failed = False
         self.measured = {row.name: Measured(row) for row in rows}
         is_short = len(str(peers.directory)) <= _SHORT
         parent = peers.directory if is_short else Path("/tmp")

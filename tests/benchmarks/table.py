@@ -61,6 +61,18 @@ def left_out(measured: list[Measured]) -> str:
     )
 
 
+def summary(measured: list[Measured]) -> str:
+    """How many marks are met, and which are not."""
+    verdicts = [(one.row.name, verdict) for one in measured for verdict in one.verdicts()]
+    met = sum(verdict.is_met is True for _, verdict in verdicts)
+    missed = [name for name, verdict in verdicts if verdict.is_met is False]
+    unknown = [name for name, verdict in verdicts if verdict.is_met is None]
+    told = [f"{met} of {len(verdicts)} marks are met"]
+    told += [f"missed: {', '.join(dict.fromkeys(missed))}"] if missed else []
+    told += [f"open: {', '.join(dict.fromkeys(unknown))}"] if unknown else []
+    return "; ".join(told)
+
+
 def _mark(verdict: Verdict) -> str:
     if not verdict.mark.each or verdict.value is None:
         return str(verdict.mark)

@@ -77,6 +77,8 @@ def test_the_table_has_a_line_for_each_side_and_says_who_is_missing() -> None:
         ["", "peer", "–", "", "", "", ""],
     ]
     assert table.left_out([one]) == "a.row: without peer: npm is not here"
+    other = measured(Mark(1), Mark(3), Mark(1, "peer"), ours=[2.0])
+    assert table.summary([one, other]) == "1 of 4 marks are met; missed: a.row; open: a.row"
 
 
 def test_programs_get_every_value() -> None:
