@@ -16,7 +16,7 @@ from typing import Final
 from tests.benchmarks.bench_start import program
 from tests.benchmarks.command import alone
 from tests.benchmarks.row import OURS, Bench, Mark, Row
-from tests.benchmarks.scene import Scene
+from tests.benchmarks.scene import Scene, rotated
 from tests.support.daemon import daemon_box
 
 _ROUNDS: Final = 20
@@ -41,11 +41,14 @@ def commands(scene: Scene) -> None:
         status, helps = [program(), "status", *box.flags], [program(), "--help"]
         for command in (_LOAD, status, helps):
             milliseconds(command, box.env, box.root)
-        for _ in scene.rounds(_ROUNDS, quick=5):
-            baseline = milliseconds(_LOAD, box.env, box.root)
-            for row, command in ((STATUS, status), (HELP, helps)):
-                scene.take(row.name, _BASELINE, baseline)
-                scene.take(row.name, OURS, milliseconds(command, box.env, box.root))
+        for number in scene.rounds(_ROUNDS, quick=5):
+            for command in rotated([_LOAD, status, helps], number):
+                took = milliseconds(command, box.env, box.root)
+                if command is _LOAD:
+                    scene.take(STATUS.name, _BASELINE, took)
+                    scene.take(HELP.name, _BASELINE, took)
+                else:
+                    scene.take(STATUS.name if command is status else HELP.name, OURS, took)
 
 
 def milliseconds(command: list[str], env: dict[str, str], cwd: Path) -> float:

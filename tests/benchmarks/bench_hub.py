@@ -26,7 +26,7 @@ import psutil
 from tests.benchmarks.command import alone
 from tests.benchmarks.raw_client import Listener, RawClient, first_answer
 from tests.benchmarks.row import OURS, Bench, Mark, Row
-from tests.benchmarks.scene import Scene
+from tests.benchmarks.scene import Scene, rotated
 from tests.support.codex import codex_path
 from tests.support.daemon import daemon_box
 from tests.support.figures import cpu_s
@@ -34,7 +34,8 @@ from tests.support.model import point_at
 
 _ROUNDS: Final = 20
 _REQUESTS: Final = 300
-_TURNS: Final = 5
+# Of those to few clients more: a short one tells less.
+_TURNS: Final = {1: 15, 20: 7, 50: 5}
 _DELTAS: Final = 1000
 _PATIENCE_S: Final = 60.0
 _DIRECT: Final = "direct"
@@ -143,12 +144,14 @@ def requests(scene: Scene) -> None:
         for client in clients.values():
             stack.callback(client.close)
             block(client)
-        for _ in scene.rounds(_ROUNDS, quick=4):
-            before = cpu_s(plugin)
-            times = {"stdio": block(clients["stdio"])}
-            used_s = cpu_s(plugin) - before
-            scene.take(CPU_MESSAGE.name, OURS, used_s / (2 * _REQUESTS) * 1e6)
-            times.update({name: block(clients[name]) for name in clients if name != "stdio"})
+        for number in scene.rounds(_ROUNDS, quick=4):
+            times = {}
+            for name in rotated(list(clients), number):
+                before = cpu_s(plugin)
+                times[name] = block(clients[name])
+                if name == "stdio":
+                    used_s = cpu_s(plugin) - before
+                    scene.take(CPU_MESSAGE.name, OURS, used_s / (2 * _REQUESTS) * 1e6)
             _take_block(scene, times)
 
 
@@ -186,11 +189,12 @@ def deltas(scene: Scene) -> None:
             with Audience(hub, count) as ours, Audience(direct, count) as theirs:
                 for audience in (ours, theirs):
                     audience.turn(_DELTAS)
-                for _ in scene.rounds(_TURNS, quick=2):
-                    before = cpu_s(plugin)
-                    scene.take(row.name, OURS, ours.turn(_DELTAS))
-                    used.setdefault(count, []).append(cpu_s(plugin) - before)
-                    scene.take(row.name, _DIRECT, theirs.turn(_DELTAS))
+                for number in scene.rounds(_TURNS[count], quick=2):
+                    for side, audience in rotated([(OURS, ours), (_DIRECT, theirs)], number):
+                        before = cpu_s(plugin)
+                        scene.take(row.name, side, audience.turn(_DELTAS))
+                        if side == OURS:
+                            used.setdefault(count, []).append(cpu_s(plugin) - before)
         _take_listeners(scene, used)
 
 

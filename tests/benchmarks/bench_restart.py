@@ -15,7 +15,7 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -90,12 +90,22 @@ def kill_kept(kept: Kept) -> float:
     return (time.perf_counter() - begun) * 1000
 
 
-def _apart(scene: Scene, kills: int = _KILLS) -> Iterator[None]:
-    """A turn every two and a half seconds, or as soon as the last one is over."""
-    for _ in scene.rounds(kills, quick=3):
-        next_at = time.monotonic() + _APART_S
-        yield
-        time.sleep(max(0.0, next_at - time.monotonic()))
+def _in_turns(scene: Scene, sides: list[Callable[[], None]]) -> None:
+    """Each every two and a half seconds, or as soon as it is its turn.
+
+    They are spread over that time: a codex that has just come up is busy for a while yet, and
+    is to disturb nobody.
+    """
+    for _ in scene.rounds(_KILLS, quick=3):
+        begun = time.monotonic()
+        for number, side in enumerate(sides):
+            _sleep_until(begun + _APART_S * number / len(sides))
+            side()
+        _sleep_until(begun + _APART_S)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def _peers(scene: Scene, names: tuple[str, ...], stack: contextlib.ExitStack) -> list[Kept]:
@@ -131,17 +141,16 @@ def plain(scene: Scene) -> None:
         box.start()
         peers = _peers(scene, _QUICK_PEERS, stack)
         boot.seconds()
-        for _ in _apart(scene):
-            scene.take(PLAIN.name, _BOOT, boot.seconds() * 1000)
-            scene.take(PLAIN.name, OURS, kill_child(box, "child.ready"))
-            for kept in peers:
-                _try_peer(scene, kept)
+        ours: list[Callable[[], None]] = [
+            lambda: scene.take(PLAIN.name, _BOOT, boot.seconds() * 1000),
+            lambda: scene.take(PLAIN.name, OURS, kill_child(box, "child.ready")),
+        ]
+        _in_turns(scene, ours + [functools.partial(_try_peer, scene, kept) for kept in peers])
     scene.begin("killing codex under those that wait")
     with contextlib.ExitStack() as stack:
         peers = _peers(scene, _SLOW_PEERS, stack)
-        for _ in _apart(scene):
-            for kept in peers:
-                _try_peer(scene, kept)
+        if peers:
+            _in_turns(scene, [functools.partial(_try_peer, scene, kept) for kept in peers])
 
 
 def spare(scene: Scene) -> None:
@@ -177,10 +186,11 @@ def spare_thread(scene: Scene) -> None:
 def _with_spare(
     scene: Scene, box: DaemonBox, row: str, side: str, beside: Callable[[], float], until: str
 ) -> None:
-    for _ in _apart(scene):
-        scene.take(row, side, beside() * 1000)
+    def kill() -> None:
         eventually(functools.partial(_has_spare, box), within_s=30, what="a spare")
         scene.take(row, OURS, kill_child(box, until))
+
+    _in_turns(scene, [lambda: scene.take(row, side, beside() * 1000), kill])
 
 
 def _has_spare(box: DaemonBox) -> bool:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 import psutil
 
@@ -21,6 +21,8 @@ from tests.benchmarks.row import Measured, Row
 # A socket's path has room for so much before its name: 103 bytes on macOS.
 _SHORT: Final = 45
 _SWEEPS: Final = 20
+
+Side = TypeVar("Side")
 
 
 def say(text: str) -> None:
@@ -41,9 +43,8 @@ class Scene:
         self.has_failed = False
         self.measured = {row.name: Measured(row) for row in rows}
         is_short = len(str(peers.directory)) <= _SHORT
-        parent = peers.directory if is_short else Path("/tmp")
-        parent.mkdir(parents=True, exist_ok=True)
-        self.directory = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        parent, prefix = (peers.directory, "run-") if is_short else (Path("/tmp"), "codexd-bench-")
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         self._title = ""
 
     def __enter__(self) -> Scene:
@@ -111,6 +112,12 @@ class Scene:
         """End every process of this run, and take its directory away."""
         end_all_below(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def rotated(sides: list[Side], number: int) -> list[Side]:
+    """Another one first each time: what one leaves behind is to meet all alike."""
+    first = number % len(sides)
+    return sides[first:] + sides[:first]
 
 
 def of_home(home: Path) -> list[psutil.Process]:
