@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests import benchmarks
@@ -16,6 +19,7 @@ from tests.benchmarks.peers import Peers
 from tests.benchmarks.raw_client import Listener, first_frame, masked
 from tests.benchmarks.row import OURS, Bench, Mark, Measured, Row, Spread
 from tests.benchmarks.rows import BENCHES
+from tests.benchmarks.scene import Scene, rotated
 
 ROWS = [row for bench in BENCHES for row in bench.rows]
 
@@ -120,6 +124,10 @@ def test_rows_are_chosen_by_name_or_by_its_beginning() -> None:
         choose(benches, "a.on")
 
 
+def test_each_side_is_the_first_in_its_turn() -> None:
+    assert [rotated(["a", "b", "c"], number)[0] for number in range(4)] == ["a", "b", "c", "a"]
+
+
 def test_a_peer_that_cannot_be_had_is_left_out_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +142,26 @@ def test_a_peer_that_cannot_be_had_is_left_out_with_a_word(
     assert peers.missing == {"pm2": "npm is not here", "runit": "apt-get is not here"}
     assert said[1] == "without pm2: npm is not here"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["python", "s6"]
+
+
+def test_what_a_run_started_ends_with_it(tmp_path: Path) -> None:
+    started = []
+
+    def interrupted() -> None:
+        with Scene(Peers(tmp_path), []) as scene:
+            # Nobody else has it in hand, as nobody has what a supervisor starts.
+            env = {"CODEX_HOME": str(scene.place("peer") / "home")}
+            sleeps = [sys.executable, "-ISc", "import signal; signal.pause()"]
+            process = subprocess.Popen(sleeps, env=env, start_new_session=True)
+            started.append((process, scene.directory))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    ((process, directory),) = started
+    assert not psutil.pid_exists(process.pid)
+    assert not directory.exists()
+    process.wait()
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
