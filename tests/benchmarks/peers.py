@@ -146,7 +146,8 @@ class Peers:
             *("npm", "install", "--prefix", str(place), *options, "pm2@latest"),
             what="npm gave no package",
         )
-        _run(str(self.pm2), "--version", what="it does not run", env=pm2_env(place / "home"))
+        # Whatever it is asked, it starts its daemon; asked for this, it ends it, too.
+        _run(str(self.pm2), "kill", what="it does not run", env=pm2_env(place / "home"))
         shutil.rmtree(place / "home", ignore_errors=True)
 
     def _get_debian(self, name: str, program: str, place: Path) -> None:
