@@ -152,8 +152,8 @@ def spare_refusal(config: Config) -> str | None:
         return "the server is not codexd's"
     if server.mode != "app-server" or "app-server" not in server.child_args:
         return "the server does not speak the protocol"
-    if not server.endpoint.startswith("stdio:"):
-        return f"two servers cannot listen on {server.endpoint}; it takes an endpoint on stdio"
+    if not server.endpoint.startswith(("stdio:", "unix:")):
+        return f"a port cannot be taken over from {server.endpoint}; it takes stdio:// or unix://"
     if config.policy.restart == "never":
         return "--restart never"
     return None

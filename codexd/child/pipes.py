@@ -121,6 +121,12 @@ class ChildPipes:
         place = io_dir(runtime_dir)
         os.rename(place / aside(self.generation), place / str(self.generation))
 
+    def go_aside(self, runtime_dir: str) -> None:
+        """It is not after all."""
+        place = io_dir(runtime_dir)
+        with contextlib.suppress(OSError):
+            os.rename(place / str(self.generation), place / aside(self.generation))
+
     def name_again(self, runtime_dir: str) -> None:
         """Where the names of the pipes were taken away, let them lead to the pipes again.
 

@@ -49,11 +49,15 @@ class Step(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Spare(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
-    """The second server that waits; its pipes are those of ``generation``, aside."""
+    """The second server that waits; its pipes are those of ``generation``, aside.
+
+    ``socket``: where it listens, on an endpoint that is a socket.
+    """
 
     process: ProcessId
     generation: int
     ready: bool = False
+    socket: str | None = None
 
 
 class Supervision(msgspec.Struct, rename="camel", kw_only=True):

@@ -16,6 +16,7 @@ from circus.watcher import Watcher
 
 from codexd.child import family, steps
 from codexd.child.backoff import Backoff
+from codexd.child.beside import SocketBeside
 from codexd.child.command import Program, check_cwd, find_program
 from codexd.child.control import ChildControl, machine_for
 from codexd.child.inheritance import child_environment, child_files
@@ -30,7 +31,7 @@ from codexd.circus_ext.rebind import keeper_of_runtime
 from codexd.circus_ext.spare_watcher import SpareWatcher
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import Config, Paths, Runtime, Server
-from codexd.link.endpoint import child_arguments
+from codexd.link.endpoint import arguments_at, child_arguments, parse_endpoint
 from codexd.platform import signals
 from codexd.platform.parent import adopt_orphans
 from codexd.store.identity import ensure_identity
@@ -144,6 +145,8 @@ def adopt_spare(watcher: Watcher, config: Config, channel: Channel) -> None:
     watcher.__class__ = SpareWatcher
     _furnish(watcher, config.server, policy.child_nofile, daemon_id, channel)
     watcher.runtime_dir = runtime_dir
+    watcher.beside = _beside(config.server.endpoint, config.server.child_cwd, runtime_dir)
+    watcher.args_at = functools.partial(arguments_at, config.server)
     watcher.max_age_s = policy.spare_max_age_ms / 1000
     watcher.ready_timeout_s = policy.ready_timeout_ms / 1000
     watcher.family = family.Family(
@@ -160,6 +163,13 @@ def adopt_spare(watcher: Watcher, config: Config, channel: Channel) -> None:
 def _kept(path: str, runtime_dir: str) -> tuple[Ledger, PipeRack]:
     """What outlives a watcher: circus makes it anew (`circusctl reloadconfig`) in one daemon."""
     return Ledger(path), PipeRack(runtime_dir)
+
+
+@functools.cache
+def _beside(url: str, cwd: str, runtime_dir: str) -> SocketBeside | None:
+    """Kept as long, for the same reason."""
+    endpoint = parse_endpoint(url, os.environ, cwd=cwd)
+    return SocketBeside(endpoint.path, runtime_dir) if endpoint.kind == "unix" else None
 
 
 def _program(server: Server, environ: dict[str, str]) -> Program:

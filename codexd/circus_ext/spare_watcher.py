@@ -15,6 +15,7 @@ from typing import Any
 from circus import logger
 from tornado import gen
 
+from codexd.child.beside import SocketBeside
 from codexd.child.command import Program, executable_identity
 from codexd.child.family import Family
 from codexd.child.ledger import Ledger
@@ -25,7 +26,7 @@ from codexd.child.told import Report
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.patient import PatientWatcher
 from codexd.circus_ext.server_process import AppServerProcess
-from codexd.circus_ext.spawning import CannotSpawn
+from codexd.circus_ext.spawning import CannotSpawn, told_apart
 from codexd.codex_home import codex_home
 from codexd.keeper.circusd import WATCHER
 from codexd.platform.files import stamp
@@ -57,6 +58,9 @@ class SpareWatcher(PatientWatcher):
     configured_command: str
     stdin_is_null: bool
     channel: Channel
+    # Where it listens, and with which arguments; None on stdio, with the server's own.
+    beside: SocketBeside | None
+    args_at: Callable[[str], list[str]]
     max_age_s: float
     ready_timeout_s: float
 
@@ -99,6 +103,7 @@ class SpareWatcher(PatientWatcher):
         before = set(self.processes)
         self._seen, self._plugin, self._why = self._look_at_files(), None, ""
         try:
+            self._prepare_socket()
             started = super().spawn_process(recovery_wid)
         except CannotSpawn as error:
             self._tell(None, None, f"it could not be started: {error}")
@@ -108,6 +113,12 @@ class SpareWatcher(PatientWatcher):
             self._do(self.machine.spawned(pid))
             self._note()
         return started
+
+    def _prepare_socket(self) -> None:
+        if self.beside is not None:
+            with told_apart():
+                self.beside.prepare()
+            self.configured_args = self.args_at(self.beside.path)
 
     def _is_wanted(self) -> bool:
         """Whether the server is ready, has been for a moment, and is what was configured."""
@@ -209,11 +220,7 @@ class SpareWatcher(PatientWatcher):
         why = self._why_stale()
         if report is None or report.spare != pid:
             why = why or "the plugin does not vouch for it any more"
-        if not why:
-            try:
-                pipes.come_forth(self.runtime_dir)
-            except OSError:
-                why = "its pipes are gone with the runtime directory"
+        why = why or self._come_forth(pipes)
         if why:
             self.discard(why)
             return None
@@ -221,6 +228,20 @@ class SpareWatcher(PatientWatcher):
         self._pipes = None
         self._do(self.machine.promoted())
         return process, pipes
+
+    def _come_forth(self, pipes: ChildPipes) -> str:
+        """Have its pipes, and its socket, where the server's are; or why that cannot be."""
+        try:
+            pipes.come_forth(self.runtime_dir)
+        except OSError:
+            return "its pipes are gone with the runtime directory"
+        try:
+            if self.beside is not None:
+                self.beside.come_forth()
+        except OSError as error:
+            pipes.go_aside(self.runtime_dir)
+            return f"its socket cannot be had at the endpoint: {error.strerror}"
+        return ""
 
     # -- ending ------------------------------------------------------------------------------
 
@@ -252,6 +273,9 @@ class SpareWatcher(PatientWatcher):
         self._tell(pid, code, why or None)
         self._do(self.machine.ended(pid))
         self._drop_pipes()
+        if self.beside is not None:
+            with contextlib.suppress(OSError):
+                self.beside.clear()
         self.ledger.note_spare(None)
         self.ledger.save()
 
@@ -269,8 +293,13 @@ class SpareWatcher(PatientWatcher):
         process = None if pid is None else identify(pid)
         if process is None or pipes is None:
             return
-        is_ready = self.machine.ready_pid is not None
-        self.ledger.note_spare(Spare(process=process, generation=pipes.generation, ready=is_ready))
+        spare = Spare(
+            process=process,
+            generation=pipes.generation,
+            ready=self.machine.ready_pid is not None,
+            socket=None if self.beside is None else self.beside.path,
+        )
+        self.ledger.note_spare(spare)
         self.ledger.save()
         super().notify_event("noted", {"pid": pid})
 

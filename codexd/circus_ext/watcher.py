@@ -258,4 +258,6 @@ class AppServerWatcher(PatientWatcher):
         super().notify_event(topic, msg)
         if topic == "reap":
             self.family.end(msg["process_pid"])
+            if self.spare is not None and self.spare.beside is not None:
+                self.spare.beside.server_ended()
             self.control.ended(msg["process_pid"], msg["exit_code"])

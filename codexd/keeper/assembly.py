@@ -34,8 +34,9 @@ from codexd.keeper.reporter import Reporter
 from codexd.keeper.restarts import Restarts
 from codexd.keeper.routes import route_table
 from codexd.keeper.sockets import Sockets, socket_paths, tcp_listener
-from codexd.keeper.spare import Record, SpareTalk
+from codexd.keeper.spare import Around, Record, SpareTalk
 from codexd.keeper.status import Status
+from codexd.link.endpoint import token_file
 from codexd.records.records import Records
 from codexd.settings import Policy
 
@@ -104,6 +105,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
             reporter.changed,
             lambda reason: keeper.unhealthy(reason),
             cork.around,
+            token_file(server),
         )
     account = Account(connector.ask, lambda coroutine: keeper.spawn(coroutine))
     outputs = Outputs(
@@ -195,7 +197,8 @@ def _spare(
     record: Record,
     on_change: Callable[[], None],
     on_mute: Callable[[str], None],
-    around: Callable[[Callable[[bytes], None], bytes], None],
+    around: Around,
+    token: str | None,
 ) -> SpareTalk:
     return SpareTalk(
         runtime_dir,
@@ -205,6 +208,7 @@ def _spare(
         on_change,
         on_mute,
         around=around,
+        token_file=token,
         interval_s=policy.health_interval_ms / 1000,
         timeout_s=policy.health_timeout_ms / 1000,
     )

@@ -107,6 +107,7 @@ class Connector:
         self._spare = spare
         self._introduction = introduction
         self._first_client: asyncio.Event = asyncio.Event()
+        self._is_caretaker = False
         self._on_introduced = on_introduced
         self._on_refused = on_refused
         self._refused_for = ""
@@ -181,7 +182,14 @@ class Connector:
         """
         if self._link is None or self._link.awaits_introduction:
             return None
+        if self._is_caretaker:
+            return caretaker_params()
         return self._introduction.params([] if lasting else self._driver.present)
+
+    @property
+    def is_caretaker(self) -> bool:
+        """Whether codexd only looks after the server, as long as no client has come."""
+        return self._is_caretaker
 
     # -- for the keeper ----------------------------------------------------------------------
 
@@ -331,6 +339,7 @@ class Connector:
         wait_s = _FIRST_EVER_S if is_last_chance else _ALONE_S
         if not await self._first_client_comes(lost, wait_s) and not is_pipe:
             await link.introduce(caretaker_params(), _ATTEMPT_S)
+            self._is_caretaker = True
             self._on_introduced()
             if await self._first_client_comes(lost, None):
                 lost = self._loop.create_future()
@@ -338,6 +347,7 @@ class Connector:
         if lost.done():
             return lost
         result = await self._say_who(link)
+        self._is_caretaker = False
         self._driver.introduced(link.send, result or b"{}")
         link.listen()
         self._on_introduced()
@@ -401,6 +411,7 @@ class Connector:
             is_new = known is None and result is not None
             result = result or b"{}"
         self._link = link
+        self._is_caretaker = False
         self._has_spoken = True
         self._refused_for = ""
         now = self._loop.time()

@@ -21,9 +21,11 @@ from codexd.contracts import EventLevel
 from codexd.encoding import UNDECODABLE
 from codexd.eventlog.last_words import last_words
 from codexd.keeper.outputs import Stream
-from codexd.link.errors import LinkError
+from codexd.link.endpoint import Endpoint
+from codexd.link.errors import LinkError, LinkLost
 from codexd.link.link import Link
 from codexd.link.transport_stdio import StdioTransport
+from codexd.link.transport_websocket import WebSocketTransport
 from codexd.platform.files import read_whole, write_aside
 from codexd.platform.pipe_watch import PipeWatch, watch_pipe
 from codexd.platform.process import ProcessId, identify
@@ -41,12 +43,17 @@ _SAID_BYTES: Final = 4096
 _FILE: Final = "spare-handshake.json"
 
 Record = Callable[[EventLevel, str, str, dict[str, Any] | None], None]
+Feed = Callable[[bytes], None]
+Around = Callable[[Feed, bytes], None]
 
 
 class Introducer(Protocol):
-    """Who knows as whom the server is greeted."""
+    """Who knows as whom the server is greeted; ``is_caretaker``: as nobody's server so far."""
 
     def spare_introduction(self, *, lasting: bool = False) -> dict[str, Any] | None: ...
+
+    @property
+    def is_caretaker(self) -> bool: ...
 
 
 class _Saved(msgspec.Struct):
@@ -69,12 +76,19 @@ class Greeted:
     """A spare that was introduced, with all that the talk goes on with."""
 
     def __init__(
-        self, link: Link, result: bytes, lost: asyncio.Future[str], mute: Callable[[], None]
+        self,
+        link: Link,
+        result: bytes,
+        lost: asyncio.Future[str],
+        mute: Callable[[], None],
+        *,
+        is_pipe: bool,
     ) -> None:
         self.link = link
         self.result = result
         self.lost = lost
         self._mute = mute
+        self._is_pipe = is_pipe
 
     async def ask(self) -> None:
         """See that it answers, before anything is given to it.
@@ -84,8 +98,10 @@ class Greeted:
         """
         try:
             await self.link.probe(_FIRST_WORD_S)
-        except LinkError:
-            self._mute()
+        except LinkError as error:
+            # A socket can be connected to anew, which shows whether the server lives.
+            if self._is_pipe or not isinstance(error, LinkLost):
+                self._mute()
             raise
         self.link.forget_held()
 
@@ -93,7 +109,7 @@ class Greeted:
 class _Early:
     """What a spare writes before it is the child: kept, for the log gets it then."""
 
-    def __init__(self, runtime_dir: str, place: str, feed: Callable[[bytes], None]) -> None:
+    def __init__(self, runtime_dir: str, place: str, feed: Feed | None) -> None:
         self._feed = feed
         self._kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._descriptors: dict[Stream, int] = {}
@@ -125,7 +141,7 @@ class _Early:
         except OSError:
             return False
         self._kept[stream] += data
-        if stream == "stdout":
+        if stream == "stdout" and self._feed is not None:
             self._feed(data)
         return bool(data)
 
@@ -148,7 +164,15 @@ class _Early:
 class _Talk:
     """The talk with one spare."""
 
-    def __init__(self, runtime_dir: str, spare: Spare, lasting: bytes) -> None:
+    def __init__(
+        self,
+        runtime_dir: str,
+        spare: Spare,
+        lasting: bytes,
+        socket: Callable[[str], WebSocketTransport],
+        *,
+        is_caretaker: bool,
+    ) -> None:
         place = child_io.aside(spare.generation)
         # Whoever spoke with it before is gone with what it answered.
         is_first = child_io.speaks_first(runtime_dir, place)
@@ -156,9 +180,17 @@ class _Talk:
             raise FileExistsError("another plugin has spoken with the spare")
         self.spare = spare
         self.lasting = lasting
-        transport = StdioTransport(child_io.pipe_path(runtime_dir, place, "stdin"), is_first=True)
-        self.feed = transport.feed
-        self.early = _Early(runtime_dir, place, transport.feed)
+        self.is_caretaker = is_caretaker
+        # Who hears what it says on its stdout; nobody, where it listens on a socket.
+        self.feed: Feed | None = None
+        transport: StdioTransport | WebSocketTransport
+        if spare.socket is None:
+            pipe = child_io.pipe_path(runtime_dir, place, "stdin")
+            transport = StdioTransport(pipe, is_first=True)
+            self.feed = transport.feed
+        else:
+            transport = socket(spare.socket)
+        self.early = _Early(runtime_dir, place, self.feed)
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.link = Link(transport, on_message=self._heard, on_lost=self.lost.set_result)
         self.on_message: Callable[[bytes], None] | None = None
@@ -196,10 +228,12 @@ class SpareTalk:
         on_change: Callable[[], None],
         on_mute: Callable[[str], None],
         *,
-        around: Callable[[Callable[[bytes], None], bytes], None],
+        around: Around,
+        token_file: str | None = None,
         interval_s: float,
         timeout_s: float,
     ) -> None:
+        self._token_file = token_file
         self._around = around
         self._spare: Spare | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -272,14 +306,19 @@ class SpareTalk:
         if not lasting:
             self._later()
             return
+        is_caretaker = self._introducer.is_caretaker
         try:
-            talk = _Talk(self._runtime_dir, spare, lasting)
+            talk = _Talk(self._runtime_dir, spare, lasting, self._socket, is_caretaker=is_caretaker)
         except OSError as error:
             logger.info("there is no talk with the spare: %s", error)
             self._unfit = spare.process
             return
         self._talk = talk
         talk.task = asyncio.get_running_loop().create_task(self._greet(talk))
+
+    def _socket(self, path: str) -> WebSocketTransport:
+        endpoint = Endpoint("unix", f"unix://{path}", path=path)
+        return WebSocketTransport(endpoint, self._token_file, self._around)
 
     async def _greet(self, talk: _Talk) -> None:
         """Introduce codexd to it, and see that it goes on answering."""
@@ -355,19 +394,30 @@ class SpareTalk:
 
     def take(self, pid: int) -> Greeted | None:
         """The talk with a spare that was promoted; may be asked once."""
-        if self._promoted is None or self._promoted[0] != pid or self._promoted[1].result is None:
+        talk = None if self._promoted is None else self._promoted[1]
+        if self._promoted is None or self._promoted[0] != pid:
+            talk = None
+        # Who was only looked after has yet to be introduced, on another connection.
+        if talk is None or talk.result is None or talk.is_caretaker:
             self._let_go()
             return None
-        talk, self._promoted = self._promoted[1], None
+        self._promoted = None
         talk.on_message = self._on_message
         reason = "The spare that took the server's place does not answer."
-        return Greeted(talk.link, talk.result or b"{}", talk.lost, lambda: self._on_mute(reason))
+        return Greeted(
+            talk.link,
+            talk.result,
+            talk.lost,
+            lambda: self._on_mute(reason),
+            is_pipe=talk.feed is not None,
+        )
 
-    def feed_of(self, pid: int) -> Callable[[bytes], None] | None:
+    def feed_of(self, pid: int) -> Feed | None:
         """Who hears what the promoted one says on its stdout."""
         if self._promoted is None or self._promoted[0] != pid:
             return None
-        return functools.partial(self._around, self._promoted[1].feed)
+        feed = self._promoted[1].feed
+        return None if feed is None else functools.partial(self._around, feed)
 
     def close(self) -> None:
         """End the talk; the spare does not notice."""

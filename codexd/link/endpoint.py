@@ -107,6 +107,18 @@ def child_arguments(server: Server) -> list[str]:
     return [*arguments, "--listen", server.endpoint]
 
 
+def arguments_at(server: Server, path: str) -> list[str]:
+    """The same for one that is to listen on the socket ``path`` instead."""
+    arguments = iter(server.child_args)
+    kept = []
+    for argument in arguments:
+        if argument == "--listen":
+            next(arguments, None)
+        elif not argument.startswith("--listen="):
+            kept.append(argument)
+    return [*kept, "--listen", f"unix://{path}"]
+
+
 def token_file(server: Server) -> str | None:
     """The file with the token that the server asks of whoever connects, by its own arguments.
 

@@ -154,6 +154,65 @@ def test_none_outlives_its_daemon(room: HubRoom) -> None:
     room.box.wait_for_nobody()
 
 
+def test_on_a_socket_it_takes_the_endpoint_too(schemas: Schemas) -> None:
+    room = HubRoom(schemas, "--spare", "true", "--restart-backoff-ms", "50", endpoint="unix")
+    try:
+        beside, leads_to = _takes_it_twice(room)
+        # What is asked for gets a fresh server, which starts where the promoted one was.
+        child, spare = room.child_pid, ready_spare(room)
+        said(room, "restart")
+        assert room.box.wait_ready(other_than=child)["pid"] != spare
+        _server_at(room)
+        ready_spare(room, other_than=spare)
+        # Both at once: the next one has to cope with what is left of them.
+        child, spare = room.child_pid, ready_spare(room)
+        for pid in (spare, child):
+            os.kill(pid, signal.SIGKILL)
+        room.box.wait_ready(other_than=child)
+        ready_spare(room, other_than=spare)
+        _server_at(room)
+        beside |= _spares_sockets(room)
+        room.box.stop()
+        assert not [
+            path for path in {room.child_socket, leads_to, *beside} if os.path.lexists(path)
+        ]
+    finally:
+        room.close()
+
+
+def _takes_it_twice(room: HubRoom) -> tuple[set[str], str]:
+    """The server is killed, then told to end; the names of sockets that there were."""
+    client = room.client()
+    thread_id = client.start_thread()
+    turn(client, thread_id)
+    leads_to, beside = os.path.realpath(room.child_socket), set()
+    for signum in (signal.SIGKILL, signal.SIGTERM):
+        child, spare = room.child_pid, ready_spare(room)
+        beside |= _spares_sockets(room)
+        os.kill(child, signum)
+        assert room.box.wait_ready(other_than=child)["pid"] == spare
+        room.event("child.promoted", pid=spare)
+        turn(client, thread_id)
+        assert _server_at(room) == {thread_id}
+        # As a server of its own would have it, so that the next one finds what it expects.
+        assert os.path.realpath(room.child_socket) == leads_to
+    return beside, leads_to
+
+
+def _spares_sockets(room: HubRoom) -> set[str]:
+    path = (room.box.read("watcher.json") or {})["spare"]["socket"]
+    return {path, os.path.realpath(path)}
+
+
+def _server_at(room: HubRoom) -> set[str]:
+    """The threads of the server that another client finds at the endpoint."""
+    other = room.client("other", path=room.child_socket)
+    try:
+        return set(other.call("thread/loaded/list", {})["data"])
+    finally:
+        other.close()
+
+
 @pytest.mark.timeout(240)
 def test_everything_holds_after_whatever_was_done() -> None:
     # Each signal to the spare, and to the server beside it.

@@ -37,6 +37,8 @@ from tests.support.waiting import eventually
 # How long anything may take to be well again once nobody hurts it any more.
 SETTLE_S = 45.0
 _LOOK_S = 0.03
+# What there is as long as one waits, and what one has left that was promoted on a socket.
+_OF_A_SPARE = re.compile(r"/io/spare-|/io/\d+/spoken$|/spare[01]\.sock$")
 _FLAGS = [*quick_health(timeout_ms=400), *backoff(20, 200), "--stop-timeout-ms=8000"]
 VICTIMS = ("server", "plugin", "circusd")
 # Where there is one; it is no server, and no twin of it.
@@ -579,7 +581,7 @@ class World:
                     path = os.path.join(directory, name)
                     with contextlib.suppress(FileNotFoundError):
                         short = os.path.relpath(path, self.box.root)
-                        if "/io/spare-" not in short:
+                        if not _OF_A_SPARE.search(short):
                             found[re.sub(r"/io/\d+/", "/io/N/", short)] = os.lstat(path).st_ino
         return found
 

@@ -482,6 +482,10 @@ def test_the_first_client_is_the_one_with_whom_the_server_speaks(
             while not FakeLink.made[0].introductions:
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.02)
+            greeting = connector.spare_introduction()
+            assert greeting is not None
+            assert [greeting["clientInfo"].name] == names[0]
+            assert connector.is_caretaker == (len(names) > 1)
         connector.client_came(FIRST, Capabilities())
         while not driver.met:
             await asyncio.sleep(0.001)
@@ -489,6 +493,7 @@ def test_the_first_client_is_the_one_with_whom_the_server_speaks(
         link = FakeLink.made[-1]
         assert not link.is_closed
         assert driver.met == [(link.send, b'{"userAgent":"%s"}' % names[-1][0].encode())]
+        assert not connector.is_caretaker
 
     assert _run(tmp_path, driver, act, flags={"server_endpoint": endpoint}) == [4242]
     asked = [[params["clientInfo"].name for params in link.introductions] for link in FakeLink.made]

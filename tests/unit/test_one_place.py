@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "codexd"
 # What is written, and the modules that may write it.
 PLACES = {
     # Writing aside and renaming, setting aside; and a log's rotation, which renames what is whole,
-    # as is the directory of a spare's pipes.
+    # as are the directory of a spare's pipes, and its socket.
     r"os\.(replace|rename|renames|link)\(|shutil\.move": {
         "platform/files",
         "eventlog/appendlog",
         "child/pipes",
+        "child/beside",
     },
     r"O_EXCL|O_CREAT|O_NOFOLLOW|O_TRUNC": {
         "platform/files",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from websockets.asyncio.server import ServerConnection, unix_serve
 
 from codexd.child import pipes
 from codexd.child.pipes import ChildPipes
@@ -70,6 +75,7 @@ class Room:
     def __init__(self, config: Config) -> None:
         self.runtime_dir = config.runtime.runtime_dir
         self.name: str | None = "somebody"
+        self.is_caretaker = False
         self.events: list[tuple[str, str]] = []
         self.heard: list[bytes] = []
         self.changes = 0
@@ -160,6 +166,8 @@ def test_it_is_greeted_like_the_server_and_given_over_with_every_byte(
     async def act(room: Room) -> None:
         room.server.say(NOTICE)
         await room.vouched()
+        # It may still have to read the last of it.
+        await room.until(lambda: len(room.server.asked) > 1)
         methods = [message["method"] for message in room.server.asked[:2]]
         assert methods == ["initialize", "initialized"]
         assert room.server.asked[0]["params"] == {"clientInfo": {"name": "somebody"}}
@@ -293,3 +301,105 @@ def test_why_it_ended_is_told(play: Play, reason: str | None, message: str) -> N
         assert room.talk.vouched is None
 
     assert play(act).events[-1] == ("spare.ended", message)
+
+
+# -- on a socket ---------------------------------------------------------------------------------
+
+
+class OnSocket:
+    """A spare that listens, and has its pipes for what it writes."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.is_mute = False
+        self.connections: list[ServerConnection] = []
+
+    async def serve(self, connection: ServerConnection) -> None:
+        self.connections.append(connection)
+        async for text in connection:
+            message = json.loads(text)
+            self.asked.append(message["method"])
+            if "id" in message and not self.is_mute:
+                result = ANSWER if message["method"] == "initialize" else {}
+                await connection.send(json.dumps({"id": message["id"], "result": result}))
+
+    @contextlib.asynccontextmanager
+    async def listening(self, room: Room) -> AsyncIterator[None]:
+        # A short path.
+        place = tempfile.mkdtemp(prefix="st-", dir="/tmp")
+        path = os.path.join(place, "spare0.sock")
+        room.spare = msgspec.structs.replace(room.spare, socket=path)
+        # It takes a while until it listens.
+        asyncio.get_running_loop().call_soon(room.talk.follow, room.spare)
+        await asyncio.sleep(0.01)
+        try:
+            async with unix_serve(self.serve, path):
+                await room.until(lambda: room.talk.vouched == os.getpid())
+                yield
+        finally:
+            shutil.rmtree(place)
+
+
+def test_on_a_socket_its_connection_becomes_the_servers(play: Play) -> None:
+    spare = OnSocket()
+
+    async def act(room: Room) -> None:
+        async with spare.listening(room):
+            await room.until(lambda: len(spare.asked) > 1)
+            assert spare.asked[:2] == ["initialize", "initialized"]
+            os.write(room.held.stdout, b"said early\n")
+            assert room.talk.promote(os.getpid())["stdout"] == b"said early\n"
+            # What it writes is no talk.
+            assert room.talk.feed_of(os.getpid()) is None
+            greeted = room.talk.take(os.getpid())
+            assert greeted is not None
+            assert json.loads(greeted.result) == ANSWER
+            await greeted.ask()
+            greeted.link.listen()
+            await spare.connections[0].send(NOTICE.decode())
+            await room.until(lambda: room.heard == [NOTICE])
+            assert len(spare.connections) == 1
+            greeted.link.close()
+
+    assert play(act).server.asked == []
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_on_a_socket_only_one_that_hangs_is_told(
+    play: Play, monkeypatch: pytest.MonkeyPatch, *, is_lost: bool
+) -> None:
+    monkeypatch.setattr(module, "_FIRST_WORD_S", 0.05)
+    spare = OnSocket()
+
+    async def act(room: Room) -> None:
+        async with spare.listening(room):
+            spare.is_mute = True
+            room.talk.promote(os.getpid())
+            greeted = room.talk.take(os.getpid())
+            assert greeted is not None
+            if is_lost:
+                # It may live, and is connected to anew.
+                spare.connections[0].transport.abort()
+                await greeted.lost
+            with pytest.raises(LinkError):
+                await greeted.ask()
+            greeted.link.close()
+            assert bool(room.mute) is not is_lost
+
+    play(act)
+
+
+def test_a_spare_of_a_server_that_nobody_uses_is_introduced_on_another_connection(
+    play: Play,
+) -> None:
+    spare = OnSocket()
+
+    async def act(room: Room) -> None:
+        room.is_caretaker = True
+        async with spare.listening(room):
+            room.is_caretaker = False
+            room.talk.promote(os.getpid())
+            assert room.talk.take(os.getpid()) is None
+            await asyncio.wait_for(spare.connections[0].wait_closed(), 5)
+
+    play(act)
