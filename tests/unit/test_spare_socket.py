@@ -195,11 +195,10 @@ def test_what_is_no_dead_servers_is_not_taken(
     assert place.files() == before
 
 
+@pytest.mark.parametrize("place", [True], indirect=True)
 def test_a_link_that_cannot_be_made_changes_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if place.vendor is None:
-        pytest.skip("there is no link")
     server, spare = place.server(), place.spare()
     server.ends()
 
