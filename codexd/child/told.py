@@ -48,7 +48,7 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     ``again_s`` is in how many seconds the next report comes at the latest: more than
     :data:`PERIOD_S` where nothing goes on. ``is_leaving`` says that nothing more will be told.
     ``spare`` is the pid of a spare that was introduced to the plugin, and may take the child's
-    place.
+    place; ``unfit_spare`` that of one to which the plugin does not speak, or not any more.
     """
 
     plugin: int
@@ -61,6 +61,7 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     again_s: float = PERIOD_S
     is_leaving: bool = False
     spare: int | None = None
+    unfit_spare: int | None = None
 
     @property
     def is_quiet(self) -> bool:

@@ -199,7 +199,8 @@ class SpareWatcher(PatientWatcher):
             self._do(self.machine.greeted(pid))
             if is_new:
                 self._note()
-        elif self.machine.ready_pid is not None:
+        elif self.machine.ready_pid is not None or (pid is not None and report.unfit_spare == pid):
+            # It may have been vouched for, and not any more, between two words of the plugin.
             self.discard("the plugin does not vouch for it any more")
         if self._server is not None and self._server.control.ready_pid != self._behind[0]:
             self._is_wanted()

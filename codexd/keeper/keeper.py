@@ -372,7 +372,9 @@ class Keeper:
         report = self._driver.report(None if self._talking_to is None else self._talking_to[1])
         if self._spare is None:
             return report
-        return msgspec.structs.replace(report, spare=self._spare.vouched)
+        return msgspec.structs.replace(
+            report, spare=self._spare.vouched, unfit_spare=self._spare.unfit
+        )
 
     # -- what the connector says --------------------------------------------------------------
 

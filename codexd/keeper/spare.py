@@ -258,6 +258,11 @@ class SpareTalk:
         return talk.spare.process.pid if talk is not None and talk.is_fit else None
 
     @property
+    def unfit(self) -> int | None:
+        """The last one that is not to be spoken with."""
+        return None if self._unfit is None else self._unfit.pid
+
+    @property
     def generation(self) -> int | None:
         """Whose pipes are read here."""
         return None if self._talk is None else self._talk.spare.generation
@@ -286,7 +291,10 @@ class SpareTalk:
 
     def _is_stale(self, talk: _Talk) -> bool:
         """Whether it was introduced as somebody else, or says too much to be kept."""
-        return talk.early.is_full or talk.lasting != self._lasting(talk.lasting)
+        if talk.early.is_full:
+            return True
+        # One that is only looked after can be introduced as whoever comes.
+        return not talk.is_caretaker and talk.lasting != self._lasting(talk.lasting)
 
     def _later(self) -> None:
         """Try again: the server itself has not been told yet who is speaking."""
@@ -312,6 +320,7 @@ class SpareTalk:
         except OSError as error:
             logger.info("there is no talk with the spare: %s", error)
             self._unfit = spare.process
+            self._on_change()
             return
         self._talk = talk
         talk.task = asyncio.get_running_loop().create_task(self._greet(talk))

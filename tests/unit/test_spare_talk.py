@@ -222,8 +222,10 @@ def test_one_that_was_introduced_as_somebody_else_is_not_vouched_for(play: Play)
     async def act(room: Room) -> None:
         await room.vouched()
         room.name = "another"
+        assert room.talk.unfit is None
         room.talk.follow(room.spare)
         assert room.talk.vouched is None
+        assert room.talk.unfit == os.getpid()
         assert room.changes == 2
         # That spare is done with; a pipe is introduced once.
         room.talk.follow(room.spare)
@@ -237,6 +239,7 @@ def test_a_plugin_does_not_speak_with_one_that_another_has_spoken_with(play: Pla
         assert pipes.speaks_first(room.runtime_dir, pipes.aside(7))
         room.talk.follow(room.spare)
         assert room.talk.generation is None
+        assert (room.talk.unfit, room.changes) == (os.getpid(), 1)
         assert room.server.asked == []
 
     play(act)
@@ -397,7 +400,10 @@ def test_a_spare_of_a_server_that_nobody_uses_is_introduced_on_another_connectio
     async def act(room: Room) -> None:
         room.is_caretaker = True
         async with spare.listening(room):
-            room.is_caretaker = False
+            # The first client comes: it is as good as it was.
+            room.is_caretaker, room.name = False, "the first"
+            room.talk.follow(room.spare)
+            assert room.talk.vouched == os.getpid()
             room.talk.promote(os.getpid())
             assert room.talk.take(os.getpid()) is None
             await asyncio.wait_for(spare.connections[0].wait_closed(), 5)
