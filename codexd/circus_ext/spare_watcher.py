@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -216,6 +217,7 @@ class SpareWatcher(PatientWatcher):
         pid, pipes = self.machine.ready_pid, self._pipes
         process = None if pid is None else self.processes.get(pid)
         if process is None or pipes is None or identify(process.pid) is None:
+            self._make_way()
             return None
         report = self.channel.told.fresh(time.monotonic())
         why = self._why_stale()
@@ -229,6 +231,16 @@ class SpareWatcher(PatientWatcher):
         self._pipes = None
         self._do(self.machine.promoted())
         return process, pipes
+
+    def _make_way(self) -> None:
+        """A fresh server is started now: a spare that hangs where it starts would hold it up.
+
+        With a socket to listen on, codex has one server of a home start at a time (0.163).
+        """
+        pid = self.machine.pid
+        if self.beside is not None and pid is not None and self.machine.state is SpareState.STARTED:
+            self.discard("it was still starting when the server ended")
+            self.send_signal(pid, signal.SIGKILL)
 
     def _come_forth(self, pipes: ChildPipes) -> str:
         """Have its pipes, and its socket, where the server's are; or why that cannot be."""

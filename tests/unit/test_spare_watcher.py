@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ class Watcher(SpareWatcher):
         self.beside = beside
         self.processes: dict[int, Any] = {}
         self.notes: list[SpareState] = []
+        self.sent: list[tuple[int, int]] = []
         self.machine.wanted()
         self.machine.spawned(SPARE)
+
+    def send_signal(self, pid: int, signum: int) -> None:
+        self.sent.append((pid, signum))
 
     def _note(self) -> None:
         self.notes.append(self.machine.state)
@@ -68,6 +73,24 @@ def test_the_word_of_the_plugin_decides(reports: list[Report], state: SpareState
         watcher.heard(report)
     assert (watcher.machine.state, watcher._why) == (state, why)
     assert watcher.notes == ([SpareState.READY] if reports[0].spare == SPARE else [])
+
+
+@pytest.mark.parametrize(
+    ("beside", "state", "sent"),
+    [
+        (SocketBeside("/nowhere/s", "/nowhere"), SpareState.ENDING, [(SPARE, signal.SIGKILL)]),
+        # On stdio nobody is in the way.
+        (None, SpareState.STARTED, []),
+    ],
+)
+def test_one_that_still_starts_makes_way_for_the_server(
+    beside: SocketBeside | None, state: SpareState, sent: list[tuple[int, int]]
+) -> None:
+    watcher = Watcher(beside=beside)
+    assert watcher.give() is None
+    # Another look changes nothing.
+    assert watcher.give() is None
+    assert (watcher.machine.state, watcher.sent) == (state, sent)
 
 
 class Unmovable(SocketBeside):
