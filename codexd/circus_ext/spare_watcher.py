@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -240,7 +239,7 @@ class SpareWatcher(PatientWatcher):
         pid = self.machine.pid
         if self.beside is not None and pid is not None and self.machine.state is SpareState.STARTED:
             self.discard("it was still starting when the server ended")
-            self.send_signal(pid, signal.SIGKILL)
+            end_group_members(pid)
 
     def _come_forth(self, pipes: ChildPipes) -> str:
         """Have its pipes, and its socket, where the server's are; or why that cannot be."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from codexd.child.beside import SocketBeside
 from codexd.child.pipes import ChildPipes, aside, io_dir
 from codexd.child.spare import SpareMachine, SpareState
 from codexd.child.told import Report
+from codexd.circus_ext import spare_watcher
 from codexd.circus_ext.spare_watcher import SpareWatcher
 
 PLUGIN, SPARE = 100, 7
@@ -31,12 +31,8 @@ class Watcher(SpareWatcher):
         self.beside = beside
         self.processes: dict[int, Any] = {}
         self.notes: list[SpareState] = []
-        self.sent: list[tuple[int, int]] = []
         self.machine.wanted()
         self.machine.spawned(SPARE)
-
-    def send_signal(self, pid: int, signum: int) -> None:
-        self.sent.append((pid, signum))
 
     def _note(self) -> None:
         self.notes.append(self.machine.state)
@@ -76,21 +72,26 @@ def test_the_word_of_the_plugin_decides(reports: list[Report], state: SpareState
 
 
 @pytest.mark.parametrize(
-    ("beside", "state", "sent"),
+    ("beside", "state", "killed"),
     [
-        (SocketBeside("/nowhere/s", "/nowhere"), SpareState.ENDING, [(SPARE, signal.SIGKILL)]),
+        (SocketBeside("/nowhere/s", "/nowhere"), SpareState.ENDING, [SPARE]),
         # On stdio nobody is in the way.
         (None, SpareState.STARTED, []),
     ],
 )
 def test_one_that_still_starts_makes_way_for_the_server(
-    beside: SocketBeside | None, state: SpareState, sent: list[tuple[int, int]]
+    monkeypatch: pytest.MonkeyPatch,
+    beside: SocketBeside | None,
+    state: SpareState,
+    killed: list[int],
 ) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(spare_watcher, "end_group_members", ended.append)
     watcher = Watcher(beside=beside)
     assert watcher.give() is None
     # Another look changes nothing.
     assert watcher.give() is None
-    assert (watcher.machine.state, watcher.sent) == (state, sent)
+    assert (watcher.machine.state, ended) == (state, killed)
 
 
 class Unmovable(SocketBeside):
