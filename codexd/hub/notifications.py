@@ -55,6 +55,11 @@ class _Item(msgspec.Struct, frozen=True):
     type: str = ""
 
 
+class _EndedItemEvent(msgspec.Struct, rename="camel", frozen=True):
+    thread_id: str = ""
+    item: dict[str, Any] = {}
+
+
 class _Changes(msgspec.Struct, frozen=True):
     changes: list[dict[str, Any]] = []
 
@@ -93,6 +98,7 @@ class Notifications:
         self._greeting = greeting
         self._process = process
         self._turns = turns
+        turns.on_quiet = self.leave_if_idle
         self._early: list[tuple[str, Message]] = []
         self._early_bytes = 0
         # The last notification that named a thread, and that thread.
@@ -297,11 +303,11 @@ class Notifications:
         return True
 
     def _on_item_completed(self, message: Message) -> bool:
-        event = message.params(_ItemEvent)
+        event = message.params(_EndedItemEvent)
         thread = self._core.threads.find(event.thread_id)
         if thread is not None:
-            thread.seen.add(event.item.id)
-            thread.changes.pop(event.item.id, None)
+            thread.seen.add(event.item)
+            thread.changes.pop(str(event.item.get("id")), None)
         return True
 
     def _on_turn_completed(self, message: Message) -> bool:
@@ -314,8 +320,11 @@ class Notifications:
         if thread.has_gap and thread.turn is not None and thread.turn["id"] == event.turn.get("id"):
             self._turns.catch_up(thread, event.turn, is_over=True)
         thread.is_active = False
+        before = thread.turn
         is_cut = event.turn.get("status") == "interrupted"
-        return self._core.turn_ended(thread, event.turn, is_cut=is_cut)
+        is_news = self._core.turn_ended(thread, event.turn, is_cut=is_cut)
+        self._turns.heard(thread, str(event.turn.get("id")), before)
+        return is_news
 
 
 _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {

@@ -27,6 +27,7 @@ from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
+from codexd.turn_record import tells_its_end
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy. One
 # that takes longer than a second waits for something else, and does not hold up the others.
@@ -395,8 +396,8 @@ class Recovery:
 
     def _catch_up(self, thread: Thread, resumed: _Resumed) -> None:
         """What went on while there was no connection to a child that has lived on."""
-        page = resumed.initial_turns_page
-        turns = page.data if page is not None else []
+        page = resumed.initial_turns_page or TurnsPage()
+        turns = page.data
         is_active = resumed.thread.status.type == "active"
         unended = [turn for turn in turns if turn.get("status") == "inProgress"]
         running = unended[0] if unended else None
@@ -409,8 +410,9 @@ class Recovery:
         ):
             # It is a review, which the server has written down by its other id until it ends.
             thread.review, is_other = known["id"], False
-        if thread.is_busy and (not is_active or is_other):
-            self._turns.end_as_recorded(thread, page)
+        is_over = known is not None and tells_its_end(page.record_of(known))
+        if thread.is_busy and (not is_active or is_other or is_over):
+            self._turns.settle(thread, page, is_idle=not is_active)
         elif running is not None and known is not None:
             thread.has_gap = True
             self._turns.catch_up(thread, running, is_over=False)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
+from codexd.turn_record import ToldItems
 
 # Whether the server tells the hub's connection what happens on a thread. unasked: only if it does
 # so on its own, as for a subagent's. joined: a client, or the hub itself, asked for it. left: no
@@ -59,8 +60,9 @@ class Thread:
     began, where that was seen, ``took_s`` how long it
     took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
     because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
-    ``has_gap`` says that some may have gone by while there was no connection, ``is_realtime`` that
-    it is being spoken on. ``review`` is the turn that runs where it is a review.
+    ``has_gap`` says that some may have gone by while there was no connection, and ``may_be_over``
+    is the one whose end may have been the last to do so; ``is_realtime`` says that it is being
+    spoken on. ``review`` is the turn that runs where it is a review.
     """
 
     id: str
@@ -78,8 +80,9 @@ class Thread:
     began_at: float | None = None
     took_s: float = 0.0
     retold_until: float = 0.0
-    seen: set[str] = field(default_factory=set)
+    seen: ToldItems = field(default_factory=ToldItems)
     has_gap: bool = False
+    may_be_over: list[dict[str, Any]] = field(default_factory=list)
     is_realtime: bool = False
     review: str | None = None
     name: str | None = None
@@ -134,6 +137,7 @@ class Thread:
         if is_new:
             self.seen.clear()
             self.changes.clear()
+            self.may_be_over.clear()
             self.has_gap = False
         self.turn = turn
         self.opening = self.settings = self.idle_at = None

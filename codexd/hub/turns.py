@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,15 +13,20 @@ from codexd.clock import now_ms
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.requests import Requests
+from codexd.hub.server_requests import TURN_ENDED
 from codexd.hub.threads import Thread
+from codexd.turn_record import ToldItems, items_of, tells_its_end
 
 # Asked of a server that lives on: how its last turns stand.
 LAST_TURNS: dict[str, Any] = {"limit": 5, "sortDirection": "desc", "itemsView": "notLoaded"}
 TURNS_WITH_ITEMS: dict[str, Any] = {**LAST_TURNS, "itemsView": "full"}
+# Where a turn is not among the last ones.
+_MORE_TURNS = 50
 # A thread is told idle just before its turn is told to have ended.
 _IDLE_S = 1.0
-# How long the server may take to say how a turn stands.
+# How long the server may take to say how a turn ended, and between two times that it is asked.
 _ASK_S = 10.0
+_AGAIN_S = 0.1
 _UNHEARD = "The app-server did not say how the turn ended."
 
 
@@ -28,117 +35,230 @@ class TurnsPage(msgspec.Struct, frozen=True):
 
     data: list[dict[str, Any]] = []
 
+    def record_of(self, turn: dict[str, Any]) -> dict[str, Any]:
+        """The turn as it is on record; empty where it is not."""
+        return next((entry for entry in self.data if entry.get("id") == turn["id"]), {})
+
+
+@dataclass(slots=True)
+class _Question:
+    """How did a turn end? ``record`` is what the server has said so far, and is not certain.
+
+    It is None while the server has said nothing, ``since`` while it was not asked, ``next_at``
+    while an answer is waited for. ``seen`` are the turn's items that were told.
+    """
+
+    thread: Thread
+    turn: dict[str, Any]
+    seen: ToldItems
+    next_at: float | None
+    since: float | None = None
+    asked_at: float = 0.0
+    pause_s: float = _AGAIN_S
+    record: dict[str, Any] | None = None
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the thread has gone on to another turn."""
+        return self.thread.turn is None or self.thread.turn["id"] != self.turn["id"]
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether the thread, idle as it was told before, is at work on this turn again."""
+        return not self.is_overtaken and self.thread.idle_at is None
+
+    def gives_up_at(self, now: float) -> float:
+        """From when on something certain is not waited for any more."""
+        idle_at = None if self.is_overtaken else self.thread.idle_at
+        return max(now if self.since is None else self.since, idle_at or 0.0) + _ASK_S
+
 
 class Turns:
-    """Ends turns for everybody who waits for their end."""
+    """Ends turns for everybody who waits for their end.
+
+    ``on_quiet`` is called with a thread that has nothing going on any more.
+    """
 
     def __init__(self, core: Core, requests: Requests) -> None:
         self._core = core
         self._requests = requests
-        self._asked: dict[str, tuple[str, float]] = {}
+        self._questions: dict[tuple[str, str], _Question] = {}
+        self.on_quiet: Callable[[Thread], None] = lambda _thread: None
 
     def cut(self, thread: Thread, reason: str) -> None:
-        """The server that ran the thread's turn is gone: its clients are told so, and why."""
-        self.end(thread, {"status": "interrupted", "error": _error(reason)})
+        """What ran the thread's turn is gone: its clients are told so, and why."""
+        if thread.turn is None:
+            self._idle(thread)
+        else:
+            self._end(thread, thread.turn, _interrupted(reason), idles=True)
 
-    def end(self, thread: Thread, last: dict[str, Any]) -> None:
-        """Tell that the turn is over whose end nobody heard; ``last`` is how it ended."""
+    def settle(self, thread: Thread, page: TurnsPage, *, is_idle: bool) -> None:
+        """The thread's turn is over: it ends as the server has it on record.
+
+        Where that is not certain, the server is asked again before anything is told.
+        """
         turn = thread.turn
-        thread.is_active = False
         if turn is None:
             self._idle(thread)
             return
-        over = {"items": [], "itemsView": "notLoaded", **turn, **last}
+        if is_idle:
+            thread.is_active, thread.idle_at = False, self._core.now
+        question = self._ask_after(thread, turn)
+        question.since = self._core.now
+        self._take(question, page)
+
+    def catch_up(self, thread: Thread, turn: dict[str, Any], *, is_over: bool) -> None:
+        """Tell of the items that ended unheard; of a turn that runs, the last one may go on."""
+        items = items_of(turn)
+        # Who came while it ran has them from its own resume.
+        is_news = bool(thread.seen)
+        if is_over:
+            self._tell_items(thread, turn, thread.may_be_over, thread.seen, is_news=is_news)
+            self._tell_items(thread, turn, items, thread.seen, is_news=is_news)
+        else:
+            self._tell_items(thread, turn, items[:-1], thread.seen, is_news=is_news)
+            thread.may_be_over = [item for item in items[-1:] if item.get("status") != "inProgress"]
+
+    def _tell_items(
+        self,
+        thread: Thread,
+        turn: dict[str, Any],
+        items: list[dict[str, Any]],
+        seen: ToldItems,
+        *,
+        is_news: bool,
+    ) -> None:
+        ended_at_ms = int((turn.get("completedAt") or 0) * 1000) or now_ms()
+        for item in list(seen.untold(items)):
+            seen.add(item)
+            if is_news:
+                params = {"turnId": turn["id"], "item": item, "completedAtMs": ended_at_ms}
+                self._core.fabricate(thread, "item/completed", params)
+
+    def _end(
+        self, thread: Thread, turn: dict[str, Any], last: dict[str, Any], *, idles: bool
+    ) -> None:
+        """Tell that a turn is over; ``last`` is how it ended."""
+        self._questions.pop((thread.id, turn["id"]), None)
+        over = {**turn, **last, "items": [], "itemsView": "notLoaded"}
         error = over.get("error")
         if error is not None:
             params = {"error": error, "turnId": turn["id"], "willRetry": False}
             self._core.fabricate(thread, "error", params)
-        self._idle(thread)
+        if idles:
+            self._core.asked.ended(TURN_ENDED, thread.id)
+            self._idle(thread)
         self._core.turn_ended(thread, over, is_cut=over["status"] == "interrupted")
         self._core.fabricate(thread, "turn/completed", {"turn": over})
 
-    def catch_up(self, thread: Thread, turn: dict[str, Any], *, is_over: bool) -> None:
-        """Tell of the items that ended unheard; of a turn that runs, the last one may go on."""
-        items = turn.get("items") or []
-        if not thread.seen:
-            # Who came while it ran has them from its own resume.
-            return
-        ended_at_ms = int((turn.get("completedAt") or 0) * 1000) or now_ms()
-        for item in items if is_over else items[:-1]:
-            if item.get("id") in thread.seen:
-                continue
-            thread.seen.add(str(item.get("id")))
-            params = {"turnId": turn["id"], "item": item, "completedAtMs": ended_at_ms}
-            self._core.fabricate(thread, "item/completed", params)
-
     def _idle(self, thread: Thread) -> None:
+        thread.is_active = False
         self._core.fabricate(thread, "thread/status/changed", {"status": {"type": "idle"}})
 
-    def end_as_recorded(self, thread: Thread, page: TurnsPage | None) -> None:
-        """End the thread's turn as the server has written it down."""
-        known = thread.turn
-        turns = {turn.get("id"): turn for turn in (page.data if page is not None else ())}
-        last = turns.get(known["id"], {}) if known is not None else {}
-        if last.get("status") in (None, "inProgress"):
-            self.cut(thread, _UNHEARD)
-        else:
-            self.catch_up(thread, last, is_over=True)
-            self.end(thread, {**last, "items": [], "itemsView": "notLoaded"})
-
-    # -- a server that lives and does not say that a turn has ended --------------------------
+    # -- a server that lives and does not say how a turn has ended ---------------------------
 
     def child_lost(self) -> None:
-        """What was asked is not answered any more."""
-        self._asked.clear()
+        """What was asked is not answered any more; how a thread stands comes with its resume."""
+        for key, question in list(self._questions.items()):
+            if question.is_overtaken:
+                question.next_at, question.since = 0.0, None
+            else:
+                del self._questions[key]
+
+    def heard(self, thread: Thread, turn_id: str, before: dict[str, Any] | None) -> None:
+        """The server itself told an end, by whatever id; the thread's turn was ``before``."""
+        self._questions.pop((thread.id, turn_id), None)
+        if before is not None and thread.turn is None:
+            self._questions.pop((thread.id, before["id"]), None)
 
     def tick(self) -> None:
-        """Look for turns that are open while their thread is idle."""
+        """Ask after turns that are open while their thread is idle."""
         if self._core.state != "up":
             return
         now = self._core.now
-        for thread in self._core.threads:
-            turn = thread.turn
-            if turn is None or thread.idle_at is None or now - thread.idle_at < _IDLE_S:
-                continue
-            turn_id, asked_at = self._asked.get(thread.id, ("", 0.0))
-            if turn_id != turn["id"]:
-                self._ask(thread, turn["id"])
-            elif now - asked_at > _ASK_S:
-                self._answered(thread, turn_id, None)
+        for thread, turn, due_at in self._unasked():
+            if due_at <= now:
+                self._ask_after(thread, turn)
+        for question in list(self._questions.values()):
+            is_gone = self._core.threads.find(question.thread.id) is not question.thread
+            if is_gone or (question.next_at is None and now - question.asked_at > _ASK_S):
+                self._give_up(question)
+            elif question.next_at is not None and question.next_at <= now:
+                self._ask(question)
 
     @property
     def deadline(self) -> float | None:
         """When the first of such turns is asked after, or given up; None where there is none."""
         if self._core.state != "up":
             return None
-        return min(
-            (
-                self._asked[thread.id][1] + _ASK_S
-                if thread.id in self._asked
-                else thread.idle_at + _IDLE_S
-                for thread in self._core.threads
-                if thread.turn is not None and thread.idle_at is not None
-            ),
-            default=None,
-        )
+        asked = [
+            question.asked_at + _ASK_S if question.next_at is None else question.next_at
+            for question in self._questions.values()
+        ]
+        return min([*asked, *(due_at for _, _, due_at in self._unasked())], default=None)
 
-    def _ask(self, thread: Thread, turn_id: str) -> None:
-        self._asked[thread.id] = (turn_id, self._core.now)
-        on_answer = functools.partial(self._answered, thread, turn_id)
-        params = {"threadId": thread.id, **TURNS_WITH_ITEMS}
+    def _unasked(self) -> list[tuple[Thread, dict[str, Any], float]]:
+        """Turns that are open while their thread is idle, and when to ask after each."""
+        return [
+            (thread, thread.turn, thread.idle_at + _IDLE_S)
+            for thread in self._core.threads
+            if thread.turn is not None
+            and thread.idle_at is not None
+            and (thread.id, thread.turn["id"]) not in self._questions
+        ]
+
+    def _ask_after(self, thread: Thread, turn: dict[str, Any]) -> _Question:
+        question = _Question(thread, turn, thread.seen.copy(), self._core.now)
+        self._questions[thread.id, turn["id"]] = question
+        return question
+
+    def _ask(self, question: _Question) -> None:
+        question.next_at, question.asked_at = None, self._core.now
+        if question.since is None:
+            question.since = self._core.now
+        params = {"threadId": question.thread.id, **TURNS_WITH_ITEMS}
+        if question.record == {}:
+            params["limit"] = _MORE_TURNS
+        on_answer = functools.partial(self._answered, question)
         self._requests.own("thread/turns/list", params, on_answer)
 
-    def _answered(self, thread: Thread, turn_id: str, answer: Message | None) -> None:
-        self._asked.pop(thread.id, None)
-        is_open = thread.turn is not None and thread.turn["id"] == turn_id
-        if is_open and thread.idle_at is not None:
-            self.end_as_recorded(thread, None if answer is None else answer.result(TurnsPage))
+    def _answered(self, question: _Question, answer: Message) -> None:
+        if self._questions.get((question.thread.id, question.turn["id"])) is question:
+            self._take(question, answer.result(TurnsPage))
+
+    def _take(self, question: _Question, page: TurnsPage) -> None:
+        now = self._core.now
+        record = question.record = page.record_of(question.turn)
+        if tells_its_end(record):
+            self._close(question, record)
+        elif now >= question.gives_up_at(now):
+            self._give_up(question)
+        else:
+            question.next_at = min(now + question.pause_s, question.gives_up_at(now))
+            question.pause_s *= 2
+
+    def _give_up(self, question: _Question) -> None:
+        if question.is_at_work:
+            del self._questions[question.thread.id, question.turn["id"]]
+        else:
+            self._close(question, {**(question.record or {}), **_interrupted(_UNHEARD)})
+
+    def _close(self, question: _Question, record: dict[str, Any]) -> None:
+        thread, turn = question.thread, question.turn
+        is_last = not question.is_overtaken
+        seen = thread.seen if is_last else question.seen
+        told = {**turn, **record}
+        self._tell_items(thread, told, items_of(record), seen, is_news=bool(seen))
+        self._end(thread, turn, record, idles=is_last and not question.is_at_work)
+        self.on_quiet(thread)
 
 
-def _error(reason: str) -> dict[str, Any]:
-    """A TurnError (codex 0.163, schema).
+def _interrupted(reason: str) -> dict[str, Any]:
+    """How a turn ends that was cut off.
 
-    It is of none of codex's own kinds; and a client that takes a kind for an object, while codex
-    sends the plain ones as text, reads nothing more at all (codex-app-server-client 0.1.0).
+    Its error is of none of codex's own kinds; and a client that takes a kind for an object, while
+    codex sends the plain ones as text, reads nothing more at all (codex-app-server-client 0.1.0).
+    The shape is a TurnError's (codex 0.163, schema).
     """
-    return {"message": reason, "codexErrorInfo": None, "additionalDetails": None}
+    error = {"message": reason, "codexErrorInfo": None, "additionalDetails": None}
+    return {"status": "interrupted", "error": error}

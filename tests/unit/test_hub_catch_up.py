@@ -28,8 +28,8 @@ def _come_back(rig: HubRig, status: str, *turns: dict[str, Any]) -> None:
     rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
 
 
-def _turn(turn_id: str, status: str) -> dict[str, Any]:
-    return {"id": turn_id, "status": status, "items": [], "itemsView": "notLoaded"}
+def _turn(turn_id: str, status: str, **more: Any) -> dict[str, Any]:
+    return {"id": turn_id, "status": status, "items": [], "itemsView": "notLoaded", **more}
 
 
 def _endings(rig: HubRig) -> list[tuple[str, str]]:
@@ -59,14 +59,137 @@ def test_a_turn_that_runs_for_long_with_nobody_there_is_not_over_for_that(rig: H
 
 @pytest.mark.parametrize("status", ["completed", "failed", "interrupted"])
 def test_an_end_that_nobody_heard_is_told_as_it_was(rig: HubRig, status: str) -> None:
-    _come_back(rig, "idle", _turn("u1", status))
+    _come_back(rig, "idle", _turn("u1", status, completedAt=7))
     assert _endings(rig) == [("u1", status)]
+    assert not rig.got(1, "error")
     assert rig.hub.snapshot()["runningTurns"] == 0
 
 
-def test_an_end_of_which_nothing_is_known_is_an_interruption(rig: HubRig) -> None:
-    _come_back(rig, "idle")
+# Of a turn that has ended just now: codex 0.163 takes what does not run for interrupted, until the
+# end is written down.
+_NOT_WRITTEN_YET = [_turn("u1", "interrupted", completedAt=None, error=None)]
+
+
+def _asked(rig: HubRig) -> list[dict[str, Any]]:
+    return [entry for entry in rig.to_child if entry["method"] == "thread/turns/list"]
+
+
+def _answer(rig: HubRig, *turns: dict[str, Any]) -> None:
+    rig.answer("thread/turns/list", {"data": list(turns), "nextCursor": None})
+
+
+@pytest.mark.parametrize("told", [_NOT_WRITTEN_YET, [_turn("u1", "inProgress")], []])
+def test_an_end_that_is_not_written_down_yet_is_asked_after_until_it_is(
+    rig: HubRig, told: list[dict[str, Any]]
+) -> None:
+    _come_back(rig, "idle", *told)
+    rig.tick(0.05)
+    assert not _asked(rig)
+    for asked in (1, 2, 3):
+        rig.tick(0.5)
+        assert len(_asked(rig)) == asked
+        assert rig.hub.snapshot()["runningTurns"] == 1
+        _answer(rig, *told)
+    assert _endings(rig) == []
+    rig.tick(0.9)
+    _answer(rig, _turn("u1", "completed"))
+    assert _endings(rig) == [("u1", "completed")]
+    assert not rig.got(1, "error")
+    assert rig.event_types()[-1] == "turn.completed"
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    rig.tick(60)
+    assert len(_asked(rig)) == 4
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_the_servers_own_word_comes_before_what_it_has_on_record(
+    rig: HubRig, is_asked: bool
+) -> None:
+    _come_back(rig, "idle", *_NOT_WRITTEN_YET)
+    if is_asked:
+        rig.tick(0.2)
+    rig.tell("turn/completed", threadId="t1", turn=_turn("u1", "completed"))
+    if is_asked:
+        _answer(rig, _turn("u1", "interrupted", completedAt=7))
+    rig.tick(30)
+    assert _endings(rig) == [("u1", "completed")]
+    assert len(_asked(rig)) == is_asked
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_an_end_of_which_nothing_is_ever_known_is_an_interruption(
+    rig: HubRig, answers: bool
+) -> None:
+    _come_back(rig, "idle", *_NOT_WRITTEN_YET)
+    for _ in range(24):
+        rig.tick(0.5)
+        if answers and _asked(rig):
+            _answer(rig, *_NOT_WRITTEN_YET)
     assert _endings(rig) == [("u1", "interrupted")]
+    assert "did not say" in rig.got(1, "error")[0]["params"]["error"]["message"]
+
+
+def test_a_turn_that_many_others_came_after_is_looked_for_among_more(rig: HubRig) -> None:
+    _come_back(rig, "idle", *(_turn(f"u{number}", "completed") for number in range(2, 7)))
+    rig.tick(0.2)
+    assert _asked(rig)[0]["params"]["limit"] == 50
+    _answer(rig, _turn("u2", "completed"), _turn("u1", "completed"))
+    assert _endings(rig) == [("u1", "completed")]
+
+
+def test_a_turn_that_another_came_after_is_asked_after_as_well(rig: HubRig) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    _come_back(rig, "active", _turn("u2", "inProgress"), _turn("u1", "inProgress"))
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u2"}
+    rig.tick(0.2)
+    rig.tell("item/completed", threadId="t1", turnId="u2", item={"id": "j1"})
+    # The connection is cut once more: who waits for the end of the first still does.
+    _come_back(rig, "active", _turn("u2", "inProgress"), _turn("u1", "inProgress"))
+    rig.tick(0.2)
+    _answer(rig, _turn("u2", "inProgress"), _with_items("u1", "completed", "i1", "i2"))
+    assert _endings(rig) == [("u1", "completed")]
+    assert _items(rig) == ["i1", "j1", "i2"]
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u2"}
+    rig.end_turn(turn_id="u2")
+    assert _endings(rig) == [("u1", "completed"), ("u2", "completed")]
+    assert not rig.got(1, "error")
+
+
+def test_a_turn_that_begins_meanwhile_does_not_hide_the_end_of_the_one_before(
+    rig: HubRig,
+) -> None:
+    _come_back(rig, "idle", *_NOT_WRITTEN_YET)
+    rig.run_turn(1, turn_id="u2")
+    rig.end_turn(turn_id="u2")
+    rig.tick(0.2)
+    _answer(rig, _turn("u2", "completed"), _turn("u1", "completed"))
+    assert _endings(rig) == [("u2", "completed"), ("u1", "completed")]
+
+
+def test_with_nobody_there_the_thread_is_let_go_once_its_end_is_known(rig: HubRig) -> None:
+    rig.leave(1)
+    _come_back(rig, "idle", *_NOT_WRITTEN_YET)
+    rig.tick(0.2)
+    assert "thread/unsubscribe" not in [entry["method"] for entry in rig.to_child]
+    _answer(rig, _turn("u1", "completed"))
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+    assert rig.events[-1].type == "turn.completed"
+
+
+def test_a_turn_that_ended_while_no_other_is_on_record_yet(rig: HubRig) -> None:
+    _come_back(rig, "active", _turn("u1", "completed"))
+    assert _endings(rig) == [("u1", "completed")]
+    rig.tell("turn/started", threadId="t1", turn=_turn("u2", "inProgress"))
+    rig.end_turn(turn_id="u2")
+    assert _endings(rig) == [("u1", "completed"), ("u2", "completed")]
+
+
+def test_what_a_turn_asked_leave_for_is_void_once_it_has_ended_unheard(rig: HubRig) -> None:
+    params = {"threadId": "t1", "turnId": "u1", "itemId": "i1"}
+    rig.child({"id": 3, "method": "item/fileChange/requestApproval", "params": params})
+    _come_back(rig, "idle", _turn("u1", "completed"))
+    assert rig.got(1, "serverRequest/resolved")
+    assert rig.hub.approvals() == []
 
 
 def test_a_turn_that_took_the_place_of_another_is_followed(rig: HubRig) -> None:
@@ -204,6 +327,46 @@ def test_an_item_that_ended_in_the_gap_just_before_the_end_is_told(rig: HubRig) 
     _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2"))
     rig.tell("turn/completed", threadId="t1", turn=_with_items("u1", "completed", "i2"))
     assert _items(rig) == ["i1", "i2"]
+
+
+@pytest.mark.parametrize(("status", "is_told"), [("completed", True), ("inProgress", False)])
+def test_an_item_that_was_the_last_and_over_is_told_with_the_end(
+    rig: HubRig, status: str, is_told: bool
+) -> None:
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i1"})
+    turn = _with_items("u1", "inProgress", "i1", "i2")
+    turn["items"][-1] |= {"type": "commandExecution", "status": status}
+    _come_back(rig, "active", turn)
+    assert _items(rig) == ["i1"]
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i3"})
+    rig.tell("turn/completed", threadId="t1", turn=_turn("u1", "completed"))
+    assert _items(rig) == ["i1", "i3", *(["i2"] if is_told else [])]
+
+
+def _said(item: str, text: str, kind: str = "agentMessage") -> dict[str, Any]:
+    return {"id": item, "type": kind, "text": text}
+
+
+def test_what_was_said_is_told_once_by_whatever_id(rig: HubRig) -> None:
+    """Read from a turn that runs, it has another (measured on codex 0.163)."""
+    for item in (_said("msg-1", "so"), _said("msg-2", "so")):
+        rig.tell("item/completed", threadId="t1", turnId="u1", item=item)
+    items = [_said(f"item-{number}", "so") for number in (1, 2, 3)]
+    items += [_said("item-4", "so", "reasoning"), _said("item-5", "the end")]
+    _come_back(rig, "active", {**_turn("u1", "inProgress"), "items": items})
+    assert _items(rig) == ["msg-1", "msg-2", "item-3", "item-4"]
+    ended = {**_turn("u1", "completed"), "items": [_said("msg-9", "the end")]}
+    rig.tell("turn/completed", threadId="t1", turn=ended)
+    assert _items(rig) == ["msg-1", "msg-2", "item-3", "item-4", "item-5"]
+
+
+def test_who_came_while_it_ran_is_not_told_what_its_own_resume_had(rig: HubRig) -> None:
+    turn = _with_items("u1", "inProgress", "i1", "i2", "i3")
+    _come_back(rig, "active", turn)
+    assert _items(rig) == []
+    rig.tell("item/completed", threadId="t1", turnId="u1", item={"id": "i3"})
+    _come_back(rig, "active", _with_items("u1", "inProgress", "i1", "i2", "i3", "i4", "i5"))
+    assert _items(rig) == ["i3", "i4"]
 
 
 def test_what_was_told_after_one_gap_is_not_told_after_the_next(rig: HubRig) -> None:
