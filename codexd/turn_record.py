@@ -14,6 +14,11 @@ _WORDS = ("text", "content", "summary")
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
+def record_of(turn_id: str, turns: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """A turn as it is on record; empty where it is not."""
+    return next((turn for turn in turns if turn.get("id") == turn_id), {})
+
+
 def tells_its_end(record: Mapping[str, Any]) -> bool:
     """Whether a turn as it was read from a server says for certain how it ended.
 

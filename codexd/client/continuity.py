@@ -16,6 +16,7 @@ from codexd.client.open_handles import OpenHandles
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
+from codexd.turn_record import ToldItems, items_of, record_of, tells_its_end
 
 # Ids of requests that are not the client's. A client that uses such ids itself is not served.
 _OWN = "codexd-attach:"
@@ -25,6 +26,9 @@ _LAST_TURNS = {"limit": 2, "itemsView": "full"}
 _GONE = "no rollout found"
 # So often a thread may be refused in a row before it is given up.
 _REFUSALS = 30
+# And so often, one after the other, the server is asked how a turn ended that it may not have
+# written down yet.
+_DOUBTS = 20
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -40,7 +44,7 @@ class _Params(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str | None = None
     thread: _Id = _Id()
     turn: _Id = _Id()
-    item: _Id = _Id()
+    item: dict[str, Any] = {}
 
 
 class _Capabilities(msgspec.Struct, rename="camel", frozen=True):
@@ -66,6 +70,16 @@ class _Result(msgspec.Struct, rename="camel"):
     turn: _Id = _Id()
     review_thread_id: str | None = None
     initial_turns_page: _Page | None = None
+    # Of an answer to `thread/turns/list`.
+    data: list[dict[str, Any]] | None = None
+
+    @property
+    def turns(self) -> list[dict[str, Any]]:
+        """The turns that it tells of."""
+        if self.data is not None:
+            return self.data
+        page = self.initial_turns_page
+        return self.thread.turns if page is None else page.data
 
 
 class _ErrorText(msgspec.Struct, frozen=True):
@@ -79,13 +93,14 @@ class _Failed(msgspec.Struct, frozen=True):
 @dataclass(slots=True)
 class _Thread:
     """A thread that the client listens to. ``seen`` are the items of the turn that runs whose end
-    it was told."""
+    it was told, ``doubts`` how often the server has not said for certain how that turn ended."""
 
     turn: str | None = None
     # The turn that runs where it is a review: that begins under another id than it ends.
     review: str | None = None
-    seen: set[str] = field(default_factory=set)
+    seen: ToldItems = field(default_factory=ToldItems)
     refusals: int = 0
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,8 @@ class Continuity:
         self._threads: dict[str, _Thread] = {}
         self._handles = OpenHandles()
         self._resuming: dict[bytes, str] = {}
+        # What was asked about a thread's turn: the ids of the thread and of the turn.
+        self._doubtful: dict[bytes, tuple[str, str]] = {}
         self._count = 0
         # The id of the introduction on a connection that is not the first.
         self._greeting = b""
@@ -219,6 +236,9 @@ class Continuity:
         thread_id = self._resuming.pop(message.id or b"", None)
         if thread_id is not None:
             return self._resumed(thread_id, message)
+        doubtful = self._doubtful.pop(message.id or b"", None)
+        if doubtful is not None:
+            return self._told_again(*doubtful, message)
         if message.id is not None and message.id.startswith(f'"{_OWN}'.encode()):
             # Of what was opened again there is nothing to tell.
             return self._welcomed(message) if message.id == self._greeting else Sends()
@@ -268,7 +288,7 @@ class Continuity:
         elif method == "turn/started":
             self._began(thread_id, params.turn.id)
         elif method == "item/completed" and thread is not None:
-            thread.seen.add(params.item.id)
+            thread.seen.add(params.item)
         elif method == "turn/completed" and thread is not None:
             thread.turn = None
             thread.seen.clear()
@@ -301,6 +321,7 @@ class Continuity:
         self._connection += 1
         self._is_welcome = False
         self._resuming.clear()
+        self._doubtful.clear()
         for raw_id, request in list(self._waiting.items()):
             if request.method == "initialize" or request.method in methods.REPEATABLE:
                 continue
@@ -361,17 +382,43 @@ class Continuity:
         thread.refusals = 0
         if thread.turn is None:
             return Sends()
+        thread.doubts = 0
         resumed: _Result = answer.result(_Result)
-        page = resumed.initial_turns_page
-        told = resumed.thread.turns if page is None else page.data
-        missed = next((turn for turn in told if turn.get("id") == thread.turn), {})
+        record = record_of(thread.turn, resumed.turns)
         is_active = resumed.thread.status.type == "active"
-        if is_active and missed.get("status", "inProgress") == "inProgress":
+        if is_active and record.get("status", "inProgress") == "inProgress":
             return Sends()
-        if missed.get("status") in (None, "inProgress"):
-            # The server died before it had written the turn down, or its end.
-            missed = {**missed, "id": thread.turn, "status": "interrupted"}
-        return Sends(to_client=self._end(thread_id, thread, missed))
+        return self._settle(thread_id, thread, thread.turn, record)
+
+    def _settle(
+        self, thread_id: str, thread: _Thread, turn_id: str, record: dict[str, Any]
+    ) -> Sends:
+        """The turn is over: the client hears how, once that is certain, or was asked often."""
+        if tells_its_end(record):
+            return Sends(to_client=self._end(thread_id, thread, record))
+        if thread.doubts < _DOUBTS:
+            thread.doubts += 1
+            return Sends(to_server=[self._ask_again(thread_id, turn_id)])
+        # The server died before it had written the turn down, or its end.
+        cut = {**record, "id": turn_id, "status": "interrupted"}
+        return Sends(to_client=self._end(thread_id, thread, cut))
+
+    def _ask_again(self, thread_id: str, turn_id: str) -> bytes:
+        own_id = self._own_id()
+        self._doubtful[own_id] = (thread_id, turn_id)
+        id_ = msgspec.json.decode(own_id, type=str)
+        if self._is_experimental:
+            params = {"threadId": thread_id, "sortDirection": "desc", **_LAST_TURNS}
+            return jsonrpc.request(id_, "thread/turns/list", params)
+        return jsonrpc.request(id_, "thread/read", {"threadId": thread_id, "includeTurns": True})
+
+    def _told_again(self, thread_id: str, turn_id: str, answer: Message) -> Sends:
+        thread = self._threads.get(thread_id)
+        if thread is None or thread.turn != turn_id:
+            # The server itself has told its end meanwhile.
+            return Sends()
+        result: _Result = answer.result(_Result)
+        return self._settle(thread_id, thread, turn_id, record_of(turn_id, result.turns))
 
     def _refused(self, thread_id: str, thread: _Thread, answer: Message) -> Sends:
         thread.refusals += 1
@@ -388,7 +435,7 @@ class Continuity:
 
     def _end(self, thread_id: str, thread: _Thread, turn: dict[str, Any]) -> list[bytes]:
         """What the client has missed of a turn that is over."""
-        items = [item for item in turn.get("items", ()) if item.get("id") not in thread.seen]
+        items = list(thread.seen.untold(items_of(turn)))
         thread.turn = None
         thread.seen.clear()
         common = {"threadId": thread_id, "turnId": turn["id"]}

@@ -27,7 +27,7 @@ from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
-from codexd.turn_record import tells_its_end
+from codexd.turn_record import record_of, tells_its_end
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy. One
 # that takes longer than a second waits for something else, and does not hold up the others.
@@ -410,7 +410,7 @@ class Recovery:
         ):
             # It is a review, which the server has written down by its other id until it ends.
             thread.review, is_other = known["id"], False
-        is_over = known is not None and tells_its_end(page.record_of(known))
+        is_over = known is not None and tells_its_end(record_of(known["id"], turns))
         if thread.is_busy and (not is_active or is_other or is_over):
             self._turns.settle(thread, page, is_idle=not is_active)
         elif running is not None and known is not None:

@@ -15,7 +15,7 @@ from codexd.hub.jsonrpc import Message
 from codexd.hub.requests import Requests
 from codexd.hub.server_requests import TURN_ENDED
 from codexd.hub.threads import Thread
-from codexd.turn_record import ToldItems, items_of, tells_its_end
+from codexd.turn_record import ToldItems, items_of, record_of, tells_its_end
 
 # Asked of a server that lives on: how its last turns stand.
 LAST_TURNS: dict[str, Any] = {"limit": 5, "sortDirection": "desc", "itemsView": "notLoaded"}
@@ -34,10 +34,6 @@ class TurnsPage(msgspec.Struct, frozen=True):
     """A page of turns, the newest first."""
 
     data: list[dict[str, Any]] = []
-
-    def record_of(self, turn: dict[str, Any]) -> dict[str, Any]:
-        """The turn as it is on record; empty where it is not."""
-        return next((entry for entry in self.data if entry.get("id") == turn["id"]), {})
 
 
 @dataclass(slots=True)
@@ -228,7 +224,7 @@ class Turns:
 
     def _take(self, question: _Question, page: TurnsPage) -> None:
         now = self._core.now
-        record = question.record = page.record_of(question.turn)
+        record = question.record = record_of(question.turn["id"], page.data)
         if tells_its_end(record):
             self._close(question, record)
         elif now >= question.gives_up_at(now):

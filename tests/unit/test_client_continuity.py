@@ -195,16 +195,78 @@ def test_a_client_with_it_gets_the_last_turns_only() -> None:
     assert "initialTurnsPage" in rig.asked("thread/resume")["params"]
 
 
-@pytest.mark.parametrize("turns", [[], [{"id": "u1", "status": "inProgress"}]])
+def test_a_client_with_it_is_asked_about_its_last_turns_only() -> None:
+    rig = Rig()
+    rig.client(id=0, method="initialize", params={"capabilities": {"experimentalApi": True}})
+    rig.server(id=0, result={})
+    rig.client(id=1, method="thread/start", params={})
+    rig.server(id=1, result={"thread": {"id": "t1"}})
+    begin_turn(rig)
+    rig.welcome()
+    resumed(rig, NOT_WRITTEN_YET)
+    assert rig.to_server[-1]["method"] == "thread/turns/list"
+    done = {"id": "u1", "status": "completed", "items": []}
+    rig.server(id=rig.to_server[-1]["id"], result={"data": [done]})
+    assert rig.got("turn/completed")[0]["turn"]["status"] == "completed"
+
+
+NOT_WRITTEN_YET = {"id": "u1", "status": "interrupted", "completedAt": None, "error": None}
+UNCERTAIN = [[], [{"id": "u1", "status": "inProgress"}], [NOT_WRITTEN_YET]]
+
+
+def told_idle(rig: Rig, turns: list[dict[str, Any]]) -> None:
+    """The server answers the last request: the thread is idle, and has these turns."""
+    thread = {"id": "t1", "status": {"type": "idle"}, "turns": turns}
+    rig.server(id=rig.to_server[-1]["id"], result={"thread": thread})
+
+
+@pytest.mark.parametrize("turns", UNCERTAIN)
 def test_a_turn_that_was_never_written_down_ends_as_interrupted(
     rig: Rig, turns: list[dict[str, Any]]
 ) -> None:
     begin_turn(rig)
     rig.welcome()
-    thread = {"id": "t1", "status": {"type": "idle"}, "turns": turns}
-    rig.server(id=rig.asked("thread/resume")["id"], result={"thread": thread})
+    told_idle(rig, turns)
+    while not rig.got("turn/completed"):
+        asked = [message["method"] for message in rig.to_server]
+        assert asked[-1] == "thread/read"
+        assert len(asked) < 30
+        told_idle(rig, turns)
     (ended,) = rig.got("turn/completed")
     assert (ended["turn"]["id"], ended["turn"]["status"]) == ("u1", "interrupted")
+
+
+@pytest.mark.parametrize("turns", UNCERTAIN)
+def test_an_end_that_is_not_written_down_yet_is_asked_after(
+    rig: Rig, turns: list[dict[str, Any]]
+) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    told_idle(rig, turns)
+    assert rig.to_server[-1]["params"] == {"threadId": "t1", "includeTurns": True}
+    told_idle(rig, [{"id": "u1", "status": "completed", "items": [{"id": "i1"}]}])
+    assert rig.to_client[0]["method"] == "item/completed"
+    assert rig.got("turn/completed")[0]["turn"]["status"] == "completed"
+    assert len(rig.to_client) == 2
+
+
+def test_the_servers_own_word_comes_before_what_it_has_on_record(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    told_idle(rig, [NOT_WRITTEN_YET])
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u1", "status": "completed"})
+    told_idle(rig, [{**NOT_WRITTEN_YET, "completedAt": 7}])
+    assert [told["turn"]["status"] for told in rig.got("turn/completed")] == ["completed"]
+
+
+def test_what_was_said_is_told_once_by_whatever_id(rig: Rig) -> None:
+    begin_turn(rig)
+    said = {"id": "msg-1", "type": "agentMessage", "text": "so"}
+    rig.tell("item/completed", threadId="t1", turnId="u1", item=said)
+    rig.welcome()
+    again = [{**said, "id": "item-1"}, {**said, "id": "item-2"}]
+    told_idle(rig, [{"id": "u1", "status": "completed", "items": again}])
+    assert [told["item"]["id"] for told in rig.got("item/completed")] == ["item-2"]
 
 
 def test_a_thread_that_is_gone_ends_its_turn_and_is_closed(rig: Rig) -> None:
