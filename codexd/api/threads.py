@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -52,12 +53,22 @@ _UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class ThreadRoutes:
-    """``openings`` starts threads, ``asker`` asks the server, ``sessions`` keeps the sessions."""
+    """``openings`` starts threads, ``asker`` asks the server, ``sessions`` keeps the sessions.
 
-    def __init__(self, openings: Openings, asker: Asker, sessions: Sessions) -> None:
+    ``turn_status(thread, turn)`` is how a turn stands by what the server has told, if it has.
+    """
+
+    def __init__(
+        self,
+        openings: Openings,
+        asker: Asker,
+        sessions: Sessions,
+        turn_status: Callable[[str, str], str | None],
+    ) -> None:
         self._openings = openings
         self._asker = asker
         self._sessions = sessions
+        self._turn_status = turn_status
 
     @route(
         "GET",
@@ -118,4 +129,12 @@ class ThreadRoutes:
     )
     async def show(self, call: Call[Nothing, None]) -> dict[str, Any]:
         """Show a thread with its turns, as the server has it."""
-        return (await self._asker.read_thread(call.params["threadId"], _Thread)).thread
+        thread_id = call.params["threadId"]
+        thread = (await self._asker.read_thread(thread_id, _Thread)).thread
+        # A turn that has just ended may read as interrupted: its end is not written down yet.
+        turns = thread.get("turns")
+        for turn in turns if isinstance(turns, list) else ():
+            told = self._turn_status(thread_id, str(turn.get("id")))
+            if told is not None:
+                turn["status"] = told
+        return thread

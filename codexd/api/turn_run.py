@@ -14,14 +14,13 @@ import msgspec
 from codexd.api.local_client import NO_TURN_YET, SERVER_FAILED, LocalClient, Refused
 from codexd.encoding import UNDECODABLE
 from codexd.shapes import RUNS, FinishedTurn
+from codexd.turn_record import record_of, tells_its_end
 
 # What one reader of a turn may be behind.
 _BEHIND_BYTES: Final = 8 << 20
 # A proxy ends a connection on which nothing comes.
 _QUIET_S: Final = 15.0
-
-
-# Its first turn is written down a moment after it has begun.
+# A thread's first turn is written down a moment after it has begun, and its end after it has ended.
 _TRIES: Final = 100
 _PAUSE_S: Final = 0.05
 
@@ -49,7 +48,7 @@ class _Started(msgspec.Struct):
 
 
 class _Turns(msgspec.Struct):
-    turns: list[_Turn] = []
+    turns: list[dict[str, Any]] = []
 
 
 class _Read(msgspec.Struct):
@@ -141,12 +140,25 @@ class TurnRun:
             if self._listens:
                 break
             await asyncio.sleep(_PAUSE_S)
-        params = {"threadId": self.thread_id, "includeTurns": True}
-        result = await self._client.ask("thread/read", params)
         with contextlib.suppress(*UNDECODABLE):
-            for entry in msgspec.json.decode(result, type=_Read).thread.turns:
-                if entry.id == turn.turn_id and entry.status != RUNS and turn.status == RUNS:
-                    self._end(entry)
+            record = await self._record_of_end(turn)
+            if record is not None and turn.status == RUNS:
+                self._end(msgspec.convert(record, _Turn))
+
+    async def _record_of_end(self, turn: FinishedTurn) -> dict[str, Any] | None:
+        """How it ended before somebody listened; None where it runs, and its end is told."""
+        params = {"threadId": self.thread_id, "includeTurns": True}
+        record: dict[str, Any] = {}
+        for _ in range(_TRIES):
+            result = await self._client.ask("thread/read", params)
+            turns = msgspec.json.decode(result, type=_Read).thread.turns
+            record = record_of(turn.turn_id, turns)
+            if turn.status != RUNS or record.get("status", RUNS) == RUNS:
+                return None
+            if tells_its_end(record):
+                break
+            await asyncio.sleep(_PAUSE_S)
+        return record
 
     async def _begin(self, params: dict[str, Any]) -> FinishedTurn:
         try:

@@ -134,7 +134,7 @@ class Core:
         """A turn is over; False if that was told before."""
         is_running = thread.turn is not None and thread.turn["id"] == turn.get("id")
         began_at = thread.began_at if is_running else None
-        if not thread.ended(str(turn.get("id"))):
+        if not thread.ended(str(turn.get("id")), turn.get("status")):
             return False
         self.counts.turn_ended(turn, None if began_at is None else self.now - began_at)
         self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])

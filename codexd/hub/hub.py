@@ -42,7 +42,7 @@ from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
-from codexd.shapes import Decision
+from codexd.shapes import RUNS, Decision
 
 # Of the clients' names, which they choose themselves.
 _NAMES_TOLD: Final = 20
@@ -576,6 +576,15 @@ class Hub:
         names = tuple(client.info.name for client in clients if client is not None)
         turn = None if thread.turn is None else str(thread.turn["id"])
         return ThreadView(thread.title, thread.cwd, names, turn)
+
+    def turn_status(self, thread_id: str, turn_id: str) -> str | None:
+        """How a turn stands, as everybody was told; None where that is not known any more."""
+        thread = self._core.threads.find(thread_id)
+        if thread is None:
+            return None
+        if self._turns.is_open(thread, turn_id):
+            return RUNS
+        return thread.last_status if thread.last_ended == turn_id else None
 
     def session_of(self, thread_id: str) -> str | None:
         """The id of the thread's active session."""

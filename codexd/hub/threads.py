@@ -51,7 +51,8 @@ class ThreadView:
 
 @dataclass(slots=True)
 class Thread:
-    """One thread. ``turn`` is the turn that runs, as the server described it.
+    """One thread. ``turn`` is the turn that runs, as the server described it; ``last_ended`` the
+    one that ended last, and ``last_status`` how.
 
     ``config`` are the overrides that a resume must give the server again. ``opening`` is what
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
@@ -70,6 +71,7 @@ class Thread:
     subscribers: set[int] = field(default_factory=set)
     turn: dict[str, Any] | None = None
     last_ended: str | None = None
+    last_status: str | None = None
     is_active: bool = False
     is_ephemeral: bool = False
     config: dict[str, Any] = field(default_factory=dict)
@@ -143,10 +145,11 @@ class Thread:
         self.opening = self.settings = self.idle_at = None
         return is_new
 
-    def ended(self, turn_id: str) -> bool:
+    def ended(self, turn_id: str, status: str | None) -> bool:
         """A turn is over; False if that was told before."""
         is_new = turn_id != self.last_ended
-        self.last_ended = turn_id
+        if is_new:
+            self.last_ended, self.last_status = turn_id, status
         # A thread is told idle just before its turn is told to have ended, by whatever id.
         if self.turn is not None and (self.turn["id"] == turn_id or self.idle_at is not None):
             self.turn = self.idle_at = None

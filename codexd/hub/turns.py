@@ -151,6 +151,11 @@ class Turns:
         thread.is_active = False
         self._core.fabricate(thread, "thread/status/changed", {"status": {"type": "idle"}})
 
+    def is_open(self, thread: Thread, turn_id: str) -> bool:
+        """Whether the end of a turn that has begun was not told yet."""
+        is_last = thread.turn is not None and thread.turn["id"] == turn_id
+        return is_last or (thread.id, turn_id) in self._questions
+
     # -- a server that lives and does not say how a turn has ended ---------------------------
 
     def child_lost(self) -> None:

@@ -350,6 +350,10 @@ class HubDriver:
         """See :meth:`codexd.hub.hub.Hub.decide`."""
         self._do(self._hub.decide(approval_id, decision, self._loop.time()))
 
+    def turn_status(self, thread_id: str, turn_id: str) -> str | None:
+        """See :meth:`codexd.hub.hub.Hub.turn_status`."""
+        return self._hub.turn_status(thread_id, turn_id)
+
     def session_of(self, thread_id: str) -> str | None:
         """The id of the thread's active session."""
         return self._hub.session_of(thread_id)

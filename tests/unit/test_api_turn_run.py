@@ -11,11 +11,15 @@ import pytest
 
 from codexd.api import openings as openings_module
 from codexd.api import turn_run as module
+from codexd.api import turns as turns_module
 from codexd.api.asker import Asker
-from codexd.api.http import Problem
+from codexd.api.http import Access, Answer, Head, Problem
 from codexd.api.local_client import Refused
 from codexd.api.openings import Openings
+from codexd.api.table import Table
+from codexd.api.threads import ThreadRoutes
 from codexd.api.turn_book import TurnBook
+from codexd.api.turns import TurnRoutes
 from codexd.api.websocket import ClientEnd
 from codexd.hub.profile import ClientProfile
 
@@ -271,6 +275,32 @@ def test_the_first_turn_of_a_thread_to_which_nobody_listens(
     play(act)
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_the_end_of_a_first_turn_that_is_not_written_down_yet(
+    monkeypatch: pytest.MonkeyPatch, *, is_told: bool
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+    tries = iter([(-32601, "list_turns is not supported yet"), {}])
+    unwritten = {**TURN, "status": "interrupted", "completedAt": None, "error": None}
+    written = {**TURN, "status": "interrupted" if is_told else "completed", "completedAt": 7}
+    records = iter([unwritten, unwritten, written])
+
+    async def act(hub: Hub) -> None:
+        def read() -> Any:
+            record = next(records)
+            if is_told and record is not unwritten:
+                hub.complete()
+            return {"thread": {"turns": [record]}}
+
+        hub.answers |= {"thread/resume": lambda: next(tries), "thread/read": read}
+        turns = book(hub)
+        turn = await turns.start(turns.make("t"), {"input": []})
+        assert turn.status == "completed"
+        assert hub.methods().count("thread/read") == 3
+
+    play(act)
+
+
 def test_a_hub_that_hangs_up_ends_the_wait_and_not_the_turn() -> None:
     async def act(hub: Hub) -> None:
         turns = book(hub)
@@ -356,5 +386,93 @@ def test_what_the_server_asks_of_nobody_special_is_left_to_others() -> None:
             await asyncio.sleep(0)
         answers = [message for method, message in hub.asked if method == "answer"]
         assert [(answer["id"], answer["error"]["code"]) for answer in answers] == [(1, -32601)]
+
+    play(act)
+
+
+# -- the routes, in front of a server that is not done yet with what it has said -------------------
+
+
+async def ask(hub: Hub, status: str | None, method: str, target: str) -> Any:
+    """The answer, where the server has told that the turn stands so."""
+    openings, asker = Openings(hub), Asker(hub)
+
+    def told(thread_id: str, turn_id: str) -> str | None:
+        return status if (thread_id, turn_id) == ("t", "u") else None
+
+    turns = TurnRoutes(TurnBook(hub, openings), asker, told)
+    # Nothing here is about sessions.
+    threads = ThreadRoutes(openings, asker, None, told)  # type: ignore[arg-type]
+    answer = await Table([turns, threads]).find(Head(method, target, {}), Access.ADMIN)[1](b"")
+    assert isinstance(answer, Answer)
+    return json.loads(answer.encoded())
+
+
+INTERRUPT = ("POST", "/v1/threads/t/turns/u/interrupt")
+NOT_ACTIVE = (-32600, "no active turn to interrupt")
+
+
+def test_a_turn_is_interrupted_that_the_server_is_about_to_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns_module, "_PAUSE_S", 0.0)
+    answers = iter([NOT_ACTIVE, NOT_ACTIVE, {}])
+
+    async def act(hub: Hub) -> None:
+        hub.answers["turn/interrupt"] = lambda: next(answers)
+        assert await ask(hub, "inProgress", *INTERRUPT) == {"turnId": "u"}
+
+    play(act)
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal", "patience_s", "is_asked_again"),
+    [
+        ("completed", NOT_ACTIVE, 60, False),
+        (None, NOT_ACTIVE, 60, False),
+        ("inProgress", (-32600, "thread not found: t"), 60, False),
+        # It never begins.
+        ("inProgress", NOT_ACTIVE, 0.05, True),
+    ],
+)
+def test_an_interrupt_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    status: str | None,
+    refusal: tuple[int, str],
+    patience_s: float,
+    is_asked_again: bool,
+) -> None:
+    monkeypatch.setattr(turns_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(turns_module, "_PATIENCE_S", patience_s)
+
+    async def act(hub: Hub) -> None:
+        hub.answers["turn/interrupt"] = refusal
+        with pytest.raises(Problem, match=refusal[1]):
+            await ask(hub, status, *INTERRUPT)
+        asked = hub.methods().count("turn/interrupt")
+        assert asked > 1 if is_asked_again else asked == 1
+
+    play(act)
+
+
+@pytest.mark.parametrize("target", ["/v1/threads/t/turns/u", "/v1/threads/t"])
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [("inProgress", "inProgress"), ("completed", "completed"), (None, "interrupted")],
+)
+def test_a_turn_is_shown_as_the_server_has_told_it(
+    target: str, told: str | None, shown: str
+) -> None:
+    """On record it may be interrupted, for as long as its end is not written down."""
+
+    async def act(hub: Hub) -> None:
+        record = {**TURN, "status": "interrupted", "completedAt": None, "error": None}
+        older = {**record, "id": "before", "status": "failed"}
+        hub.answers["thread/read"] = {"thread": {"id": "t", "turns": [older, record]}}
+        answer = await ask(hub, told, "GET", target)
+        if "turns" in answer:
+            assert [turn["status"] for turn in answer["turns"]] == ["failed", shown]
+        else:
+            assert answer["status"] == shown
 
     play(act)

@@ -153,6 +153,18 @@ def test_a_server_that_dies_while_it_is_asked(rig: HubRig) -> None:
     assert _ends(rig) == ["interrupted"]
 
 
+def test_how_a_turn_stands_is_known_as_it_was_told(rig: HubRig) -> None:
+    assert rig.hub.turn_status("t1", "u1") == "inProgress"
+    _idle(rig)
+    rig.tick(1.1)
+    assert rig.hub.turn_status("t1", "u1") == "inProgress"
+    rig.tell("turn/completed", threadId="t1", turn=_turn("failed"))
+    rig.tell("turn/completed", threadId="t1", turn=_turn("completed"))
+    assert rig.hub.turn_status("t1", "u1") == "failed"
+    assert rig.hub.turn_status("t1", "u0") is None
+    assert rig.hub.turn_status("t2", "u1") is None
+
+
 def test_a_thread_that_closes_ends_its_turn(rig: HubRig) -> None:
     rig.tell("thread/archived", threadId="t1")
     assert _ends(rig) == ["interrupted"]
