@@ -76,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._owner = owner
         self._service: HttpService = visitor
         self._visitor = visitor
+        self._accepted: socket.socket | None = None
         self._cancel: Callable[[], object] | None = None
         self._is_made = False
         self._is_refused = False
@@ -109,8 +110,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.abort()
 
-    def begins(self, cancel: Callable[[], object]) -> None:
+    def begins(self, accepted: socket.socket, cancel: Callable[[], object]) -> None:
         """It is being made; ``cancel()`` breaks that off."""
+        self._accepted = accepted
         self._cancel = cancel
         self._visitor.comes(self)
 
@@ -133,6 +135,25 @@ class Connection(asyncio.BufferedProtocol):
     def visitor(self) -> Visitor:
         """Who is at the other end."""
         return self._visitor
+
+    @property
+    def descriptor(self) -> int:
+        """The number of its open file; -1 where it is closed."""
+        return -1 if self._accepted is None else self._accepted.fileno()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is on its way, neither here nor there: its end takes nothing away."""
+        if self._accepted is None or self.unread:
+            return False
+        try:
+            # Data, or the end: it is heard in this turn of the loop.
+            self._accepted.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @property
     def transport(self) -> asyncio.Transport | None:
@@ -374,6 +395,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(_CLOSE_S, self.abort)
+        self._owner.rests(self)
 
 
 def _parsed(head: bytes) -> Head:

@@ -41,8 +41,12 @@ class Service(Protocol):
 
 
 class Closable(Protocol):
-    """A connection."""
+    """A connection. ``is_silent``: nothing is on its way, neither here nor there."""
 
+    @property
+    def descriptor(self) -> int: ...
+    @property
+    def is_silent(self) -> bool: ...
     def close(self, code: int, reason: str) -> None: ...
     def abort(self) -> None: ...
 
@@ -124,13 +128,13 @@ class Door:
                 visit.connection.close(CloseCode.POLICY_VIOLATION, _NOT_VALID)
         return len(cut)
 
-    def make_room(self) -> bool:
-        """End the connection of the oldest stranger; whether there was one."""
-        oldest = next(iter(self._strangers), None)
-        if oldest is None:
-            return False
-        self._turn_away(oldest)
-        return True
+    def make_room(self, may_go: Callable[[Closable], bool]) -> bool:
+        """End the connection of the oldest stranger that may go; whether there was one."""
+        for visit in self._strangers:
+            if visit.connection is not None and may_go(visit.connection):
+                self._turn_away(visit)
+                return True
+        return False
 
     # -- for the visits ------------------------------------------------------------------------
 

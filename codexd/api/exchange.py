@@ -9,12 +9,16 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
+from urllib.parse import parse_qsl
 
 import h11
 
 from codexd.api.http import (
     BODY_LIMIT,
+    EVENT_STREAM,
     HEAD_LIMIT,
+    JSON,
+    NDJSON,
     Access,
     Answer,
     Head,
@@ -171,6 +175,9 @@ class Exchange:
                 text = "A WebSocket begins with the first request of its connection."
                 raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text)
             self._answer = self._service.find(head, self._service.admit(head))
+            if _takes_long(head):
+                # Told before anything is begun.
+                self._wire.require_room()
         except Problem as problem:
             if problem.delay_s:
                 self._wire.await_request(False)
@@ -335,6 +342,13 @@ async def _answered(answer: Callable[[], Awaitable[Result]]) -> Result:
         text = "codexd failed on this request; codexd.log says more."
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return problem_answer(Problem(status, "failed", text))
+
+
+def _takes_long(head: Head) -> bool:
+    """Whether the answer is asked to come piece by piece, or to wait for something."""
+    if head.wants(JSON, EVENT_STREAM, NDJSON) != JSON:
+        return True
+    return any(name == "wait" for name, _ in parse_qsl(head.query))
 
 
 async def _told(problem: Problem, body: bytes) -> Answer:

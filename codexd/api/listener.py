@@ -1,23 +1,21 @@
 """Taking in connections, without ever using up the open files that the rest needs.
 
 asyncio's own server, short of descriptors, tries as often as its backlog is long and logs each try
-(python/cpython#151615). And what clients use up is not there for what must work: the connection to
-the child, files, pipes. So a part of the open files is kept back. Where connections would take it,
-those that have never said anything make room, the oldest first. Where all have spoken, a newcomer
-is let in as a guest: it gets answers over HTTP, but cannot stay.
+(python/cpython#151615). Here a part of them is kept back (see :mod:`.places`). Where connections
+would take it, those that say nothing make room, the oldest first. Where all speak, a newcomer is
+let in as a guest; and where there are too many of these, the oldest that says nothing makes room.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from codexd.api.connection import Connection
-from codexd.platform.limits import files_left_above
+from codexd.api.places import Places, reserve
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 # Taken in by one turn of the loop: a crowd of newcomers does not hold up those who are there.
 _BURST: Final = 16
 _BACKLOG: Final = 1024
-# Kept back: what the plugin opens for a child and for its files is about a dozen. Half of it may
-# be used by guests.
-_RESERVE: Final = 32
 # How long a client may take over the beginning of TLS, and over its end.
 _HANDSHAKE_S: Final = 10.0
 _SHUTDOWN_S: Final = 2.0
@@ -35,38 +30,31 @@ _SHUTDOWN_S: Final = 2.0
 _PAUSE_S: Final = 0.25
 
 
-def reserve() -> int:
-    """How many open files are kept back; fewer where there are hardly any."""
-    return min(_RESERVE, files_left_above(-1) // 4)
-
-
-def is_guest(connected: socket.socket) -> bool:
-    """Whether a connection was let in on what is kept back."""
-    return files_left_above(connected.fileno()) < reserve()
-
-
 class Listener:
     """Accepts on a bound socket until it is closed.
 
-    ``make(accepted, address)`` makes a new connection; ``make_room()`` ends one that can be spared,
-    and tells whether there was one. ``tls()`` gives the context where there is TLS. Where
-    ``takes_guests``, newcomers may have some of what is kept back.
+    ``make(accepted, address)`` makes a new connection; ``make_room(lasting)`` ends one that can be
+    spared, and tells whether there was one; with ``lasting``, only one whose end leaves a place
+    for good. ``guests`` is how much of what is kept back guests may use. ``tls()`` gives the
+    context where there is TLS.
     """
 
     def __init__(
         self,
         bound: socket.socket,
         make: Callable[[socket.socket, Any], Connection],
-        make_room: Callable[[], bool],
+        make_room: Callable[[bool], bool],
+        places: Places,
         *,
+        guests: float,
         tls: Callable[[], SSLContext] | None = None,
-        takes_guests: bool = True,
     ) -> None:
         self._socket = bound
         self._make = make
         self._make_room = make_room
+        self._places = places
+        self._guests = guests
         self._tls = tls
-        self._takes_guests = takes_guests
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -95,13 +83,11 @@ class Listener:
         # Those that have only begun are not yet among those that could make room; those who begin
         # with TLS take their time over it.
         beginning = len(self._beginning) if self._tls is None else 0
-        for _ in range(_BURST - beginning):
-            left, kept = self._files_left(), reserve()
-            if left < kept and self._make_room():
-                # It is gone after this turn of the loop, and the newcomer waits for so long.
-                return
-            if left < (kept // 2 if self._takes_guests else kept):
-                self._wait()
+        for accepted in range(_BURST - beginning):
+            # Whether somebody more waits is not known: nobody is sent away for that.
+            if not self._places.has_room(self._socket.fileno()) and (
+                accepted or not self._finds_room()
+            ):
                 return
             try:
                 connected, address = self._socket.accept()
@@ -112,6 +98,18 @@ class Listener:
                 self._wait()
                 return
             self._take_in(connected, address)
+
+    def _finds_room(self) -> bool:
+        """Whether a guest may come in. Else it waits, if only for this turn of the loop to end."""
+        if self._make_room(True):
+            # It is gone after this turn.
+            return False
+        kept = reserve()
+        if self._places.left(self._socket.fileno()) >= kept - int(kept * self._guests):
+            return True
+        if not self._make_room(False):
+            self._wait()
+        return False
 
     def _take_in(self, connected: socket.socket, address: Any) -> None:
         connected.setblocking(False)
@@ -125,15 +123,7 @@ class Listener:
                 connected.close()
 
         task.add_done_callback(begun)
-        connection.begins(task.cancel)
-
-    def _files_left(self) -> int:
-        try:
-            lowest = os.dup(self._socket.fileno())
-        except OSError:
-            return 0
-        os.close(lowest)
-        return files_left_above(lowest)
+        connection.begins(connected, task.cancel)
 
     async def _begin(self, connected: socket.socket, connection: Connection) -> None:
         # It may be gone already, or speak no TLS.

@@ -22,7 +22,8 @@ from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection, Visitor
 from codexd.api.http import Problem
-from codexd.api.listener import Listener, is_guest
+from codexd.api.listener import Listener
+from codexd.api.places import Places, is_lasting
 from codexd.api.stale import clear_path
 from codexd.api.websocket import Cork, HubAdapter
 from codexd.platform.files import (
@@ -37,7 +38,7 @@ from codexd.wire.unfinished import UNFINISHED_BYTES, Unfinished
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from codexd.api.door import Door
+    from codexd.api.door import Closable, Door
 
 MAX_MESSAGE_BYTES: Final = 100 << 20
 
@@ -45,6 +46,11 @@ _FULL: Final = (
     "codexd may open no file more for another client: end some, or raise the limit of open files "
     "(ulimit -n) and start it anew."
 )
+
+# What guests may use of the open files that are kept back: who is on this machine always some more
+# than who comes over TCP.
+_GUESTS: Final = 0.5
+_FAR_GUESTS: Final = 0.25
 
 _FAREWELL_S = 1.0
 _TELL_FULL_S = 60.0
@@ -97,7 +103,9 @@ class HubServer:
         self._cork = cork or Cork()
         self._unfinished = Unfinished(limits.unfinished_bytes)
         self._connections: set[Connection] = set()
-        # Those that have never sent a message, in the order in which they came.
+        self._places = Places()
+        # Those that have never sent a message, or have their answer and ask for nothing more, in
+        # the order in which they came.
         self._mute: dict[Connection, None] = {}
         self._emptied = asyncio.Event()
 
@@ -119,7 +127,9 @@ class HubServer:
             os.chmod(path, PRIVATE_FILE)
             identity = identity_of(path)
             assert identity is not None
-            listener = Listener(listening, self._owner_comes, self._make_room)
+            listener = Listener(
+                listening, self._owner_comes, self._make_room, self._places, guests=_GUESTS
+            )
         except BaseException:
             listening.close()
             raise
@@ -138,8 +148,13 @@ class HubServer:
             end_when_vanished(accepted)
             return Connection(self, door.visit(str(address[0])))
 
-        # What is kept back is for those on this machine.
-        self._doors[door] = Listener(bound, comes, door.make_room, tls=tls, takes_guests=False)
+        def make_room(lasting: bool) -> bool:
+            self._tell_full()
+            return door.make_room(lambda stranger: stranger.is_silent and _gives(stranger, lasting))
+
+        self._doors[door] = Listener(
+            bound, comes, make_room, self._places, guests=_FAR_GUESTS, tls=tls
+        )
 
     async def heal(self) -> None:
         """Serve anew every path whose socket file was taken away or replaced.
@@ -215,9 +230,8 @@ class HubServer:
             return False
 
     def is_guest(self, connection: Connection) -> bool:
-        """Whether a connection was let in on what is kept back, and so cannot stay."""
-        transport = connection.transport
-        return transport is None or is_guest(transport.get_extra_info("socket"))
+        """Whether a connection was let in on what is kept back, and leaves with its answer."""
+        return connection.transport is None or not is_lasting(connection.descriptor)
 
     def require_room(self, connection: Connection) -> None:
         """See that a connection can stay.
@@ -225,7 +239,8 @@ class HubServer:
         Raises:
             Problem: it cannot.
         """
-        if self.is_guest(connection):
+        is_there = connection.transport is not None
+        if not (is_there and self._places.take(connection, connection.descriptor)):
             self._tell_full()
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "full", _FULL)
 
@@ -234,8 +249,9 @@ class HubServer:
         self._mute.pop(connection, None)
 
     def rests(self, connection: Connection) -> None:
-        """A connection is there for a request that may come."""
-        self._mute[connection] = None
+        """A connection has its answer: it is there for a request that may come, or to be read."""
+        if connection in self._connections:
+            self._mute[connection] = None
 
     def cut(self, client: int | None, unread: int) -> None:
         """A client is being cut off."""
@@ -245,6 +261,7 @@ class HubServer:
         """A connection is lost."""
         self._connections.discard(connection)
         self._mute.pop(connection, None)
+        self._places.leave(connection)
         if not self._connections:
             self._emptied.set()
 
@@ -254,11 +271,13 @@ class HubServer:
         del accepted, address
         return Connection(self, self._owners)
 
-    def _make_room(self) -> bool:
+    def _make_room(self, lasting: bool) -> bool:
         self._tell_full()
-        if any(door.make_room() for door in self._doors):
+        # Strangers, whatever they are about: whoever is on this machine comes first.
+        if any(door.make_room(lambda found: _gives(found, lasting)) for door in self._doors):
             return True
-        oldest = next(iter(self._mute), None)
+        spared = (one for one in self._mute if _gives(one, lasting) and one.is_silent)
+        oldest = next(spared, None)
         if oldest is None:
             return False
         del self._mute[oldest]
@@ -270,3 +289,8 @@ class HubServer:
         if now - self._told_full_at >= _TELL_FULL_S:
             self._told_full_at = now
             self._on_full(len(self._connections))
+
+
+def _gives(found: Closable, lasting: bool) -> bool:
+    """Whether the end of a connection leaves what is needed."""
+    return not lasting or is_lasting(found.descriptor)

@@ -20,12 +20,15 @@ from codexd.client.bridge import Bridge
 from codexd.client.doorway import Doorway
 from codexd.client.hub_wire import BridgeError, HubWire
 from codexd.client.websocket_end import WebSocketEnd
+from codexd.platform.limits import files_left_above
 from codexd.platform.peer import ForeignPeer, require_own_peer
 
 # Each is two open files, and select(2) takes descriptors below 1,024.
 MAX_CLIENTS: Final = 400
 # Beyond that, so many at once are told so; the others are hung up on.
 _TURNED_AWAY: Final = 50
+# Open files that are no client's.
+_OWN_FILES: Final = 16
 _BACKLOG: Final = 128
 # Before it is tried again, where the system lets nobody in.
 _PAUSE_S: Final = 0.25
@@ -122,12 +125,12 @@ class ClientListener:
             time.sleep(_PAUSE_S)
             return
         _prepare(connected)
-        count = len(self._guests)
-        if count >= MAX_CLIENTS + _TURNED_AWAY:
+        count, (most, more) = len(self._guests), _room()
+        if count >= most + more:
             connected.close()
             return
         guest = _Guest(connected)
-        task = self._host if count < MAX_CLIENTS else self._turn_away
+        task = self._host if count < most else self._turn_away
         guest.thread = threading.Thread(target=task, args=(guest,), daemon=True)
         self._guests.add(guest)
         try:
@@ -192,6 +195,13 @@ class ClientListener:
                 continue
         for guest in guests:
             guest.thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _room() -> tuple[int, int]:
+    """How many may be clients, and how many more can be told that they cannot."""
+    files = files_left_above(-1) - _OWN_FILES
+    more = min(_TURNED_AWAY, files // 8)
+    return min(MAX_CLIENTS, (files - more) // 2), more
 
 
 def _prepare(connected: socket.socket) -> None:

@@ -35,7 +35,7 @@ def raise_own_limit() -> None:
 
 
 def files_left_above(descriptor: int) -> int:
-    """How many more files can be opened at least once ``descriptor`` has just been.
+    """How many more files can be opened at most, once ``descriptor`` has just been.
 
     The system gives the lowest number that is free, so every lower one is in use.
     """

@@ -193,12 +193,15 @@ def test_one_who_speaks_no_websocket_is_told_and_the_others_stay(
         other.close()
 
 
+@pytest.mark.parametrize(("limit", "files"), [(2, 1 << 16), (400, 24)])
 def test_too_many_are_refused_and_the_others_stay(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, limit: int, files: int
 ) -> None:
-    monkeypatch.setattr(listening, "MAX_CLIENTS", 1)
+    monkeypatch.setattr(listening, "MAX_CLIENTS", limit)
+    # Each client is two, sixteen are the listener's, and one is for who is refused.
+    monkeypatch.setattr(listening, "files_left_above", lambda _: files)
     with EchoThread(place.path):
-        first = place.client()
+        first, *others = [place.client() for _ in range(2 if limit == 2 else 3)]
         first.send('{"a":1}')
         assert first.recv(10) == '{"a":1}'
         with pytest.raises(InvalidStatus) as refused:
@@ -206,6 +209,8 @@ def test_too_many_are_refused_and_the_others_stay(
         assert refused.value.response.status_code == 503
         first.close()
         eventually(lambda: _comes_in(place), what="a place for another")
+        for other in others:
+            other.close()
 
 
 def _comes_in(place: Place) -> bool:

@@ -18,6 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from codexd.api import door as door_module
 from codexd.api import listener as listener_module
 from codexd.api import penalties
+from codexd.api import places as places_module
+from codexd.api import server as server_module
 from codexd.api.http import EVENT_STREAM, Access, Call, Stream
 from codexd.api.server import ServerLimits
 from codexd.api.table import Nothing, route
@@ -341,10 +343,9 @@ def test_a_stranger_makes_room_for_whoever_is_on_this_machine(
         stranger, _oldest = await made.open()
         _newer = await made.open()
         await until(lambda: len(made.door._strangers) == 2)
-        left = iter([0])
-        monkeypatch.setattr(
-            listener_module.Listener, "_files_left", lambda _self: next(left, 1 << 16)
-        )
+        room = iter([False])
+        monkeypatch.setattr(places_module, "_are_free", lambda *_: next(room, True))
+        monkeypatch.setattr(server_module, "is_lasting", lambda _: True)
         async with made.client() as local:
             assert await round_trip(local, "{}") == "{}"
         assert await stranger.read() == b""

@@ -25,6 +25,8 @@ from codexd.store import token_file
 
 
 class Connection:
+    descriptor, is_silent = 7, True
+
     def __init__(self) -> None:
         self.closed: list[int] = []
         self.aborted = False
@@ -186,11 +188,12 @@ def test_the_oldest_stranger_makes_room(room: Room, monkeypatch: pytest.MonkeyPa
     assert room.ask(known, Head("GET", "/v1/status", bearer(room.token)))[0] == 200
     comers = [room.come("10.0.0.2")[1]] + [room.come()[1] for _ in range(3)]
     assert [connection.aborted for connection in comers] == [False, True, False, False]
-    assert room.door.make_room()
-    assert [connection.aborted for connection in comers] == [True, True, False, False]
-    assert room.door.make_room()
-    assert room.door.make_room()
-    assert not room.door.make_room()
+    assert not room.door.make_room(lambda _: False)
+    assert room.door.make_room(lambda found: found is not comers[0])
+    assert [connection.aborted for connection in comers] == [False, True, True, False]
+    assert room.door.make_room(lambda _: True)
+    assert room.door.make_room(lambda _: True)
+    assert not room.door.make_room(lambda _: True)
     assert not stays.aborted
 
 
@@ -224,7 +227,7 @@ def test_a_browser_is_let_in_by_its_session_until_the_token_is_another(room: Roo
     assert room.ask(visit, head) == (200, 0.0)
     assert visit.admit(head) is Access.ADMIN
     # It is no stranger any more.
-    assert not room.door.make_room()
+    assert not room.door.make_room(lambda _: True)
     foreign = Head("GET", "/v1/status", {**headers, "origin": "http://127.0.0.1:8"})
     assert room.ask(visit, foreign)[0] == 403
     # It may all that the token may, and no more.
