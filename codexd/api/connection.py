@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import h11
 
@@ -88,6 +88,9 @@ class Connection(asyncio.BufferedProtocol):
         self._has_heard_all = False
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
+        # Whether the client has left unread more than the transport's limit: of a WebSocket,
+        # anything at all.
+        self._is_behind = False
         self._may_write = asyncio.Event()
         self._may_write.set()
 
@@ -163,7 +166,8 @@ class Connection(asyncio.BufferedProtocol):
     # -- for asyncio ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # As asyncio's own declares it; uvloop's is none by class.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         self._is_made = True
         if not self._owner.made(self):
@@ -197,9 +201,11 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
+        self._is_behind = True
         self._may_write.clear()
 
     def resume_writing(self) -> None:
+        self._is_behind = False
         self._may_write.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -244,6 +250,8 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse_upgrade(problem)
             return
         self.await_request(False)
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=0)
         self._socket = WebSocket(self, upgrade, self._owner.adapter)
         if after:
             self._socket.feed(after)
@@ -287,7 +295,9 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def unread(self) -> int:
         """How much it has left unread."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if self._transport is None or (self._socket is not None and not self._is_behind):
+            return 0
+        return self._transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Send bytes."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from websockets.frames import CloseCode, Frame
+from websockets.frames import CloseCode
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from codexd.api.http import Problem
@@ -21,7 +21,7 @@ from codexd.hub.profile import (
     ClientProfile,
     read_profile,
 )
-from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, Framer, MessageAssembler
+from codexd.wire.frames import CODEX_FRAME_BYTES, FRAME_LIMIT_HEADER, Framer, MessageReader
 
 # How many messages one client may have handled in one turn of the loop: a client that floods does
 # not hold up the others.
@@ -79,6 +79,7 @@ class Upgrade:
     """A request to go on as a WebSocket, looked at: ``profile`` is what its client brings."""
 
     def __init__(self, head: bytes, max_message_bytes: int) -> None:
+        self.max_message_bytes = max_message_bytes
         self.protocol = ServerProtocol(max_size=max_message_bytes)
         self.protocol.receive_data(head)
         events = self.protocol.events_received()
@@ -145,7 +146,12 @@ class WebSocket:
         self._wire = wire
         self._protocol = upgrade.protocol
         self._adapter = adapter
-        self._assembler: MessageAssembler | None = MessageAssembler(self._protocol)
+        self._reader: MessageReader | None = MessageReader(
+            self._protocol, upgrade.max_message_bytes
+        )
+        # What was told of what it holds.
+        self._held = 0
+        self._has_spoken = False
         self._pending: deque[bytes] = deque()
         self._scheduled = False
         self._closing = False
@@ -167,24 +173,26 @@ class WebSocket:
 
     def send(self, data: bytes) -> None:
         """Send one message; a client that has left too much unread is cut off instead."""
-        if self._closing or self._protocol.state is not State.OPEN:
+        if self._closing or self._protocol.state is not OPEN:
             return
+        corked, cork = self._corked, self._cork
         # What is kept the client could not read yet.
         unread = self._wire.unread
-        if not unread and not self._corked:
+        if not unread and not corked:
             self._largest = 0
         # One message may be longer than the backlog: that alone is not the client's fault.
         elif unread > self._wire.backlog_bytes + self._largest:
             self._cut()
             return
-        self._largest = max(self._largest, len(data))
-        frame = self._cork.framer.frame(data)
-        if not self._cork.is_in:
+        if len(data) > self._largest:
+            self._largest = len(data)
+        frame = cork.framer.frame(data)
+        if not cork.is_in:
             self._wire.write(frame)
             return
-        if not self._corked:
-            self._cork.keeps(self)
-        self._corked.append(frame)
+        if not corked:
+            cork.keeps(self)
+        corked.append(frame)
         self._corked_bytes += len(frame)
         if self._corked_bytes > _CORKED_BYTES:
             self.uncork()
@@ -201,7 +209,7 @@ class WebSocket:
             return
         self._closing = True
         self._pending.clear()
-        if self._protocol.state is State.OPEN:
+        if self._protocol.state is OPEN:
             self._protocol.send_close(code, _shortened(reason))
             self._flush()
         self._wire.finish()
@@ -212,7 +220,7 @@ class WebSocket:
         """All clients together have sent too much that is not whole, and this one the most."""
         self.close(CloseCode.TRY_AGAIN_LATER, "too much unfinished from all clients together")
         # With it goes what came, and what still comes is not looked at.
-        self._assembler = None
+        self._reader = None
 
     def ended(self) -> None:
         """The client sends no more."""
@@ -227,36 +235,41 @@ class WebSocket:
 
     def feed(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._assembler is None:
+        reader = self._reader
+        if reader is None:
             return
         # What it makes this end say by itself (pongs) is part of what it leaves unread.
-        if self._wire.unread > self._wire.backlog_bytes + self._largest:
+        unread = self._wire.unread
+        if unread and unread > self._wire.backlog_bytes + self._largest:
             self._cut()
             return
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame):
-                message = self._assembler.add(event)
-                if message is not None and not self._closing:
-                    self._pending.append(message)
-        self._flush()
-        self._wire.note_unfinished(self._assembler.held)
-        if self._pending:
-            self._wire.spoke()
+        messages = reader.feed(data)
+        if reader.has_passed_on:
+            self._flush()
+        held = reader.held
+        if held != self._held:
+            self._held = held
+            self._wire.note_unfinished(held)
+        if messages and not self._closing:
+            if not self._has_spoken:
+                self._has_spoken = True
+                self._wire.spoke()
+            self._pending += messages
             if not self._scheduled:
                 self.handle_some()
-        if self._protocol.close_expected() and not self._closing:
+        if reader.has_passed_on and self._protocol.close_expected() and not self._closing:
             self._wire.finish()
 
     def handle_some(self) -> None:
         """Have some of the messages handled that have come, and the others in the next turn."""
-        self._scheduled = False
+        was_scheduled, self._scheduled = self._scheduled, False
         for _ in range(_TURN_MESSAGES):
             if not self._pending:
                 break
             self._adapter.message(self._client, self._pending.popleft())
         self._scheduled = bool(self._pending)
-        self._wire.hold_reading(self._scheduled)
+        if self._scheduled or was_scheduled:
+            self._wire.hold_reading(self._scheduled)
         if self._scheduled:
             self._wire.handle_soon()
 

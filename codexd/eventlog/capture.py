@@ -15,6 +15,8 @@ from codexd.platform.pipes import CannotSplice
 __all__ = ["Burst", "OutputCapture", "last_burst_detail", "unaccounted"]
 
 _READ_BYTES: Final = 1 << 16
+# Less than that is asked for in no one step, but before a rotation: then it is another step's.
+_FEW_BYTES: Final = 1 << 12
 # What is kept of the output while the disk takes nothing; the pipe must be emptied all the same.
 _MAX_HELD: Final = 1 << 20
 _RETRY_S: Final = 0.2
@@ -81,9 +83,10 @@ class OutputCapture:
                 count = self._move(pipe_fd, limit_bytes - moved, on_data or _ignore)
             except BlockingIOError:
                 break
-            if count == 0:
-                break
             moved += count
+            if count < _FEW_BYTES:
+                # All that there was: whoever watches the pipe hears of more without another look.
+                break
         return moved
 
     def put(self, data: bytes) -> None:

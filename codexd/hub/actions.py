@@ -1,39 +1,39 @@
-"""What the hub wants done, in order."""
+"""What the hub wants done, in order.
+
+Every message makes some of them: msgspec's structs take a tenth of the time of frozen dataclasses.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from codexd.contracts import EventLevel, SessionRecord
 from codexd.hub.introduction import Capabilities, ClientInfo
 
 
-@dataclass(frozen=True, slots=True)
-class ToClient:
+class ToClient(msgspec.Struct, frozen=True):
     """Send a message to a client."""
 
     client: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ToChild:
+class ToChild(msgspec.Struct, frozen=True):
     """Send a message to the child."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Introduced:
+class Introduced(msgspec.Struct, frozen=True):
     """A client has said who it is and what it can do; the server may not have been told yet."""
 
     info: ClientInfo
     capabilities: Capabilities
 
 
-@dataclass(frozen=True, slots=True)
-class CloseClient:
+class CloseClient(msgspec.Struct, frozen=True):
     """End a client's connection with a WebSocket close code."""
 
     client: int
@@ -41,8 +41,7 @@ class CloseClient:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(msgspec.Struct, frozen=True):
     """Record an event."""
 
     level: EventLevel
@@ -51,15 +50,13 @@ class Emit:
     detail: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionChanged:
+class SessionChanged(msgspec.Struct, frozen=True):
     """Record a session as it is now."""
 
     record: SessionRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(msgspec.Struct, frozen=True):
     """Write down what the next hub must know, before the client hears that it holds."""
 
 

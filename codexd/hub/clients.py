@@ -71,7 +71,7 @@ class Client:
         return (
             self.is_initialized
             and method not in self.opt_outs
-            and (self.is_experimental or method not in experimental.NOTIFICATIONS)
+            and (self.capabilities.experimental_api or method not in experimental.NOTIFICATIONS)
         )
 
     @property

@@ -90,9 +90,11 @@ class Core:
 
     def tell(self, clients: Iterable[int], message: Message) -> None:
         """Pass a notification on to those of ``clients`` that want it."""
+        method, data, known = message.method, message.data, self.clients
         for number in clients:
-            if self.wants(number, message.method):
-                self._out.append(ToClient(number, message.data))
+            client = known.get(number)
+            if client is not None and client.wants(method):
+                self._out.append(ToClient(number, data))
 
     def fabricate(self, thread: Thread, method: str, params: dict[str, Any]) -> None:
         """Tell what the server would have told, had it lived."""

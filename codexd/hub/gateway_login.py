@@ -42,8 +42,7 @@ class GatewayLogin:
         """What the server would answer this client; None where it may ask."""
         if method == LOGIN and not client.wants(CHANGED):
             return f"Gateway login requires {CHANGED} notifications"
-        owner = self._owner()
-        if method == CANCEL and owner is not None and owner != client.number:
+        if method == CANCEL and self._owner() not in (None, client.number):
             return "Gateway sign-in belongs to another connection"
         return None
 

@@ -17,7 +17,7 @@ from codexd.encoding import UNDECODABLE
 Fields = dict[str, msgspec.Raw]
 
 _decode_fields = msgspec.json.Decoder(Fields).decode
-_decode_text = msgspec.json.Decoder(str).decode
+decode_text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 # Codex 0.163 passes over what is nested deeper, without a word (measured).
@@ -81,7 +81,7 @@ def parse(data: bytes) -> Message | None:
     try:
         fields = _decode_fields(data)
         raw_method = fields.get("method")
-        method = None if raw_method is None else _decode_text(raw_method)
+        method = None if raw_method is None else decode_text(raw_method)
     except UNDECODABLE:
         return None
     raw_id = fields.get("id")

@@ -177,6 +177,8 @@ class Notifications:
 
     def nothing_opens(self) -> None:
         """No thread is being opened any more: what came early was of other threads."""
+        if not self._early:
+            return
         early = self._take_early()
         for thread_id, message in early:
             self._tell_listeners(thread_id, message)

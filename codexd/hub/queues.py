@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -29,16 +29,16 @@ class Load:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._requests: Counter[int] = Counter()
-        self._bytes: Counter[int] = Counter()
+        self._requests: dict[int, int] = {}
+        self._bytes: dict[int, int] = {}
         self._all_bytes = 0
         self.total = 0
 
     def has_room(self, client: int, size: int) -> bool:
         """Whether ``client`` may have one more request of ``size`` bytes wait."""
         room = self._room
-        requests = self._requests[client] + 1
-        held = self._bytes[client] + size
+        requests = self._requests.get(client, 0) + 1
+        held = self._bytes.get(client, 0) + size
         sharers = len(self._requests) or 1
         if requests > room.client_requests or held > room.client_bytes:
             return False
@@ -47,8 +47,8 @@ class Load:
 
     def add(self, client: int, size: int) -> None:
         """A request waits."""
-        self._requests[client] += 1
-        self._bytes[client] += size
+        self._requests[client] = self._requests.get(client, 0) + 1
+        self._bytes[client] = self._bytes.get(client, 0) + size
         self._all_bytes += size
         self.total += 1
 
@@ -75,6 +75,9 @@ class FairQueue(Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         for items in self._by_owner.values():
             yield from items
+
+    def __bool__(self) -> bool:
+        return bool(self._by_owner)
 
     def put(self, owner: int, item: Item) -> None:
         """Add an item behind the others of its owner."""

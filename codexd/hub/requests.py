@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -29,8 +28,7 @@ class ThreadRef(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str | None = None
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(msgspec.Struct, eq=False):
     """A request that is not answered. ``client`` is None for one of the hub's own.
 
     ``since`` is when it began to wait, the last time, ``came_at`` when the client asked, ``order``
@@ -118,12 +116,23 @@ class Requests:
         entry.order = self._order
         entry.came_at = entry.since
         if self._load.has_room(entry.client, entry.size):
+            if self._goes_at_once(entry.client):
+                self._send(entry)
+                return
             self._load.add(entry.client, entry.size)
             self._place(entry)
             self._send_ready()
             return
         text = "Too many requests wait for the app-server; try again later."
         self._answer_error(entry, entry.client, jsonrpc.OVERLOADED, text)
+
+    def _goes_at_once(self, client: int) -> bool:
+        """Whether nothing waits, and nothing is to be waited for."""
+        return (
+            self._core.state == "up"
+            and not (self.holds_turns or self._load.total or self._ready or self._core.threads.away)
+            and self._window.may_send(client)
+        )
 
     def put_back(self, entry: Pending) -> None:
         """The child refused a request because it is ending: the next one gets it.
@@ -458,6 +467,6 @@ class Requests:
 def text_id(message: Message) -> str:
     """The id of a message that the hub sent, or of the answer to it; "" for another."""
     try:
-        return msgspec.json.decode(message.id or b'""', type=str)
+        return jsonrpc.decode_text(message.id or b'""')
     except UNDECODABLE:
         return ""

@@ -8,8 +8,6 @@ hours.
 
 from __future__ import annotations
 
-from collections import Counter
-
 ALL = 64
 ONE_CLIENT = 32
 _QUEUED_S = 1.0
@@ -21,16 +19,16 @@ class Window:
     def __init__(self) -> None:
         # By the id at the child: whose it is, and when it was sent; the oldest first.
         self._young: dict[str, tuple[int, float]] = {}
-        self._of: Counter[int] = Counter()
+        self._of: dict[int, int] = {}
 
     def may_send(self, client: int) -> bool:
         """Whether this client may send one more."""
-        return len(self._young) < ALL and self._of[client] < ONE_CLIENT
+        return len(self._young) < ALL and self._of.get(client, 0) < ONE_CLIENT
 
     def sent(self, hub_id: str, client: int, now: float) -> None:
         """A request went to the child."""
         self._young[hub_id] = (client, now)
-        self._of[client] += 1
+        self._of[client] = self._of.get(client, 0) + 1
 
     def done(self, hub_id: str) -> None:
         """It was answered, or is not waited for any more."""

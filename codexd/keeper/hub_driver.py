@@ -135,8 +135,9 @@ class HubDriver:
     def message(self, client: int, data: bytes) -> None:
         """A client has sent a message."""
         self._counts.from_clients += 1
+        now = self._loop.time()
         try:
-            self._do(self._hub.client_message(client, data, self._loop.time()))
+            self._do(self._hub.client_message(client, data, now), now)
         except Exception:
             # Nobody shall wait for what will not be answered.
             logger.exception("a message of client %d could not be handled", client)
@@ -229,7 +230,7 @@ class HubDriver:
             # What it says of others' threads is all that is known of what they have it do.
             self._stir(now)
             self._on_message(data)
-            self._do(self._hub.child_message(data, now))
+            self._do(self._hub.child_message(data, now), now)
         except Exception:
             logger.exception("a message of the server could not be handled")
 
@@ -243,18 +244,22 @@ class HubDriver:
 
     # -- carrying out ------------------------------------------------------------------------
 
-    def _do(self, actions: list[Action]) -> None:
+    def _do(self, actions: list[Action], now: float | None = None) -> None:
         self._soon()
         if actions:
             self._is_used = True
-            self._stir(self._loop.time())
+            self._stir(self._loop.time() if now is None else now)
         self._carry_out_all(actions)
 
     def _carry_out_all(self, actions: list[Action]) -> None:
         failure: Exception | None = None
         for action in actions:
             try:
-                self._carry_out(action)
+                # Nearly all of them are these.
+                if type(action) is ToClient:
+                    self._to_client(action.client, action.data)
+                else:
+                    self._carry_out(action)
             except Exception as error:
                 # The others are for others.
                 failure = failure or error
@@ -273,10 +278,6 @@ class HubDriver:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case ToClient(client, data):
-                self._counts.to_clients += 1
-                if client in self._ends:
-                    self._ends[client].send(data)
             case ToChild(data):
                 self._counts.to_server += 1
                 self._to_child(data)
@@ -299,6 +300,12 @@ class HubDriver:
             self._on_change()
         elif event.type == "approval.requested":
             self._on_approval(event.detail["approvalId"])
+
+    def _to_client(self, client: int, data: bytes) -> None:
+        self._counts.to_clients += 1
+        end = self._ends.get(client)
+        if end is not None:
+            end.send(data)
 
     def _to_child(self, data: bytes) -> None:
         if self._send is None:

@@ -31,6 +31,8 @@ class Pace:
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_on = False
+        # Whether the timer is one that was to fire soon: then it is soon enough until it does.
+        self._is_soon = False
 
     def start(self) -> None:
         """From now on there are ticks, the first one soon."""
@@ -38,8 +40,10 @@ class Pace:
         self.soon()
 
     def soon(self) -> None:
-        """Something may wait from now on."""
-        self.within(SOON_S)
+        """Something may wait from now on. Called with every message."""
+        if not self._is_soon:
+            self.within(SOON_S)
+            self._is_soon = self._is_on
 
     def within(self, seconds: float) -> None:
         """Have the next tick in ``seconds`` at the latest."""
@@ -54,13 +58,14 @@ class Pace:
 
     def stop(self) -> None:
         """No tick any more."""
-        self._is_on = False
+        self._is_on = self._is_soon = False
         if self._timer is not None:
             self._timer.cancel()
 
     def _fire(self) -> None:
         late_s = self._loop.time() - self._due
         self._timer = None
+        self._is_soon = False
         try:
             wait_s = self._tick(late_s if late_s > STALL_S else 0.0)
         except Exception:

@@ -115,29 +115,35 @@ class StdioTransport:
         self.buffered = 0
 
     def _write(self, data: bytes) -> None:
-        was_idle = not self._unsent
-        self._unsent.append(memoryview(data))
-        self.buffered += len(data)
         self._end += len(data)
-        if was_idle:
-            self._flush()
-            if self._unsent and self._descriptor is not None:
+        written = 0 if self._unsent else self._write_some(data)
+        if written < len(data) and self._descriptor is not None:
+            if not self._unsent:
                 asyncio.get_running_loop().add_writer(self._descriptor, self._flush)
+            self._unsent.append(memoryview(data)[written:])
+            self.buffered += len(data) - written
+
+    def _write_some(self, data: bytes | memoryview) -> int:
+        """Write what the pipe takes now; how much that was."""
+        assert self._descriptor is not None
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self.close()
+            self._on_lost(f"The server's stdin cannot be written: {error.strerror}.")
+            return 0
 
     def _flush(self) -> None:
-        while self._unsent and self._descriptor is not None:
-            try:
-                written = os.write(self._descriptor, self._unsent[0])
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.close()
-                self._on_lost(f"The server's stdin cannot be written: {error.strerror}.")
+        while self._unsent:
+            written = self._write_some(self._unsent[0])
+            if self._descriptor is None:
                 return
             self.buffered -= written
-            if written == len(self._unsent[0]):
-                self._unsent.popleft()
-            else:
+            if written < len(self._unsent[0]):
                 self._unsent[0] = self._unsent[0][written:]
+                return
+            self._unsent.popleft()
         if self._descriptor is not None:
             asyncio.get_running_loop().remove_writer(self._descriptor)

@@ -8,11 +8,11 @@ the end of the stream.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
-from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
@@ -26,11 +26,18 @@ from codexd.link.transport import (
     ignore_message,
 )
 from codexd.platform.files import read_users
-from codexd.wire.frames import CODEX_MESSAGE_BYTES, MessageAssembler, send_message
+from codexd.wire.frames import (
+    CODEX_FRAME_BYTES,
+    CODEX_MESSAGE_BYTES,
+    MessageReader,
+    masked_frame,
+    send_message,
+)
 
 _READ_BYTES = 256 << 10
 _TOKEN_BYTES = 16 << 10
 _UNAUTHORIZED = 401
+_HEAD_END = b"\r\n\r\n"
 
 
 Around = Callable[[Callable[[bytes], None], bytes], None]
@@ -141,7 +148,9 @@ class _Wire(asyncio.BufferedProtocol):
         self._around = around
         self._token = token
         self._protocol = ClientProtocol(parse_uri(uri), max_size=None)
-        self._assembler = MessageAssembler(self._protocol)
+        self._reader = MessageReader(self._protocol, sys.maxsize)
+        # The last bytes of the answer to the upgrade, whose end may lie across two reads.
+        self._answer_end = b""
         self._on_message = on_message
         self._on_lost = on_lost
         self._buffer = bytearray(_READ_BYTES)
@@ -159,8 +168,11 @@ class _Wire(asyncio.BufferedProtocol):
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def send(self, data: bytes) -> None:
-        send_message(self._protocol, data)
-        self._flush()
+        if len(data) <= CODEX_FRAME_BYTES and self._transport is not None:
+            self._transport.write(masked_frame(data))
+        else:
+            send_message(self._protocol, data)
+            self._flush()
 
     def close(self) -> None:
         self._closed = True
@@ -188,19 +200,41 @@ class _Wire(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._around(self._take, bytes(self._view[:nbytes]))
+        data = bytes(self._view[:nbytes])
+        is_new = not self.upgraded.done()
+        if is_new:
+            data = self._take_answer(data)
+        if data:
+            self._around(self._take, data)
+        if is_new or self._reader.has_passed_on:
+            self._say_what_the_protocol_says()
+
+    def _say_what_the_protocol_says(self) -> None:
         self._flush()
-        if not self.upgraded.done():
-            self._settle_upgrade()
         if self.upgraded.done() and self._protocol.close_expected() and self._transport is not None:
             # A farewell from either side: nothing more will come that is worth waiting for.
             self._transport.close()
 
     def _take(self, data: bytes) -> None:
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame):
-                self._frame(event)
+        for message in self._reader.feed(data):
+            if not self._closed:
+                self._on_message(message)
+
+    def _take_answer(self, data: bytes) -> bytes:
+        """A piece of the answer to the upgrade; returns what comes after it, which is frames."""
+        seen = self._answer_end + data
+        found = seen.find(_HEAD_END)
+        end = len(data) if found < 0 else found + len(_HEAD_END) - len(self._answer_end)
+        self._answer_end = seen[1 - len(_HEAD_END) :]
+        self._protocol.receive_data(data[:end])
+        frames = data[end:]
+        if frames and self._protocol.state is State.CONNECTING:
+            # They are none: it is refused, and says why.
+            self._protocol.receive_data(frames)
+            frames = b""
+        self._protocol.events_received()
+        self._settle_upgrade()
+        return frames
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -214,11 +248,6 @@ class _Wire(asyncio.BufferedProtocol):
             self.upgraded.set_exception(ConnectionResetError(reason))
         elif not self.upgraded.cancelled() and self.upgraded.exception() is None:
             self._on_lost(reason)
-
-    def _frame(self, frame: Frame) -> None:
-        message = self._assembler.add(frame)
-        if message is not None and not self._closed:
-            self._on_message(message)
 
     def _settle_upgrade(self) -> None:
         refusal = self._protocol.handshake_exc

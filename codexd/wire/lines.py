@@ -34,9 +34,10 @@ class LineSplitter:
 
     def finish(self) -> None:
         """Take what there is for a whole line: a line end was read, or the stream has ended."""
-        line = b"".join(self._parts).strip()
+        parts = self._parts
+        line = (parts[0] if len(parts) == 1 else b"".join(parts)).strip()
         too_long = self._size > self._limit
-        self._parts.clear()
+        parts.clear()
         self._size = 0
         if line.startswith(b"{") and line.endswith(b"}"):
             self._on_line(as_utf8(line))
