@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -187,8 +188,7 @@ class _Wire(asyncio.BufferedProtocol):
         self._transport.abort() if self.buffered else self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         request = self._protocol.connect()
         if self._token is not None:
             request.headers["Authorization"] = f"Bearer {self._token}"

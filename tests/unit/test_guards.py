@@ -9,6 +9,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +19,7 @@ import pytest
 from codexd.hub import jsonrpc
 from codexd.hub.actions import Action, ToChild, ToClient
 from tests.support.hub import HubRig
+from tests.unit.test_trip import PACKAGE, Plugin, answer, ask, plugin_at, run, watched
 
 # -- what is loaded ----------------------------------------------------------------------------
 
@@ -141,3 +144,57 @@ def test_a_delta_is_taken_apart_once_and_never_copied(listeners: int, work: Coun
     assert all(isinstance(action, ToClient) and action.data is delta for action in heard)
     # Its method, and which thread it is of, however many listen.
     assert work == {"taken apart": 1, "text": 1, "part": 1}
+
+
+# -- what a message costs in all --------------------------------------------------------------------
+
+# System calls, and what asks the loop for something that it need not be asked for.
+_COUNTED: Final = (
+    *("write", "send", "sendmsg", "read", "pread", "splice", "ioctl", "fcntl", "urandom"),
+    *("get_running_loop", "register", "modify", "unregister"),
+)
+
+
+class Costs:
+    """What codexd calls, itself or through the event loop; and how many functions of its own."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.functions = 0
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            self.functions += frame.f_code.co_filename.startswith(PACKAGE)
+        elif event == "c_call" and argument.__name__ in _COUNTED and self._is_ours(frame):
+            self.calls[argument.__name__] += 1
+
+    @staticmethod
+    def _is_ours(frame: FrameType | None) -> bool:
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(PACKAGE):
+                return True
+            frame = frame.f_back
+        return False
+
+
+async def a_request_and_its_answer(plugin: Plugin, client: Any, number: int) -> None:
+    await ask(client, number, "model/list")
+    asked = await plugin.heard("model/list")
+    plugin.say({"id": asked["id"], "result": {"data": []}})
+    await answer(client, number)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="without splice(2) it is one more")
+def test_a_request_and_its_answer_are_four_system_calls_and_no_detours(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with plugin_at(tmp_path) as (plugin, client):
+            await a_request_and_its_answer(plugin, client, 7)
+            costs = Costs()
+            with watched(costs):
+                await a_request_and_its_answer(plugin, client, 8)
+            # Beside them, what the loop does of itself: it waits twice, and reads the request.
+            assert costs.calls == {"write": 1, "splice": 1, "pread": 1, "send": 1}
+            # It is 118; without a bound every new idea adds a few.
+            assert costs.functions <= 130
+
+    run(main)
