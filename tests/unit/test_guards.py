@@ -146,7 +146,7 @@ def test_a_delta_is_taken_apart_once_and_never_copied(listeners: int, work: Coun
     assert work == {"taken apart": 1, "text": 1, "part": 1}
 
 
-# -- what a message costs in all --------------------------------------------------------------------
+# -- what a message costs in all -------------------------------------------------------------------
 
 # System calls, and what asks the loop for something that it need not be asked for.
 _COUNTED: Final = (
