@@ -49,7 +49,8 @@ def fast_loop() -> IOLoop | None:
         import uvloop
     except ImportError:
         return None
-    return IOLoop(asyncio_loop=uvloop.new_event_loop())
+    loop: IOLoop = IOLoop(asyncio_loop=uvloop.new_event_loop())
+    return loop
 
 
 class CodexdPlugin(CircusPlugin):  # type: ignore[misc]

@@ -15,7 +15,8 @@ from codexd.platform.pipes import CannotSplice
 __all__ = ["Burst", "OutputCapture", "last_burst_detail", "unaccounted"]
 
 _READ_BYTES: Final = 1 << 16
-# Less than that is asked for in no one step, but before a rotation: then it is another step's.
+# A step that moved less has emptied the pipe. (Before a rotation it may have been asked for less:
+# then the next look at the pipe goes on.)
 _FEW_BYTES: Final = 1 << 12
 # What is kept of the output while the disk takes nothing; the pipe must be emptied all the same.
 _MAX_HELD: Final = 1 << 20
