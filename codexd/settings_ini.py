@@ -9,13 +9,18 @@ no character is left that means something to any of them.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Final
 
 from codexd.config import Config, resolve, setting_texts
 from codexd.settings import BY_NAME, SETTINGS, SettingError
 
-_SECTION = "[plugin:codexd]"
+PLUGIN: Final = "codexd.circus_ext.plugin.CodexdPlugin"
+LOG_LEVEL: Final = "WARNING"
+WORKING_DIR: Final = "/"
+_NAME: Final = "plugin:codexd"
+_SECTION: Final = f"[{_NAME}]"
 _ESCAPE: Final = re.compile(rb"%([0-9a-fA-F]{2})")
 
 # Seconds that the plugin has beyond the child: it lets the child end and writes down how it did.
@@ -53,6 +58,36 @@ def parse_ini(data: bytes) -> Config | None:
         return read_plugin_settings(options)
     except SettingError:
         return None
+
+
+def plugin_options(config: Config) -> dict[str, str]:
+    """The options of [plugin:codexd], circus's own among them."""
+    return {
+        "graceful_timeout": str(config.policy.stop_timeout_ms / 1000 + PLUGIN_GRACE_S),
+        "priority": "2",
+        **encode_settings(config),
+    }
+
+
+def plugin_argv(config: Config, python: str = sys.executable) -> list[str]:
+    """The plugin's command line, as circus 0.19 (get_plugin_cmd) makes it from that section."""
+    # As circus reads the section: with its name, twice.
+    names = {"__name__": _NAME, "name": _NAME, "working_dir": WORKING_DIR}
+    options = {**names, **plugin_options(config)}
+    return [
+        python,
+        "-c",
+        "from circus import plugins;plugins.main()",
+        "--endpoint",
+        config.runtime.circus_endpoint,
+        "--pubsub",
+        config.runtime.circus_pubsub_endpoint,
+        "--config",
+        ":::".join(f"{key}:{value}" for key, value in sorted(options.items())),
+        "--log-level",
+        LOG_LEVEL,
+        PLUGIN,
+    ]
 
 
 def encode_settings(config: Config) -> dict[str, str]:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from circus.plugins import CircusPlugin
 from tornado.ioloop import IOLoop
 
+from codexd.circus_ext import early
 from codexd.config import Config
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.handler import AppendLogHandler
@@ -23,11 +25,13 @@ from codexd.platform import signals
 from codexd.platform.limits import raise_own_limit
 from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
-from codexd.records.records import open_records
+from codexd.postpone import postpone
+from codexd.records.records import Records, open_records
 from codexd.runtime import make_directories
 from codexd.settings_ini import read_plugin_settings
 
 if TYPE_CHECKING:
+    from codexd.circus_ext.circus_client import CircusClient
     from codexd.keeper.keeper import Keeper
 
 if "circus.arbiter" in sys.modules:
@@ -65,7 +69,7 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
             self.loop.close()
             self.loop: Any = fast
         self._settings: Config = read_plugin_settings(options)
-        self._daemon_pid = self._find_daemon()
+        self._daemon_pid = 0
         self._stack = ExitStack()
         self._keeper: Keeper | None = None
         self._ending = False
@@ -77,6 +81,11 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
 
     def handle_init(self) -> None:
         """Circus calls this before it connects: from here on this process ends with circusd."""
+        if early.is_early():
+            _load()
+            if not early.wait():
+                raise SystemExit
+        self._daemon_pid = self._find_daemon()
         # Whatever the starter's is for the server: the plugin makes files of its own only.
         os.umask(0o077)
         raise_own_limit()
@@ -91,26 +100,22 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
         self.loop.add_callback(self._begin)
 
     async def _begin(self) -> None:
-        # Nothing that is loaded is garbage, and to look for some takes a tenth of the time.
-        gc.disable()
-        # circusd looks for this class too, before it starts anything: it need not load all of it.
-        from codexd.circus_ext.circus_client import CircusClient
-        from codexd.keeper.assembly import assemble
-
         try:
+            make_client, assemble = _load()
             records = self._stack.enter_context(open_records(self._settings, timeout_s=_HANDOVER_S))
-            circus = CircusClient(self.endpoint)
+            circus = make_client(self.endpoint)
             self._stack.callback(circus.close)
             keeper = assemble(self._settings, records, circus)
             self._keeper = keeper
             await keeper.start(self._daemon_pid)
-            # What is there by now stays: every later look for garbage goes past it.
-            gc.freeze()
         except Exception:
             logger.exception("the plugin cannot start")
             # Circus starts another the moment this one ends.
             await asyncio.sleep(_PAUSE_S)
             self._end()
+        else:
+            # What is there by now stays: every later look for garbage goes past it.
+            gc.freeze()
         finally:
             gc.enable()
 
@@ -146,6 +151,18 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
     def handle_stop(self) -> None:
         """Circus calls this when the loop ends."""
         self._stack.close()
+
+
+def _load() -> tuple[type[CircusClient], Callable[[Config, Records, CircusClient], Keeper]]:
+    """All of the plugin. circusd looks for its class, too, and need not load more than that."""
+    # Nothing that is loaded is garbage, and to look for some takes a tenth of the time.
+    gc.disable()
+    # websockets would ask it for its own version, if that were not a released one.
+    postpone("importlib.metadata")
+    from codexd.circus_ext.circus_client import CircusClient
+    from codexd.keeper.assembly import assemble
+
+    return CircusClient, assemble
 
 
 def _log_to_file(logs_dir: str) -> None:

@@ -16,6 +16,7 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from codexd.child.backoff import Backoff
+from codexd.circus_ext import early
 from codexd.circus_ext.channel import PLUGIN
 from codexd.circus_ext.patient import PatientWatcher
 from codexd.circus_ext.spawning import CannotSpawn, told_apart
@@ -32,11 +33,16 @@ class PluginProcess(Process):  # type: ignore[misc]
     """The plugin's process."""
 
     def spawn(self) -> None:
-        """As circus.
+        """As circus, but the first one may have been started already.
 
         Raises:
             CannotSpawn: the process cannot be started.
         """
+        begun = early.take(self.format_args(), self.env, self.working_dir)
+        if begun is not None:
+            self.started = time.time()
+            self._worker = begun
+            return
         with told_apart():
             super().spawn()
 

@@ -13,15 +13,14 @@ import click
 from codexd.child.command import speaks_protocol
 from codexd.child.outcome import Outcome
 from codexd.cli.options import IS_BARE, BadValue, CliError, config_options, json_option
-from codexd.cli.start_words import running_pid, tell_what_comes, tell_where_to_attach
 from codexd.cli.status import print_status, tcp_note
 from codexd.cli.streams import discard_stdout
 from codexd.client.owner import check_owner
 from codexd.config import Config, setting_texts, spare_refusal
 from codexd.platform.users import owner_of_place, user_name
 from codexd.settings import SETTINGS
+from codexd.settings_ini import plugin_argv
 from codexd.store.snapshot import read_daemon
-from codexd.supervisor.readiness import wait_for_process
 
 
 @click.command("start")
@@ -39,8 +38,12 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
     if sys.stdout.isatty() and not run_once and tell_who_runs(config, as_json=as_json):
         return
     if click.get_current_context().meta.get(IS_BARE) and sys.stdin.isatty():
+        from codexd.cli.start_words import tell_what_comes
+
         tell_what_comes(config)
     if detach:
+        from codexd.cli.start_words import tell_where_to_attach
+
         start_detached(config)
         print_status(config, as_json=as_json, is_starting=True)
         tell_where_to_attach(config)
@@ -50,6 +53,8 @@ def start(config: Config, run_once: bool, detach: bool, as_json: bool) -> None:
 
 def tell_who_runs(config: Config, *, as_json: bool) -> bool:
     """Say who runs here already with the same settings, where somebody does."""
+    from codexd.cli.start_words import running_pid, tell_where_to_attach
+
     pid = running_pid(config)
     if pid is None:
         return False
@@ -63,6 +68,18 @@ def tell_who_runs(config: Config, *, as_json: bool) -> bool:
 
 def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     """Be the daemon until it is told to end."""
+    from codexd.circus_ext import early
+
+    early.begin(plugin_argv(config))
+    try:
+        _run_in_foreground(config, run_once=run_once, as_json=as_json)
+    finally:
+        early.give_up()
+
+
+def _run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
+    # Nothing else goes before the plugin's process: what is loaded from here on, both load at once.
+    from codexd.cli.start_words import tell_where_to_attach
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
 
@@ -184,6 +201,8 @@ def tell_whose_place_it_is(config: Config) -> None:
 
 def start_detached(config: Config) -> int:
     """Start the daemon in a session of its own and wait until it is up; its pid."""
+    from codexd.supervisor.readiness import wait_for_process
+
     out = os.path.join(config.paths.logs_dir, "daemon.log")
     with _open_log(config, out) as log:
         begun = log.seek(0, os.SEEK_END)

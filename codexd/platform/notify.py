@@ -6,6 +6,10 @@ import contextlib
 import os
 import socket
 from collections.abc import MutableMapping
+from typing import Final
+
+# Meant for the daemon's own process alone.
+VARIABLES: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class ServiceManager:
@@ -16,9 +20,7 @@ class ServiceManager:
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        self._address = environ.pop("NOTIFY_SOCKET", "")
-        microseconds = environ.pop("WATCHDOG_USEC", "")
-        pid = environ.pop("WATCHDOG_PID", "")
+        self._address, microseconds, pid = (environ.pop(name, "") for name in VARIABLES)
         is_ours = pid in ("", str(os.getpid()))
         # 20 digits hold every number that systemd can mean; isdigit alone takes ² for one.
         is_number = microseconds.isascii() and microseconds.isdigit() and len(microseconds) <= 20

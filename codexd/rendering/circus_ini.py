@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 
 from codexd.config import Config, has_spare
 from codexd.rendering.templates import CannotRender, render
-from codexd.settings_ini import PLUGIN_GRACE_S, encode_settings
-
-_LOG_LEVEL = "WARNING"
-_PLUGIN = "codexd.circus_ext.plugin.CodexdPlugin"
+from codexd.settings_ini import LOG_LEVEL, PLUGIN, WORKING_DIR, plugin_argv, plugin_options
 
 
 def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
@@ -22,43 +18,29 @@ def render_circus_ini(config: Config, *, python: str = sys.executable) -> str:
     Raises:
         CannotRender: the interpreter's path cannot be written into an ini.
     """
-    stop_timeout_s = config.policy.stop_timeout_ms / 1000
-    options = {
-        "graceful_timeout": str(stop_timeout_s + PLUGIN_GRACE_S),
-        "priority": "2",
-        **encode_settings(config),
-    }
     return render(
         "circus.ini.j2",
         runtime=config.runtime,
-        log_level=_LOG_LEVEL,
+        log_level=LOG_LEVEL,
         spawns=config.server.child_strategy == "spawn",
         spare=has_spare(config),
-        stop_timeout_s=stop_timeout_s,
-        plugin=_PLUGIN,
-        plugin_command=_plugin_command(config, python, options),
-        options=options,
+        stop_timeout_s=config.policy.stop_timeout_ms / 1000,
+        plugin=PLUGIN,
+        plugin_command=_plugin_command(config, python),
+        working_dir=WORKING_DIR,
+        options=plugin_options(config),
     )
 
 
-def _plugin_command(config: Config, python: str, options: Mapping[str, str]) -> str | None:
+def _plugin_command(config: Config, python: str) -> str | None:
     """The plugin's command line, where the one that circus makes would not do.
 
     Circus writes the path of the interpreter into it as it is, and splits it at white space.
     """
     if re.fullmatch(r"[\w./+@-]+", python, re.ASCII):
         return None
-    joined = ":::".join(f"{key}:{value}" for key, value in options.items())
-    words = [
-        _quote_word(python),
-        "-c 'from circus import plugins;plugins.main()'",
-        f"--endpoint {config.runtime.circus_endpoint}",
-        f"--pubsub {config.runtime.circus_pubsub_endpoint}",
-        f"--config {joined}",
-        f"--log-level {_LOG_LEVEL}",
-        _PLUGIN,
-    ]
-    return " ".join(words)
+    _, option, code, *rest = plugin_argv(config, python)
+    return " ".join([_quote_word(python), option, f"'{code}'", *rest])
 
 
 def _quote_word(path: str) -> str:

@@ -28,12 +28,16 @@ class StateFile:
         self.path = path
         self.trouble: str | None = None
         self.changed = threading.Event()
+        # Somebody waits for it: nothing else is waited for.
+        self.urgent = threading.Event()
         self._encode = encode
         self._written: Stamp | None = None
         self._writing = threading.Lock()
 
-    def mark(self) -> None:
+    def mark(self, *, urgent: bool = False) -> None:
         """What is on the disk is no longer what it should be."""
+        if urgent:
+            self.urgent.set()
         self.changed.set()
 
     def write(self) -> bool:
@@ -42,6 +46,7 @@ class StateFile:
             if not self.changed.is_set():
                 return True
             # Before the contents are taken: a change from here on is another one.
+            self.urgent.clear()
             self.changed.clear()
             try:
                 write_atomic(self.path, self._encode())
@@ -111,7 +116,7 @@ class Flusher:
         self._stopping.set()
         for file in self._files:
             # Wakes the thread; a write more than needed does no harm.
-            file.mark()
+            file.mark(urgent=True)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
@@ -122,7 +127,7 @@ class Flusher:
         while not self._stopping.is_set():
             file.changed.wait()
             has_rested = time.monotonic() - written_at >= _PAUSE_S
-            self._stopping.wait(_FIRST_GATHER_S if has_rested else _GATHER_S)
+            file.urgent.wait(_FIRST_GATHER_S if has_rested else _GATHER_S)
             before = file.trouble
             is_written = file.write()
             written_at = time.monotonic()

@@ -150,7 +150,8 @@ class StateStore:
             for name, value in changes.items():
                 setattr(record, name, value)
             self.daemon.updated_at = self._clock()
-        self._daemon_file.mark()
+        # Whoever started the daemon, or wants to use the server, looks for that.
+        self._daemon_file.mark(urgent=bool(changes.get("ready")))
 
     def _encode_daemon(self) -> bytes:
         with self._lock:

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from codexd.circus_ext import early
 from tests.conftest import MakeBox
 from tests.support.codex import codex_path
 from tests.support.daemon import CODEXD, DaemonBox, daemon_box
@@ -67,6 +68,17 @@ def test_the_child_is_codex_itself_below_the_daemon(box: DaemonBox) -> None:
     assert process.cwd() == str(box.root)
     assert process.environ()["BAA_CODEXD_SERVER_ENDPOINT"] == "stdio://codex-app-server"
     assert (child["command"], child["args"]) == ("codex", ["app-server"])
+
+
+def test_the_plugin_began_to_load_before_circus_was_there(box: DaemonBox) -> None:
+    plugin = box.plugin()
+    assert early.VARIABLE in plugin.environ()
+    assert plugin.cwd() == "/"
+    assert plugin.ppid() == box.started[0].pid
+    # A session of its own: what a terminal sends goes to the daemon, which ends its plugin.
+    assert os.getsid(plugin.pid) == plugin.pid
+    null = {os.readlink(f"/proc/{plugin.pid}/fd/{number}") for number in range(3)}
+    assert null == {os.devnull}
 
 
 def test_the_state_is_that_of_a_running_daemon(box: DaemonBox) -> None:

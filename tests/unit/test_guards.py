@@ -67,6 +67,33 @@ def test_what_the_plugin_loads_before_anybody_asks_for_more() -> None:
     assert not rooms(modules) & {"cli", "client", "rendering", "supervisor"}
 
 
+def test_what_the_plugins_process_has_when_it_is_ready_to_begin() -> None:
+    modules = loaded("import circus.plugins\nfrom codexd.circus_ext import plugin\nplugin._load()")
+    assert "codexd.keeper.keeper" in modules
+    # What a library asks for its version, and never uses.
+    assert not modules & {"csv", "email.message", "importlib.metadata._adapters", "zipfile"}
+
+
+def test_what_goes_before_the_plugins_process_is_the_command_alone() -> None:
+    modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.circus_ext.early")
+    own = {"click", "codexd", "msgspec", "psutil"}
+    assert packages(modules) - {"typing_extensions", "yaml"} <= own
+    assert "yaml.loader" not in modules
+    assert rooms(modules) <= {"child", "circus_ext", "cli", "client", "platform", "store"}
+    assert not modules & {*_LATE, "asyncio", "hashlib", "logging.config"}
+
+
+def test_a_daemon_loads_nothing_for_what_it_does_not_render() -> None:
+    modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.supervisor.daemon")
+    assert "codexd.rendering.circus_ini" in modules
+    assert not modules & {
+        "codexd.rendering.launchd",
+        "codexd.rendering.systemd",
+        "urllib.request",
+        "yaml.loader",
+    }
+
+
 def test_circusd_loads_nothing_of_what_is_in_the_plugin() -> None:
     modules = loaded(
         "import circus.arbiter, codexd.circus_ext.run, codexd.circus_ext.plugin, "

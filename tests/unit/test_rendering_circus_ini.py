@@ -71,6 +71,15 @@ def test_settings_come_through_circus_unchanged(config: Config) -> None:
     assert read_plugin_settings(plugin_options(argv)) == config
 
 
+@settings(max_examples=40)
+@given(configs(*LINE_BREAKS, *ODD))
+def test_the_plugin_that_is_started_early_is_the_one_that_circus_starts(config: Config) -> None:
+    by_circus = plugin_argv(parse(render_circus_ini(config)))
+    by_codexd = settings_ini.plugin_argv(config)
+    assert by_codexd[:-1] == by_circus[:-1]
+    assert by_codexd[-1] == parse(render_circus_ini(config))["plugins"][0]["use"]
+
+
 @settings(max_examples=60)
 @given(texts())
 def test_any_interpreter_path_in_one_line_is_run(text: str) -> None:

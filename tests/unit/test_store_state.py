@@ -198,6 +198,17 @@ def test_many_changes_of_a_burst_are_one_write(
     assert set(writes) == {config.paths.daemon_state_path}
 
 
+def test_that_the_child_is_ready_waits_for_no_other_change(
+    running: StateStore, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eventually(lambda: os.path.exists(config.paths.daemon_state_path))
+    monkeypatch.setattr(flusher_module, "_GATHER_S", 3600.0)
+    monkeypatch.setattr(flusher_module, "_PAUSE_S", 3600.0)
+    running.update_child(status="running")
+    running.update_child(ready=True)
+    eventually(lambda: (read_daemon(config.paths) or running.daemon).child.ready)
+
+
 def test_only_known_fields_can_be_changed(config: Config) -> None:
     store = open_store(config)
     with pytest.raises(AttributeError):

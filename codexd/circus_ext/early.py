@@ -1,0 +1,109 @@
+"""The plugin's process, started before circus is there to start it, so that both load at once.
+
+It is the process that circus would start: the same command, environment and directory. It loads
+what it needs, does nothing, and waits for a word on its stdin; circus's watcher of the plugin takes
+it when it is to start one. If nobody takes it, or this process dies, it ends.
+
+Nothing here imports circus: that is what the plugin's process is not to wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import psutil
+
+from codexd.platform.notify import VARIABLES
+from codexd.settings_ini import WORKING_DIR
+
+# Tells the plugin's process that it was started early.
+VARIABLE: Final = "CODEXD_WAIT_FOR_CIRCUS"
+_GO: Final = b"\n"
+
+
+class Early:
+    """A process that waits to be the plugin."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        self._as_what = (list(argv), dict(env), WORKING_DIR)
+        self._process = psutil.Popen(
+            argv,
+            env={**env, VARIABLE: "1"},
+            cwd=WORKING_DIR,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def take(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> psutil.Popen | None:
+        """The process, which begins now; None where it is another than is wanted, or is dead."""
+        if self._as_what == (list(argv), dict(env), cwd):
+            with contextlib.suppress(OSError):
+                os.write(self._process.stdin.fileno(), _GO)
+                self._process.stdin.close()
+                return self._process
+        self.give_up()
+        return None
+
+    def give_up(self) -> None:
+        """End it: it has done nothing."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.kill()
+        self._process.wait()
+
+
+_early: Early | None = None
+
+
+def begin(argv: Sequence[str]) -> None:
+    """Start the plugin's process by ``argv``. Where that cannot be, circus will say why."""
+    global _early
+    with contextlib.suppress(OSError):
+        _early = Early(argv, plugin_environment(os.environ))
+
+
+def take(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> psutil.Popen | None:
+    """The process that was begun, for the first who wants one just like it."""
+    global _early
+    early, _early = _early, None
+    return None if early is None else early.take(argv, env, cwd)
+
+
+def give_up() -> None:
+    """End the process that was begun, unless somebody took it."""
+    global _early
+    early, _early = _early, None
+    if early is not None:
+        early.give_up()
+
+
+def plugin_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The plugin's environment as circus 0.19 will make it (Watcher.__init__), in this process."""
+    kept = {name: value for name, value in environ.items() if name not in VARIABLES}
+    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+# -- in the plugin's process ----------------------------------------------------------------------
+
+
+def is_early() -> bool:
+    """Whether this process was started early, and is to wait."""
+    return VARIABLE in os.environ
+
+
+def wait() -> bool:
+    """Wait for the word to begin; False where it does not come."""
+    del os.environ[VARIABLE]
+    told = os.read(0, len(_GO))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return told == _GO

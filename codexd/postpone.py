@@ -1,0 +1,30 @@
+"""Modules of others that are imported by name and hardly ever used: loaded on their first use."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Postponed(ModuleType):
+    """Stands for a module. importlib's LazyLoader loads it when it is imported a second time."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def postpone(name: str) -> None:
+    """Have ``name`` loaded when something of it is first wanted; nothing where it is loaded.
+
+    One that is not there stays so.
+    """
+    if name in sys.modules or importlib.util.find_spec(name) is None:
+        return
+    module = sys.modules[name] = _Postponed(name)
+    package, _, own_name = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], own_name, module)
