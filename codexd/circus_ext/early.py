@@ -1,8 +1,8 @@
 """The plugin's process, started before circus is there to start it, so that both load at once.
 
-It is the process that circus would start: the same command, environment and directory. It loads
-what it needs, does nothing, and waits for a word on its stdin; circus's watcher of the plugin takes
-it when it is to start one. If nobody takes it, or this process dies, it ends.
+It stands for the process that circus would start: the same command, environment and directory. It
+loads what it needs, does nothing, and waits for a word on its stdin; circus's watcher of the plugin
+takes it when it is to start one. If nobody takes it, or this process dies, it ends.
 
 Nothing here imports circus: that is what the plugin's process is not to wait for.
 """
@@ -10,6 +10,7 @@ Nothing here imports circus: that is what the plugin's process is not to wait fo
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -24,15 +25,18 @@ from codexd.settings_ini import WORKING_DIR
 # Tells the plugin's process that it was started early.
 VARIABLE: Final = "CODEXD_WAIT_FOR_CIRCUS"
 _GO: Final = b"\n"
+# Goes before the code of the command.
+_PREPARE: Final = "from codexd.circus_ext import early;early.prepare();"
 
 
 class Early:
-    """A process that waits to be the plugin."""
+    """A process that waits to be the plugin, whose command is ``argv``: Python, -c, code, …."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self._as_what = (list(argv), dict(env), WORKING_DIR)
+        python, option, code, *rest = argv
         self._process = psutil.Popen(
-            argv,
+            [python, option, _PREPARE + code, *rest],
             env={**env, VARIABLE: "1"},
             cwd=WORKING_DIR,
             stdin=subprocess.PIPE,
@@ -92,6 +96,11 @@ def plugin_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 # -- in the plugin's process ----------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Before circus is loaded here: nothing that is loaded is garbage. The plugin looks again."""
+    gc.disable()
 
 
 def is_early() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -53,5 +54,8 @@ def run_circus(ini_path: str, begin: Callable[[RunningCircus], None]) -> bool:
     configure_logger(logging.getLogger(), "WARNING", "-")
     hooks.stop_on_signals(arbiter)
     begin(RunningCircus(arbiter))
+    # What is loaded by now stays: every later look for garbage goes past it.
+    gc.freeze()
+    gc.enable()
     arbiter.start().result()
     return bool(arbiter._restarting) and not arbiter.codexd.is_ending

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
 
 def _run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     # Nothing else goes before the plugin's process: what is loaded from here on, both load at once.
-    from codexd.cli.start_words import tell_where_to_attach
+    # None of it is garbage, and to look for some takes a while; circus looks again.
+    gc.disable()
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
 
@@ -98,6 +100,8 @@ def _run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None
                 is_line_printed = True
                 print_status(config, as_json=as_json, is_starting=True)
             if outcome.kind == "up" and not run_once:
+                from codexd.cli.start_words import tell_where_to_attach
+
                 tell_where_to_attach(config)
         except OSError as error:
             # The server is wanted more than the line about it.

@@ -114,9 +114,10 @@ class Flusher:
     def stop(self) -> None:
         """End the threads and write what is left, as far as the disk takes it."""
         self._stopping.set()
-        for file in self._files:
-            # Wakes the thread; a write more than needed does no harm.
-            file.mark(urgent=True)
+        if self._threads:
+            for file in self._files:
+                # Wakes the thread; a write more than needed does no harm.
+                file.mark(urgent=True)
         for thread in self._threads:
             thread.join()
         self._threads.clear()

@@ -209,6 +209,19 @@ def test_that_the_child_is_ready_waits_for_no_other_change(
     eventually(lambda: (read_daemon(config.paths) or running.daemon).child.ready)
 
 
+def test_what_has_not_changed_is_not_written_at_the_end(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(config)
+    writes: list[str] = []
+    monkeypatch.setattr(flusher_module, "write_atomic", lambda path, _data: writes.append(path))
+    store.update_child(status="starting")
+    flusher = Flusher(store)
+    monkeypatch.setattr(flusher_module, "stamp", lambda _path: None)
+    flusher.stop()
+    assert writes == [config.paths.daemon_state_path]
+
+
 def test_only_known_fields_can_be_changed(config: Config) -> None:
     store = open_store(config)
     with pytest.raises(AttributeError):
