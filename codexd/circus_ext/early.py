@@ -19,6 +19,7 @@ from typing import Final
 
 import psutil
 
+from codexd.platform import signals
 from codexd.platform.notify import VARIABLES
 from codexd.settings_ini import WORKING_DIR
 
@@ -111,6 +112,8 @@ def is_early() -> bool:
 def wait() -> bool:
     """Wait for the word to begin; False where it does not come."""
     del os.environ[VARIABLE]
+    # What its starter had blocked, circusd hears by the time it starts a plugin itself.
+    signals.settle()
     told = os.read(0, len(_GO))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import BinaryIO
 
 import click
@@ -14,6 +15,7 @@ import click
 from codexd.child.command import speaks_protocol
 from codexd.child.outcome import Outcome
 from codexd.cli.options import IS_BARE, BadValue, CliError, config_options, json_option
+from codexd.cli.starter import Starter, Word
 from codexd.cli.status import print_status, tcp_note
 from codexd.cli.streams import discard_stdout
 from codexd.client.owner import check_owner
@@ -71,14 +73,20 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     """Be the daemon until it is told to end."""
     from codexd.circus_ext import early
 
+    starter = Starter()
     early.begin(plugin_argv(config))
     try:
-        _run_in_foreground(config, run_once=run_once, as_json=as_json)
+        _run_in_foreground(config, starter.leave, run_once=run_once, as_json=as_json)
+    except click.ClickException as error:
+        starter.tell(error.format_message())
+        raise
     finally:
         early.give_up()
 
 
-def _run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
+def _run_in_foreground(
+    config: Config, on_prepared: Callable[[], None], *, run_once: bool, as_json: bool
+) -> None:
     # Nothing else goes before the plugin's process: what is loaded from here on, both load at once.
     # None of it is garbage, and to look for some takes a while; circus looks again.
     gc.disable()
@@ -116,6 +124,7 @@ def _run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None
         daemon.prepare()
     except CannotStart as error:
         raise (BadValue if error.is_configuration else CliError)(str(error)) from error
+    on_prepared()
     try:
         daemon.run(lifetime_s=config.smoke_lifetime_ms / 1000 if run_once else None)
     finally:
@@ -208,7 +217,8 @@ def start_detached(config: Config) -> int:
     from codexd.supervisor.readiness import wait_for_process
 
     out = os.path.join(config.paths.logs_dir, "daemon.log")
-    with _open_log(config, out) as log:
+    word = Word()
+    with _open_log(config, out) as log, word:
         begun = log.seek(0, os.SEEK_END)
         # -P: the working directory is a repository, whose files must not pass for Python's.
         process = subprocess.Popen(
@@ -216,20 +226,22 @@ def start_detached(config: Config) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, **_environment(config)},
+            env={**os.environ, **_environment(config), **word.environment},
+            pass_fds=[word.writer],
             cwd=config.paths.repo_root if os.path.isdir(config.paths.repo_root) else None,
             start_new_session=True,
         )
-    outcome = wait_for_process(
-        config,
-        process.pid,
-        ended=lambda: process.poll() is not None,
-        tell=lambda step: _say(step, config),
-    )
+        outcome = wait_for_process(
+            config,
+            process.pid,
+            ended=lambda: process.poll() is not None,
+            tell=lambda step: _say(step, config),
+        )
+        told = word.read() if outcome is None else ""
     if outcome is not None and config.policy.hub_listen:
         _tell_of_tcp(config)
     if outcome is None:
-        reason = _last_line(out, begun) or f"it ended with code {process.returncode}"
+        reason = told or _last_line(out, begun) or f"it ended with code {process.returncode}"
         kind = BadValue if process.returncode == BadValue.exit_code else CliError
         raise kind(reason.removeprefix("codexd: "))
     if outcome.kind == "failed":
