@@ -30,7 +30,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.bench_restart import boot_bare
+from tests.benchmarks.boot import BareBoot
 from tests.support.daemon import DaemonBox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -154,16 +154,21 @@ def _directory() -> Iterator[Path]:
 
 def bare(root: Path) -> float:
     """Seconds of a bare boot of codex."""
-    return boot_bare(DaemonBox(root))
+    return BareBoot(root, DaemonBox(root).env).seconds()
 
 
-def main() -> None:
-    """Print medians."""
+def arguments() -> argparse.ArgumentParser:
+    """What may be given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--floor", action="store_true", help="a bare circusd and plugin")
     parser.add_argument("--code", action="append", default=[], metavar="DIR")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Print medians."""
+    options = arguments().parse_args()
     codes = [*options.code, str(ROOT)]
     bares: list[float] = []
     floors: list[float] = []
