@@ -134,7 +134,8 @@ def test_a_restart_of_the_plugin_is_quick_and_harmless(box: DaemonBox) -> None:
     begun = time.monotonic()
     assert ctl(box, "restart", PLUGIN) == "ok"
     other_plugin(box, plugin)
-    assert time.monotonic() - begun < 5
+    # It is not waited for that the one before lets go of the files, which it may take 30 s over.
+    assert time.monotonic() - begun < 25
     after = box.wait_ready()
     assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
     talk(box)

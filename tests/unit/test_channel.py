@@ -182,9 +182,8 @@ def test_what_was_idle_a_moment_ago_is_not_asked_about_again() -> None:
             rig.tell(drain=await rig.ordered(), holds=True)
             await waiting
             # The plugin may end beside the child now.
-            begun = time.monotonic()
-            await rig.channel.no_turns([CHILD])
-            assert time.monotonic() - begun < 0.2
+            async with asyncio.timeout(20):
+                await rig.channel.no_turns([CHILD])
             assert len(rig.published) == 1
 
     asyncio.run(play())
