@@ -35,8 +35,8 @@ class FifoWriter:
 
     def close(self) -> None:
         """Let go; what is still to be written is read here."""
-        reader = os.dup(self._descriptor)
-        os.set_blocking(reader, False)
+        # Opened anew: a dup would make the writer's end one that does not wait, too.
+        reader = os.open(f"/dev/fd/{self._descriptor}", os.O_RDONLY | os.O_NONBLOCK)
         while self._thread is not None and self._thread.is_alive():
             try:
                 os.read(reader, 1 << 20)
