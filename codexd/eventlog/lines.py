@@ -42,21 +42,30 @@ def lines_backward(file: BinaryIO, end: int) -> Iterator[bytes]:
 
 
 def lines_with(file: BinaryIO, marker: bytes) -> Iterator[bytes]:
-    """The whole lines that hold ``marker``, the last first, found without looking at each line."""
+    """The whole lines that hold ``marker``, the last first, found without looking at each line.
+
+    Each block is read once, however many of its lines hold the marker, which has no newline.
+    """
     end = size = os.fstat(file.fileno()).st_size
     while end > 0:
         start = max(end - _SEARCH_BLOCK, 0)
         # A marker may begin in this block and end in the one before it was searched.
         count = min(end - start + len(marker) - 1, size - start)
-        found = os.pread(file.fileno(), count, start).rfind(marker)
-        if found < 0:
-            end = start
-            continue
-        line_start = next(line_starts_backward(file, start + found + 1))
-        line = _line_at(file, line_start)
-        if line is not None:
-            yield line
-        end = line_start
+        block, end = os.pread(file.fileno(), count, start), start
+        found = block.rfind(marker)
+        while found >= 0:
+            begin = block.rfind(b"\n", 0, found) + 1
+            line_end = block.find(b"\n", found)
+            if begin > 0 and line_end >= 0:
+                yield block[begin:line_end]
+            else:
+                line_start = next(line_starts_backward(file, start + found + 1))
+                line = _line_at(file, line_start)
+                if line is not None:
+                    yield line
+                # One that begins in an earlier block: that is searched up to there.
+                end = min(end, line_start)
+            found = block.rfind(marker, 0, begin)
 
 
 def _line_at(file: BinaryIO, start: int) -> bytes | None:

@@ -26,6 +26,8 @@ class InitializeParams(msgspec.Struct, rename="camel"):
     capabilities: Capabilities | None = None
 
 
+# Of a client that hears of its own threads only, and has been here for long.
+_PAST_THREADS = 1000
 _NOBODY = ClientInfo("", "")
 _NOTHING = Capabilities()
 
@@ -44,16 +46,39 @@ class Client:
     is_initialized: bool = False
     handles: dict[str, Message] = field(default_factory=dict)
     profile: ClientProfile = NOTHING
-    own_threads: set[str] = field(default_factory=set)
+    _own: set[str] = field(default_factory=set)
+    # Those that are gone. Something may still be told of them, and they may come back.
+    _past: dict[str, None] = field(default_factory=dict)
 
     def hears_of(self, thread_id: str | None) -> bool:
         """Whether what everybody is told of a thread is for this client too."""
-        return not self.profile.private or thread_id is None or thread_id in self.own_threads
+        return not self.profile.private or thread_id is None or self._owns(thread_id)
+
+    def _owns(self, thread_id: str) -> bool:
+        return thread_id in self._own or thread_id in self._past
+
+    def uses(self, thread_id: str) -> None:
+        """A thread is one of the client's own; of whoever hears of all, that is not kept."""
+        if self.profile.private:
+            self._past.pop(thread_id, None)
+            self._own.add(thread_id)
+
+    def was_refused(self, thread_id: str) -> None:
+        """A thread is none of the client's own after all."""
+        self._own.discard(thread_id)
 
     def noticed(self, thread_id: str, parent_id: str | None) -> None:
         """A thread began: what a subagent does is part of what its parent does."""
-        if parent_id in self.own_threads:
-            self.own_threads.add(thread_id)
+        if parent_id is not None and self._owns(parent_id):
+            self.uses(thread_id)
+
+    def lost(self, thread_id: str) -> None:
+        """A thread is gone; the last ones are remembered."""
+        if thread_id in self._own:
+            self._own.discard(thread_id)
+            self._past[thread_id] = None
+            if len(self._past) > _PAST_THREADS:
+                del self._past[next(iter(self._past))]
 
     def leave_out_others(self, answer: Message) -> None:
         """Of the threads that are loaded, a server of its own would have the client's only."""
@@ -62,7 +87,7 @@ class Client:
             loaded = msgspec.json.decode(result.get("data", b""), type=list[str])
         except UNDECODABLE:
             return
-        own = [thread_id for thread_id in loaded if thread_id in self.own_threads]
+        own = [thread_id for thread_id in loaded if self._owns(thread_id)]
         result["data"] = msgspec.Raw(msgspec.json.encode(own))
         answer.fields = {**answer.fields, "result": msgspec.Raw(msgspec.json.encode(result))}
 

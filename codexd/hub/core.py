@@ -80,7 +80,7 @@ class Core:
         """A client listens to a thread from now on, and the thread is one of its own."""
         thread.subscribers.add(client)
         if client in self.clients:
-            self.clients[client].own_threads.add(thread.id)
+            self.clients[client].uses(thread.id)
 
     def everybody(self, thread_id: str | None) -> tuple[int, ...]:
         """Whoever is to hear what the server tells all its connections of a thread."""
@@ -119,11 +119,17 @@ class Core:
             self.counts.request_ended(method, code_of(code), self.now - since)
             self.act(ToClient(client, jsonrpc.error(client_id, code, text, data)))
 
+    def forget(self, thread_id: str) -> None:
+        """A thread is gone."""
+        self.threads.forget(thread_id)
+        for client in self.clients.values():
+            client.lost(thread_id)
+
     def forget_if_nothing(self, thread: Thread) -> None:
         """Whoever asked for a thread was refused: nothing else is known of it."""
         is_known = thread.hearing == "joined" or self.book.session_of(thread.id) is not None
         if not is_known and not thread.subscribers and not thread.is_busy:
-            self.threads.forget(thread.id)
+            self.forget(thread.id)
 
     def turn_began(self, thread: Thread, turn: dict[str, Any], *, is_late: bool = False) -> None:
         """A turn runs on a thread. ``is_late``: it has for a while, unseen."""

@@ -233,7 +233,7 @@ class Hub:
     def _wants(self, client: Client, thread_id: str) -> None:
         """A thread that is there is a client's own also while its resume waits for its turn."""
         if self._core.threads.find(thread_id) is not None:
-            client.own_threads.add(thread_id)
+            client.uses(thread_id)
 
     def _refusal(self, client: Client, message: Message) -> str | None:
         """What the server would refuse this client, and not the one that speaks for all."""

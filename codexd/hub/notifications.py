@@ -278,7 +278,7 @@ class Notifications:
         thread = self._core.threads.find(thread_id)
         if thread is not None and thread.turn is not None:
             self._turns.cut(thread, _CLOSED)
-        self._core.threads.forget(thread_id)
+        self._core.forget(thread_id)
         self._core.book.closed(thread_id)
         self._requests.thread_came(thread_id)
         return True

@@ -429,7 +429,7 @@ class Recovery:
     def _forget(self, thread: Thread) -> None:
         """The thread is gone; what asks for it hears that from the server."""
         self._core.fabricate(thread, "thread/closed", {})
-        self._core.threads.forget(thread.id)
+        self._core.forget(thread.id)
         self._tries.pop(thread.id, None)
         self._requests.thread_came(thread.id)
 

@@ -415,7 +415,7 @@ class Requests:
             thread.subscribers.discard(entry.client)
             client = self._core.clients.get(entry.client)
             if client is not None:
-                client.own_threads.discard(thread.id)
+                client.was_refused(thread.id)
             self._core.forget_if_nothing(thread)
 
     def _is_to_repeat(self, entry: Pending, reason: str, *, is_unread: bool) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from codexd.contracts import Record
 from codexd.platform.files import keep_copy_aside, read_own, read_whole, set_aside
-from codexd.store.salvage import fits, salvage
+from codexd.store.salvage import fields_of, fits, salvage
 from codexd.store.torn import whole_objects
 
 R = TypeVar("R", bound=Record)
@@ -60,7 +60,7 @@ def decode(raw: bytes, default: R) -> tuple[R, list[str]]:
 
 def _pieces(raw: bytes, type_: type[Record]) -> dict[str, Any]:
     """What is whole in a damaged list of records, as if the rest had never been."""
-    for field in msgspec.structs.fields(type_):
+    for field in fields_of(type_).values():
         if typing.get_origin(field.type) is list:
             entry_type = typing.get_args(field.type)[0]
             return {field.encode_name: [o for o in whole_objects(raw) if fits(o, entry_type)]}

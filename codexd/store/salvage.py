@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ def salvage(raw: Any, type_: type[R], fallback: R | None, faults: list[str]) -> 
         faults.append("is no object")
         raw = {}
     values: dict[str, Any] = {}
-    known = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+    known = fields_of(type_)
     for name, field in known.items():
         base = getattr(fallback, field.name) if fallback is not None else msgspec.UNSET
         value = msgspec.UNSET
@@ -45,6 +46,12 @@ def salvage(raw: Any, type_: type[R], fallback: R | None, faults: list[str]) -> 
             raise Unusable("cannot be used")
     faults.extend(f"holds an unknown {name}" for name in raw if name not in known)
     return type_(**values)
+
+
+@functools.cache
+def fields_of(type_: type[Record]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields of a record by the names that files have: their types are found out but once."""
+    return {field.encode_name: field for field in msgspec.structs.fields(type_)}
 
 
 def fits(raw: dict[str, Any], type_: type[Record]) -> bool:

@@ -18,9 +18,9 @@ _UPGRADE: Final = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-_FIN_TEXT: Final = 0x81
-_PING: Final = 0x89
-_PONG: Final = 0x8A
+FIN_TEXT: Final = 0x81
+PING: Final = 0x89
+PONG: Final = 0x8A
 _DELTA: Final = b'"item/agentMessage/delta"'
 _DONE: Final = b'"turn/completed"'
 _INITIALIZE: Final[dict[str, Any]] = {
@@ -39,7 +39,7 @@ _decode = msgspec.json.Decoder(_Envelope).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def masked(payload: bytes, opcode: int = _FIN_TEXT) -> bytes:
+def masked(payload: bytes, opcode: int = FIN_TEXT) -> bytes:
     """A frame as clients send it; a mask of zeros leaves the bytes as they are."""
     size = len(payload)
     if size < 126:
@@ -107,10 +107,10 @@ class RawClient:
                 continue
             opcode, begin, end = found
             payload, self._rest = self._rest[begin:end], self._rest[end:]
-            if opcode == _FIN_TEXT:
+            if opcode == FIN_TEXT:
                 return payload
-            if opcode == _PING:
-                self.socket.sendall(masked(payload, _PONG))
+            if opcode == PING:
+                self.socket.sendall(masked(payload, PONG))
             else:
                 raise ConnectionError(f"a frame that begins with {opcode:#x}")
 
