@@ -103,11 +103,15 @@ class Event(Record, kw_only=True):
 
 
 class RecentEvents(Record, kw_only=True):
-    """recent-events.json: the last ``max_entries`` events."""
+    """recent-events.json: the last ``max_entries`` events.
+
+    ``newest`` is for whoever opens the log next: see :mod:`codexd.eventlog.newest`.
+    """
 
     max_entries: int
     updated_at: str | None = None
     events: list[Event] = []
+    newest: list[Event] | msgspec.UnsetType = msgspec.UNSET
 
 
 class SmokeCheck(Record, kw_only=True):

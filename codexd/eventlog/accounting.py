@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from codexd.eventlog.chain import inode, open_chain, size
+from codexd.eventlog.newest import Newest
 from codexd.eventlog.reader import begins_at_the_beginning, events_with
 
 
-def last_burst_detail(events_path: str, stream: str) -> dict[str, Any] | None:
+def last_burst_detail(newest: Newest, events_path: str, stream: str) -> dict[str, Any] | None:
     """The detail of the newest ``child.STREAM`` event.
 
     Returns:
         None if there never was one; an empty dict if those that were are rotated away.
     """
-    kind = f"child.{stream}"
-    for event in events_with(events_path, kind):
-        if event.type == kind:
-            return event.detail or {}
+    event = newest.of(f"child.{stream}")
+    if event is not None:
+        return event.detail or {}
     return None if begins_at_the_beginning(events_path) else {}
 
 

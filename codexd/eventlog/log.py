@@ -13,7 +13,7 @@ from codexd.contracts import Event, EventLevel, RecentEvents
 from codexd.encoding import encode_json
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.reader import events_backward
-from codexd.eventlog.repair import lost_events, repair_tail
+from codexd.eventlog.repair import lost_events, newest_kept, repair_tail
 from codexd.eventlog.types import OTHER, TYPES
 
 _KNOWN: Final = frozenset(TYPES)
@@ -56,7 +56,10 @@ class EventLog:
         repaired = repair_tail(path)
         if repaired:
             self.repairs.append(repaired)
-        newest = list(islice(events_backward(path), max(cache_size, _LOOK_BACK)))
+        look_back = max(cache_size, _LOOK_BACK)
+        newest = list(islice(events_backward(path), look_back))
+        # The newest of each kind that is asked for when the log is opened.
+        self.kinds = newest_kept(path, recent_path, newest, is_all=len(newest) < look_back)
         self._recent = deque(reversed(newest[:cache_size]), maxlen=cache_size)
         self._seq = max((event.seq for event in newest), default=0)
         self._log = AppendLog(path, max_bytes=max_bytes, backups=backups)
@@ -141,7 +144,12 @@ class EventLog:
         """
         events = list(self._recent.copy())
         self._log.flush()
-        return RecentEvents(max_entries=self._cache_size, updated_at=self._clock(), events=events)
+        return RecentEvents(
+            max_entries=self._cache_size,
+            updated_at=self._clock(),
+            events=events,
+            newest=self.kinds.kept(),
+        )
 
     def subscribe(self, callback: Callable[[Event], None]) -> None:
         """Have ``callback`` called with each event once it is in the file."""
@@ -159,6 +167,7 @@ class EventLog:
         self._seq = event.seq
         self.counts[event.type if event.type in _KNOWN else OTHER] += 1
         self._recent.append(event)
+        self.kinds.heard(event)
         for subscriber in tuple(self._subscribers):
             subscriber(event)
         return True

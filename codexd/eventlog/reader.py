@@ -98,19 +98,6 @@ def seq_before(path: str, time: str) -> int:
     return next((event.seq for event in events_backward(path) if event.created_at < time), 0)
 
 
-def last_number(path: str, key: str) -> int | None:
-    """The newest whole number that an event carries as ``key`` of its detail.
-
-    Returns:
-        0 if no event ever did; None if none does that is still there.
-    """
-    for event in events_with(path, key):
-        number = (event.detail or {}).get(key)
-        if isinstance(number, int):
-            return number
-    return 0 if begins_at_the_beginning(path) else None
-
-
 def begins_at_the_beginning(path: str) -> bool:
     """Whether no event was ever rotated away or deleted with its file."""
     return next((event.seq for event in _forward(path, 0)), 1) == 1

@@ -11,6 +11,7 @@ import msgspec
 from codexd.contracts import Event
 from codexd.eventlog.chain import size
 from codexd.eventlog.lines import MAX_LINE, line_starts_backward
+from codexd.eventlog.newest import Newest
 from codexd.eventlog.reader import parse_event
 from codexd.platform.files import NotAFile, open_private, read_whole, set_aside_sentence
 
@@ -59,6 +60,23 @@ def _close_line(file: BinaryIO, start: int) -> str:
 
 class _Cache(msgspec.Struct):
     events: list[msgspec.Raw]
+    newest: list[msgspec.Raw] | None = None
+
+
+def newest_kept(path: str, recent_path: str, last: Sequence[Event], *, is_all: bool) -> Newest:
+    """What the log at ``path`` has, which ends with ``last``, the newest first.
+
+    ``is_all``: that is all of it. recent-events.json counts where the log still has the last event
+    that it knew of.
+    """
+    if is_all:
+        return Newest.since((), last)
+    cache = _read_cache(recent_path)
+    known = _parsed(cache.events)[-1:] if cache.newest is not None else []
+    keys = [_key(event) for event in last]
+    if not known or _key(known[0]) not in keys:
+        return Newest.scanned(path)
+    return Newest.since(_parsed(cache.newest or []), last[: keys.index(_key(known[0]))])
 
 
 def lost_events(recent_path: str, newest: Sequence[Event]) -> list[Event]:
@@ -69,7 +87,7 @@ def lost_events(recent_path: str, newest: Sequence[Event]) -> list[Event]:
     deleted or cut. A cache that does not know the log's last event belongs to another history
     and counts for nothing.
     """
-    cached = _read_cache(recent_path)
+    cached = _parsed(_read_cache(recent_path).events)
     if not newest:
         return cached
     if _key(newest[0]) not in {_key(event) for event in cached}:
@@ -82,12 +100,15 @@ def _key(event: Event) -> tuple[int, str, str]:
     return event.seq, event.created_at, event.type
 
 
-def _read_cache(path: str) -> list[Event]:
-    """The events of the cache that can be read, each above the one before it."""
+def _read_cache(path: str) -> _Cache:
     try:
-        raw = msgspec.json.decode(read_whole(path), type=_Cache).events
+        return msgspec.json.decode(read_whole(path), type=_Cache)
     except (OSError, ValueError, RecursionError):
-        return []
+        return _Cache([])
+
+
+def _parsed(raw: Sequence[msgspec.Raw]) -> list[Event]:
+    """The events that can be read, each above the one before it."""
     events: list[Event] = []
     for entry in raw:
         event = parse_event(bytes(entry))

@@ -149,9 +149,9 @@ class Keeper:
 
     def _account_for_output(self) -> None:
         """Bytes that an earlier plugin moved into a log just before it died are in no event."""
-        paths = self._paths
+        paths, kinds = self._paths, self._records.events.kinds
         for stream, path in (("stdout", paths.stdout_log_path), ("stderr", paths.stderr_log_path)):
-            detail = last_burst_detail(paths.structured_event_log_path, stream)
+            detail = last_burst_detail(kinds, paths.structured_event_log_path, stream)
             count, position = unaccounted(path, detail)
             if count:
                 self._recorder.event(

@@ -15,7 +15,8 @@ from codexd.clock import now_iso
 from codexd.config import Config, Paths, Runtime, Server
 from codexd.contracts import SessionPurpose, SessionRecord
 from codexd.eventlog.log import EventLog
-from codexd.eventlog.reader import events_with, last_number
+from codexd.eventlog.newest import Newest
+from codexd.eventlog.reader import events_with
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import end_group
 from codexd.records.open_approvals import OpenApprovals
@@ -132,9 +133,8 @@ class Records:
     def _end_earlier_daemon(self) -> None:
         # One that was killed could not record its end. The log decides, for the state is written
         # a moment later.
-        path = self.paths.structured_event_log_path
-        started, stopped = (_newest(path, f"daemon.{what}") for what in ("started", "stopped"))
-        if started > stopped:
+        started, stopped = (self.events.kinds.of(f"daemon.{w}") for w in ("started", "stopped"))
+        if started is not None and (stopped is None or started.seq > stopped.seq):
             self.recorder.daemon_stopped(found=True)
 
     def end_open_turns(self) -> None:
@@ -245,8 +245,8 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     recorder = Recorder(
         state,
         events,
-        recorded=_newest_recorded_step(paths),
-        last_end=_last_end(paths),
+        recorded=_newest_recorded_step(paths, events.kinds),
+        last_end=_last_end(events.kinds),
         approvals=OpenApprovals.found(
             events_with(paths.structured_event_log_path, "turnId"),
             running_turns(state.sessions.values()),
@@ -269,21 +269,14 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
     )
 
 
-def _last_end(paths: Paths) -> dict[str, Any]:
+def _last_end(newest: Newest) -> dict[str, Any]:
     """The detail of the newest ``child.exited``: why that child ended is written nowhere else."""
-    for event in events_with(paths.structured_event_log_path, "child.exited"):
-        if event.type == "child.exited":
-            return event.detail or {}
-    return {}
+    event = newest.of("child.exited")
+    return {} if event is None else event.detail or {}
 
 
-def _newest(path: str, type_: str) -> int:
-    """The number of the newest event of this type, 0 where there is none any more."""
-    return next((event.seq for event in events_with(path, type_) if event.type == type_), 0)
-
-
-def _newest_recorded_step(paths: Paths) -> int:
-    number = last_number(paths.structured_event_log_path, "step")
+def _newest_recorded_step(paths: Paths, newest: Newest) -> int:
+    number = newest.step(paths.structured_event_log_path)
     if number is not None:
         return number
     # Rotated away: what circusd still remembers was recorded long ago.

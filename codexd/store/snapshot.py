@@ -31,11 +31,13 @@ def read_snapshot(config: Config) -> Snapshot:
         daemon_id="", node_id=config.node_id, repo_root=paths.repo_root, created_at=""
     )
     identity = peek(paths.identity_path, nobody)
+    recent = _peek_or(paths.recent_events_path, blank_recent(config.event_cache_size))
+    recent.newest = msgspec.UNSET
     return Snapshot(
         identity=identity if identity is not None and identity.daemon_id else None,
         daemon=_peek_or(paths.daemon_state_path, blank_daemon(config.server)),
         sessions=read_sessions(paths),
-        recent=_peek_or(paths.recent_events_path, blank_recent(config.event_cache_size)),
+        recent=recent,
     )
 
 

@@ -13,6 +13,7 @@ which it is looked and asked how things are.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -21,7 +22,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -125,8 +126,7 @@ class Look:
     def take(self) -> dict[str, float]:
         """How things are, by row. Of times that of the quickest tenth: nobody was in the way."""
         assert self._plugin.is_running(), "the plugin was replaced"
-        files = [path for root in self._directories for path in root.rglob("*")]
-        sizes = {path: path.lstat().st_size for path in files if not path.is_dir()}
+        sizes = _files(self._directories)
         logs = [path for path in sizes if self._directories[1] in path.parents]
         state_bytes = sum(size for path, size in sizes.items() if path not in logs)
         registered, closed = self._sessions()
@@ -141,7 +141,7 @@ class Look:
             "plugin": memory_mib([self._plugin]),
             "circusd": memory_mib([self._circusd]),
             "descriptors": self._plugin.num_fds() + self._circusd.num_fds(),
-            "files": sum(not _ROTATED.search(path.name) for path in files),
+            "files": sum(not _ROTATED.search(path.name) for path in sizes),
             "state": state_bytes / self._state_limit,
             "logs": sum(sizes[path] for path in logs) / self._logs_limit,
             **times,
@@ -167,6 +167,17 @@ class Look:
         """Hang up."""
         self._client.close()
         self._http.hang_up()
+
+
+def _files(directories: Iterable[Path]) -> dict[Path, int]:
+    """What is there, and how many bytes each has."""
+    sizes = {}
+    for directory in directories:
+        for path in directory.rglob("*"):
+            # What is just being written may have its name by now.
+            with contextlib.suppress(FileNotFoundError):
+                sizes[path] = 0 if path.is_dir() else path.lstat().st_size
+    return sizes
 
 
 def _tenth(times: list[float]) -> float:

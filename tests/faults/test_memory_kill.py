@@ -19,6 +19,7 @@ import pytest
 from codexd.config import Config
 from codexd.eventlog.accounting import last_burst_detail, unaccounted
 from codexd.eventlog.chain import open_chain, size
+from codexd.eventlog.newest import Newest
 from codexd.eventlog.reader import read_events
 from codexd.store.state import StateStore
 from tests.support.memory import config_at, log_bytes, open_log
@@ -134,13 +135,20 @@ def test_kills_at_random_moments(tmp_path: Path, max_bytes: int) -> None:
     events_path = config.paths.structured_event_log_path
     assert {event.type for event in read_events(events_path)} <= {"child.stdout", "state.repaired"}
     # What this last kill left untold is found as it would be by the next writer.
-    open_log(Path(config.paths.logs_dir)).close()
-    untold, _ = unaccounted(str(log_path), last_burst_detail(events_path, "stdout"))
+    kinds = closed_again(config)
+    untold, _ = unaccounted(str(log_path), last_burst_detail(kinds, events_path, "stdout"))
     assert told_bytes(config) + untold == child.written
     seqs = [event.seq for event in read_events(events_path)]
     assert seqs == list(range(1, len(seqs) + 1))
     assert len(seqs) > KILLS
     check_recent(config, seqs)
+
+
+def closed_again(config: Config) -> Newest:
+    """What the next writer finds in the log."""
+    log = open_log(Path(config.paths.logs_dir))
+    log.close()
+    return log.kinds
 
 
 def logged(log_path: Path) -> int:
@@ -175,8 +183,7 @@ def test_a_kill_without_splice_leaves_whole_files(tmp_path: Path) -> None:
     finally:
         child.stop()
     events_path = config.paths.structured_event_log_path
-    open_log(Path(config.paths.logs_dir)).close()
-    detail = last_burst_detail(events_path, "stdout")
+    detail = last_burst_detail(closed_again(config), events_path, "stdout")
     untold, _ = unaccounted(config.paths.stdout_log_path, detail)
     logged_bytes = logged(Path(config.paths.stdout_log_path))
     assert told_bytes(config) + untold == logged_bytes

@@ -50,7 +50,8 @@ def main(root: str, fifo: str, max_bytes: int) -> None:
         events.record("info", "child.stdout", f"stdout: {burst.preview}", burst.detail("stdout"))
 
     count, position = unaccounted(
-        paths.stdout_log_path, last_burst_detail(paths.structured_event_log_path, "stdout")
+        paths.stdout_log_path,
+        last_burst_detail(events.kinds, paths.structured_event_log_path, "stdout"),
     )
     if count:
         detail = {"bytes": count, "stream": "stdout", **position}

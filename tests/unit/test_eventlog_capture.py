@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from codexd.eventlog import capture as capture_module
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture, last_burst_detail, unaccounted
+from codexd.eventlog.newest import Newest
 from codexd.eventlog.preview import preview
 from codexd.platform import pipes
 from tests.support.memory import log_bytes, open_log, pipe, record_many
@@ -312,17 +313,21 @@ def test_accounting_of_odd_logs(tmp_path: Path) -> None:
 def test_the_last_burst_event_is_found_under_any_others(tmp_path: Path) -> None:
     log = open_log(tmp_path, max_bytes=5000, backups=50)
     events_path = str(tmp_path / "events.jsonl")
-    assert last_burst_detail(events_path, "stdout") is None
+    assert last_burst_detail(log.kinds, events_path, "stdout") is None
     log.record("info", "child.stdout", "stdout: x", {"bytes": 1, "inode": 7, "end": 1})
     log.record("warn", "child.stderr", "stderr: x", {"bytes": 2, "inode": 8, "end": 2})
     log.record("info", "test", 'speaks of "child.stdout"', None)
     record_many(log, 100)
-    assert last_burst_detail(events_path, "stdout") == {"bytes": 1, "inode": 7, "end": 1}
-    assert last_burst_detail(events_path, "stderr") == {"bytes": 2, "inode": 8, "end": 2}
+    for kinds in (log.kinds, Newest.scanned(events_path)):
+        stdout = last_burst_detail(kinds, events_path, "stdout")
+        assert stdout == {"bytes": 1, "inode": 7, "end": 1}
+        stderr = last_burst_detail(kinds, events_path, "stderr")
+        assert stderr == {"bytes": 2, "inode": 8, "end": 2}
 
 
 def test_a_burst_event_that_was_rotated_away_is_not_told_again(tmp_path: Path) -> None:
     log = open_log(tmp_path, max_bytes=500, backups=1)
     log.record("info", "child.stdout", "stdout: x", {"bytes": 1, "inode": 7, "end": 1})
     record_many(log, 100)
-    assert last_burst_detail(str(tmp_path / "events.jsonl"), "stdout") == {}
+    events_path = str(tmp_path / "events.jsonl")
+    assert last_burst_detail(Newest.scanned(events_path), events_path, "stdout") == {}

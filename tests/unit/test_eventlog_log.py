@@ -17,7 +17,7 @@ from codexd.contracts import Event
 from codexd.encoding import encode_json
 from codexd.eventlog import log as log_module
 from codexd.eventlog.log import EventLog
-from codexd.eventlog.reader import last_number
+from codexd.eventlog.newest import Newest
 from tests.support.memory import all_events, open_log, record_many, seqs
 
 
@@ -285,11 +285,49 @@ def test_last_number_is_that_of_the_newest_event_that_has_one(tmp_path: Path) ->
     log.record("info", "test", "m", {"step": 5})
     record_many(log, 20)
     path = str(tmp_path / "events.jsonl")
-    assert last_number(path, "step") == 5
-    assert last_number(path, "nothing") == 0
+    assert Newest.scanned(path).step(path) == log.kinds.step(path) == 5
     record_many(log, 100)
-    assert last_number(path, "step") is None
-    assert last_number(str(tmp_path / "nowhere"), "step") == 0
+    assert Newest.scanned(path).step(path) is None
+    assert log.kinds.step(path) == 5
+    nowhere = str(tmp_path / "nowhere")
+    assert Newest.scanned(nowhere).step(nowhere) == 0
+
+
+@pytest.mark.parametrize("later", [0, 1, 40])
+@pytest.mark.parametrize("damage", ["", "no cache", "of an earlier version", "of another log"])
+def test_the_newest_of_a_kind_is_found_again_without_reading_the_log(
+    tmp_path: Path, later: int, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codexd.eventlog.log._LOOK_BACK", 50)
+    log = open_log(tmp_path, cache_size=5)
+    log.record("info", "daemon.started", "m", {"pid": 1})
+    log.record("info", "child.started", "m", {"step": 7})
+    record_many(log, 100)
+    log.record("error", "child.exited", "m", {"step": 8, "code": 1})
+    log.record("info", "child.started", "m", {"step": 9})
+    record_many(log, 100)
+    cache = json.loads(encode_json(log.recent_record()))
+    log.record("info", "daemon.stopped", "m") if later else None
+    record_many(log, max(later - 1, 0))
+    log.close()
+    if damage == "of an earlier version":
+        del cache["newest"]
+    elif damage == "of another log":
+        cache["events"][-1]["createdAt"] = "2001-01-01T00:00:00.000Z"
+    if damage != "no cache":
+        (tmp_path / "recent-events.json").write_text(json.dumps(cache))
+    scans: list[str] = []
+    scanned = Newest.scanned
+    monkeypatch.setattr(Newest, "scanned", lambda path: scans.append(path) or scanned(path))
+    again = open_log(tmp_path, cache_size=5)
+    assert again.kinds.kept() == log.kinds.kept() == scanned(log.path).kept()
+    assert [event.type for event in again.kinds.kept()] == [
+        "daemon.started",
+        "child.exited",
+        "child.started",
+        *(["daemon.stopped"] if later else []),
+    ]
+    assert bool(scans) == bool(damage)
 
 
 @pytest.mark.parametrize("cache_size", [0, 1, 2, 50])

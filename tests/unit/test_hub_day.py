@@ -181,7 +181,12 @@ def _names() -> Iterator[str]:
         _login,
     ],
 )
-def test_a_session_that_is_over_leaves_nothing(session: Callable[[HubRig, str], None]) -> None:
+def test_a_session_that_is_over_leaves_nothing(
+    session: Callable[[HubRig, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is over is remembered for a while, up to a number.
+    monkeypatch.setattr("codexd.hub.server_requests._REMEMBERED", 1)
+    monkeypatch.setattr("codexd.hub.clients._PAST_THREADS", 1)
     rig, names = HubRig(), _names()
     rig.connect(_STAYS)
     rig.connect(_OTHER)
