@@ -124,7 +124,8 @@ class Crowd:
 
     @property
     def _is_busy(self) -> bool:
-        return self._restarter.is_busy or any(end.open for end in (*self._clients, *self._http))
+        has_open = any(client.open for client in self._clients)
+        return self._restarter.is_busy or has_open or any(http.open for http in self._http)
 
     def _turn(self) -> None:
         for key, _ in self._selector.select(_LOOK_S):

@@ -58,7 +58,12 @@ class Server:
             self._answer(request_id, {})
 
     def _turn(self, request_id: Any, thread_id: str) -> None:
-        turn = {"id": f"turn-{self._new()}", "items": [], "status": "inProgress", "error": None}
+        turn: dict[str, Any] = {
+            "id": f"turn-{self._new()}",
+            "items": [],
+            "status": "inProgress",
+            "error": None,
+        }
         item = {"type": "agentMessage", "id": f"item-{self._count}", "text": "Done."}
         self._answer(request_id, {"turn": turn})
         named = {"threadId": thread_id, "turnId": turn["id"]}

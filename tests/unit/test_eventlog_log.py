@@ -307,7 +307,8 @@ def test_the_newest_of_a_kind_is_found_again_without_reading_the_log(
     log.record("info", "child.started", "m", {"step": 9})
     record_many(log, 100)
     cache = json.loads(encode_json(log.recent_record()))
-    log.record("info", "daemon.stopped", "m") if later else None
+    if later:
+        log.record("info", "daemon.stopped", "m")
     record_many(log, max(later - 1, 0))
     log.close()
     if damage == "of an earlier version":
@@ -318,7 +319,12 @@ def test_the_newest_of_a_kind_is_found_again_without_reading_the_log(
         (tmp_path / "recent-events.json").write_text(json.dumps(cache))
     scans: list[str] = []
     scanned = Newest.scanned
-    monkeypatch.setattr(Newest, "scanned", lambda path: scans.append(path) or scanned(path))
+
+    def noted(path: str) -> Newest:
+        scans.append(path)
+        return scanned(path)
+
+    monkeypatch.setattr(Newest, "scanned", noted)
     again = open_log(tmp_path, cache_size=5)
     assert again.kinds.kept() == log.kinds.kept() == scanned(log.path).kept()
     assert [event.type for event in again.kinds.kept()] == [

@@ -109,6 +109,25 @@ def test_marked_lines_are_found_whatever_the_block(
         assert list(lines_with(file, b"MARK")) == [line for line in whole if b"MARK" in line][::-1]
 
 
+def test_many_marked_lines_cost_one_read_of_a_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"a MARK\n" * 1000)
+    read: list[int] = []
+    pread = os.pread
+
+    def noted(descriptor: int, count: int, offset: int) -> bytes:
+        read.append(count)
+        return pread(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", noted)
+    with open(path, "rb") as file:
+        assert len(list(lines_with(file, b"MARK"))) == 1000
+    # The block, and what finds the line that begins it.
+    assert sum(read) < 3 * path.stat().st_size + (1 << 18)
+
+
 class Follower:
     """follow_events in a thread."""
 

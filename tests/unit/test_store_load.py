@@ -22,6 +22,7 @@ from codexd.contracts import (
     SessionRegistry,
 )
 from codexd.store.load import decode, load_tolerant, peek
+from codexd.store.salvage import fields_of
 
 
 def default_daemon() -> DaemonState:
@@ -332,3 +333,20 @@ def test_a_large_torn_registry_is_read_soon(path: Path) -> None:
     for nonsense in (b"{" * 1_000_000, b'{"a":' * 200_000, b'{"sessions":[' * 50_000):
         assert found(path, nonsense)[0] == []
     assert time.process_time() - begun < 5
+
+
+def test_the_fields_of_a_record_are_found_out_once_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[type] = []
+    fields = msgspec.structs.fields
+
+    def noted(type_: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+        looked.append(type_)
+        return fields(type_)
+
+    monkeypatch.setattr(msgspec.structs, "fields", noted)
+    fields_of.cache_clear()
+    raw = msgspec.json.encode({"updatedAt": "x", "sessions": [session(n) for n in range(50)]})
+    assert len(decode(raw, SessionRegistry())[0].sessions) == 50
+    assert looked == [SessionRegistry, SessionRecord]
