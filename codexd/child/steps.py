@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from codexd.encoding import UNDECODABLE, encode_json
-from codexd.platform.files import read_whole, write_aside
+from codexd.platform.files import Stamp, read_whole, stamp, write_aside
 from codexd.platform.process import ProcessId
 
 _KEPT = 200
@@ -106,6 +106,31 @@ def load(path: str) -> Supervision:
         return msgspec.json.decode(read_whole(path), type=Supervision)
     except (OSError, *UNDECODABLE):
         return Supervision()
+
+
+class _Executable(msgspec.Struct):
+    executable: tuple[str, int, int] | None = None
+
+
+class ExecutableOnRecord:
+    """What the child was started from; the file is read again only where it was written anew."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stamp: Stamp | None = None
+        self._executable: tuple[str, int, int] | None = None
+
+    def now(self) -> tuple[str, int, int] | None:
+        """None where the file does not say, or is not there."""
+        found = stamp(self._path)
+        if found is None or found != self._stamp:
+            self._stamp = found
+            try:
+                decoded = msgspec.json.decode(read_whole(self._path), type=_Executable)
+                self._executable = decoded.executable
+            except (OSError, *UNDECODABLE):
+                self._executable = None
+        return self._executable
 
 
 def save(path: str, record: Supervision) -> None:

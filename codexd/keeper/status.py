@@ -48,6 +48,7 @@ class Status:
         self._health = health
         self._account = account
         self._unserved = unserved
+        self._executable = steps.ExecutableOnRecord(records.steps_path)
         self._tcp = tcp
 
     def document(self) -> dict[str, Any]:
@@ -93,14 +94,13 @@ class Status:
     def _live(self, hub: dict[str, Any]) -> dict[str, Any]:
         """As :mod:`codexd.client.live` finds it, for a daemon that lives."""
         pid = self._records.recorder.child.pid
-        running = steps.load(self._records.steps_path)
         return {
             "daemonAlive": True,
             "daemonPid": os.getppid(),
             "childAlive": pid is not None,
             "childPid": pid,
             "leftPids": [],
-            "binaryChanged": pid is not None and binary_changed(running.executable),
+            "binaryChanged": pid is not None and binary_changed(self._executable.now()),
             "hub": hub,
             "health": hub["health"],
             "account": hub["account"],

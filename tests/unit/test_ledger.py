@@ -155,3 +155,25 @@ def test_on_a_full_disk_one_timer_tries_again(path: str, monkeypatch: pytest.Mon
 
 def step(number: int) -> Step:
     return Step(number=number, kind="stopped", at=1.0, generation=4)
+
+
+def test_the_executable_is_read_again_only_where_the_file_was_written_anew(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_record = steps.ExecutableOnRecord(path)
+    assert on_record.now() is None
+    steps.save(path, Supervision(executable=("/a", 1, 2), steps=[step(8)]))
+    reads: list[str] = []
+    read_whole = steps.read_whole
+
+    def noted(path: str) -> bytes:
+        reads.append(path)
+        return read_whole(path)
+
+    monkeypatch.setattr(steps, "read_whole", noted)
+    assert [on_record.now() for _ in range(9)] == [("/a", 1, 2)] * 9
+    assert len(reads) == 1
+    steps.save(path, Supervision(executable=("/b", 3, 4), steps=[step(8), step(9)]))
+    assert on_record.now() == ("/b", 3, 4)
+    os.unlink(path)
+    assert on_record.now() is None
