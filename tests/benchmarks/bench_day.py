@@ -69,10 +69,10 @@ def _row(name: str, title: str, unit: str) -> Row:
 ROWS: Final = (
     _row("plugin", "the plugin's memory (PSS)", "MiB"),
     _row("circusd", "circusd's memory (PSS)", "MiB"),
-    _row("descriptors", "their descriptors", ""),
-    _row("files", "files, without rotated logs", ""),
-    Row("day.state", "after a day: state files, of what retention allows", "", (), (Mark(1.0),)),
-    Row("day.logs", "after a day: logs, of what retention allows", "", (), (Mark(1.0),)),
+    _row("descriptors", "their descriptors", "open"),
+    _row("files", "what is on disk without rotated logs", "files"),
+    Row("day.state", "after a day: state files, of what retention allows", "%", (), (Mark(100),)),
+    Row("day.logs", "after a day: logs, of what retention allows", "%", (), (Mark(100),)),
     _row("request", "a small request", "µs"),
     _row("status", "GET /v1/status", "µs"),
     _row("event", "a request that records an event", "µs"),
@@ -142,8 +142,8 @@ class Look:
             "circusd": memory_mib([self._circusd]),
             "descriptors": self._plugin.num_fds() + self._circusd.num_fds(),
             "files": sum(not _ROTATED.search(path.name) for path in sizes),
-            "state": state_bytes / self._state_limit,
-            "logs": sum(sizes[path] for path in logs) / self._logs_limit,
+            "state": 100 * state_bytes / self._state_limit,
+            "logs": 100 * sum(sizes[path] for path in logs) / self._logs_limit,
             **times,
         }
 
@@ -267,15 +267,20 @@ def _tell(today: Day, values: dict[str, float], rate: float) -> None:
 BENCHES: Final = (Bench(ROWS, day),)
 
 
-def main() -> None:
-    """As much of it as the command line says."""
+def arguments() -> argparse.ArgumentParser:
+    """What may be said on the command line, beside what every bench takes."""
     parser = argparse.ArgumentParser(add_help=False)
     whole = Size()
     parser.add_argument("--sessions", type=int, default=whole.sessions)
     parser.add_argument("--restarts", type=int, default=whole.restarts)
     parser.add_argument("--events", type=int, default=whole.events)
     parser.add_argument("--scale", type=float, default=1.0)
-    options, sys.argv[1:] = parser.parse_known_args()
+    return parser
+
+
+def main() -> None:
+    """As much of it as the command line says."""
+    options, sys.argv[1:] = arguments().parse_known_args()
     size = Size(options.sessions, options.restarts, options.events)
     alone((Bench(ROWS, functools.partial(day, size=size, scale=options.scale)),))
 

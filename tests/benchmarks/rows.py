@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.benchmarks import (
     bench_cli,
+    bench_day,
     bench_hub,
     bench_idle,
     bench_memory,
@@ -25,4 +26,5 @@ BENCHES: Final[tuple[Bench, ...]] = (
     *bench_start.BENCHES,
     *bench_cli.BENCHES,
     *bench_record.BENCHES,
+    *bench_day.BENCHES,
 )

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from codexd.cli.main import COMMANDS, cli
-from tests.benchmarks import bench_start_steps
+from tests.benchmarks import bench_day, bench_start_steps
 from tests.benchmarks import command as bench
 from tests.faults import kill_matrix
 from tests.support import mutate
@@ -123,10 +123,6 @@ def test_every_command_and_flag_exists(page: Path) -> None:
     named = re.findall(r"(?:^|[\s/])codexd ([a-z][a-z-]+)\b", text, re.MULTILINE)
     assert [name for name in named if name not in COMMANDS] == []
     given = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
-    ours = flags().union(
-        *(
-            tool.arguments()._option_string_actions
-            for tool in (bench, bench_start_steps, kill_matrix, mutate)
-        )
-    )
+    tools = (bench, bench_day, bench_start_steps, kill_matrix, mutate)
+    ours = flags().union(*(tool.arguments()._option_string_actions for tool in tools))
     assert given - ours - FOREIGN_FLAGS == set()

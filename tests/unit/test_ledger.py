@@ -164,13 +164,12 @@ def test_the_executable_is_read_again_only_where_the_file_was_written_anew(
     assert on_record.now() is None
     steps.save(path, Supervision(executable=("/a", 1, 2), steps=[step(8)]))
     reads: list[str] = []
-    read_whole = steps.read_whole
 
     def noted(path: str) -> bytes:
         reads.append(path)
-        return read_whole(path)
+        return Path(path).read_bytes()
 
-    monkeypatch.setattr(steps, "read_whole", noted)
+    monkeypatch.setattr("codexd.child.steps.read_whole", noted)
     assert [on_record.now() for _ in range(9)] == [("/a", 1, 2)] * 9
     assert len(reads) == 1
     steps.save(path, Supervision(executable=("/b", 3, 4), steps=[step(8), step(9)]))
