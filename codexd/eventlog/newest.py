@@ -66,5 +66,6 @@ class Newest:
 
     def kept(self) -> list[Event]:
         """Each of them once, the oldest first; may be called from another thread."""
-        events = {event.seq: event for event in list(self._by_kind.values())}
-        return [events[seq] for seq in sorted(events)]
+        # Other programs have given one number twice.
+        events = {(event.seq, event.type): event for event in list(self._by_kind.values())}
+        return [events[key] for key in sorted(events)]

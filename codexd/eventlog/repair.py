@@ -76,7 +76,8 @@ def newest_kept(path: str, recent_path: str, last: Sequence[Event], *, is_all: b
     keys = [_key(event) for event in last]
     if not known or _key(known[0]) not in keys:
         return Newest.scanned(path)
-    return Newest.since(_parsed(cache.newest or []), last[: keys.index(_key(known[0]))])
+    kept = [event for raw in cache.newest or () if (event := parse_event(bytes(raw))) is not None]
+    return Newest.since(kept, last[: keys.index(_key(known[0]))])
 
 
 def lost_events(recent_path: str, newest: Sequence[Event]) -> list[Event]:

@@ -189,7 +189,7 @@ def test_any_event_detail_is_known(tmp_path: Path) -> None:
     event = Event(
         seq=1, created_at="x", level="info", type="t", message="m", detail={"any": {"thing": 1}}
     )
-    record = RecentEvents(max_entries=5, events=[event])
+    record = RecentEvents(max_entries=5, events=[event], newest=[event])
     path.write_bytes(msgspec.json.encode(record))
     assert load_tolerant(str(path), RecentEvents(max_entries=9)) == (record, None)
 
