@@ -231,7 +231,11 @@ def day(scene: Scene, size: Size | None = None, scale: float | None = None) -> N
 
 
 def _kill_plugins(scene: Scene, boxes: dict[str, DaemonBox]) -> None:
-    """How long nobody is answered where the plugin is killed, which reads the files anew then."""
+    """How long nobody is answered where the plugin is killed, which reads the files anew then.
+
+    In turns, and the quickest of each: on a machine that does other things, most are late.
+    """
+    times: dict[str, list[float]] = {side: [] for side in boxes}
     for _ in range(_PLUGIN_KILLS):
         for side, box in boxes.items():
             time.sleep(_APART_S)
@@ -240,7 +244,9 @@ def _kill_plugins(scene: Scene, boxes: dict[str, DaemonBox]) -> None:
             begun = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
             first_answer(path, other_than=pid)
-            scene.take("day.restart", side, 1e3 * (time.perf_counter() - begun))
+            times[side].append(time.perf_counter() - begun)
+    for side, taken in times.items():
+        scene.take("day.restart", side, 1e3 * min(taken))
 
 
 def _live(scene: Scene, crowd: Crowd, look: Look) -> None:
