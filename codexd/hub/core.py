@@ -131,28 +131,35 @@ class Core:
         if not is_known and not thread.subscribers and not thread.is_busy:
             self.forget(thread.id)
 
-    def turn_began(self, thread: Thread, turn: dict[str, Any], *, is_late: bool = False) -> None:
-        """A turn runs on a thread. ``is_late``: it has for a while, unseen."""
-        if thread.began(turn):
+    def turn_began(
+        self, thread: Thread, turn: dict[str, Any], *, is_late: bool = False, is_told: bool = True
+    ) -> None:
+        """A turn runs on a thread. ``is_late``: it has for a while, unseen.
+
+        Without ``is_told`` the server has only answered that it will.
+        """
+        if thread.began(turn, is_told=is_told):
             thread.began_at = None if is_late else self.now
             self.book.turn_runs(thread.id, str(turn.get("id")))
-            self._emit_turn("started", thread, turn)
+            self._emit_turn("started", thread, str(turn.get("id")))
 
     def turn_ended(self, thread: Thread, turn: dict[str, Any], *, is_cut: bool) -> bool:
         """A turn is over; False if that was told before."""
-        is_running = thread.turn is not None and thread.turn["id"] == turn.get("id")
-        began_at = thread.began_at if is_running else None
-        if not thread.ended(str(turn.get("id")), turn.get("status")):
+        turn_id = str(turn.get("id"))
+        running = thread.ends(turn_id)
+        began_at = None if running is None else thread.began_at
+        if not thread.ended(turn_id, turn.get("status")):
             return False
         self.counts.turn_ended(turn, None if began_at is None else self.now - began_at)
         self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])
-        self._emit_turn("interrupted" if is_cut else "completed", thread, turn)
+        # On record it ends by the id by which it began.
+        self._emit_turn("interrupted" if is_cut else "completed", thread, running or turn_id)
         return True
 
-    def _emit_turn(self, what: str, thread: Thread, turn: dict[str, Any]) -> None:
+    def _emit_turn(self, what: str, thread: Thread, turn_id: str) -> None:
         detail = {
             "threadId": thread.id,
-            "turnId": turn.get("id"),
+            "turnId": turn_id,
             "sessionId": self.book.session_of(thread.id),
         }
         self.act(Emit("info", f"turn.{what}", f"A turn was {what}.", detail))

@@ -143,7 +143,8 @@ class Hub:
             thread.restore(kept.threads.get(thread.id, {}))
             turn_id = record.metadata.get(RUNNING_TURN)
             if turn_id is not None:
-                thread.began({"id": turn_id})
+                # Perhaps it was only going to.
+                thread.began({"id": turn_id}, is_told=False)
         return self._core.take_actions()
 
     @property
@@ -529,7 +530,7 @@ class Hub:
             thread.review = begun.turn.get("id")
         if thread.hearing == "joined" or thread.subscribers:
             # Of a turn on another thread the server does not tell this connection the end.
-            self._core.turn_began(thread, begun.turn)
+            self._core.turn_began(thread, begun.turn, is_told=False)
         if review is None or client not in self._core.clients:
             return None
         self._core.subscribe(client, thread)
@@ -584,7 +585,7 @@ class Hub:
             return None
         if self._turns.is_open(thread, turn_id):
             return RUNS
-        return thread.last_status if thread.last_ended == turn_id else None
+        return thread.status_of(turn_id)
 
     def session_of(self, thread_id: str) -> str | None:
         """The id of the thread's active session."""

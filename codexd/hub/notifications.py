@@ -276,7 +276,7 @@ class Notifications:
         thread_id = message.params(ThreadRef).thread_id or ""
         self._core.asked.ended(THREAD_CLOSED, thread_id)
         thread = self._core.threads.find(thread_id)
-        if thread is not None and thread.turn is not None:
+        if thread is not None and (thread.turn is not None or thread.overtaken):
             self._turns.cut(thread, _CLOSED)
         self._core.forget(thread_id)
         self._core.book.closed(thread_id)

@@ -420,6 +420,7 @@ class Recovery:
         if running is not None and is_active:
             self._core.turn_began(thread, running, is_late=True)
 
+            thread.has_begun = True
     def _lose(self, thread: Thread, reason: str) -> None:
         if thread.is_busy:
             self._turns.cut(thread, self._reason)

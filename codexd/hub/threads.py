@@ -21,6 +21,8 @@ _SLOW_S = 1.0
 _CHANGE_BYTES = 256 << 10
 _CHANGED_FILES = 200
 _CHANGE_ITEMS = 8
+# How many turns of a thread are remembered that are over.
+_TURNS = 8
 # As much of a thread's beginning as is shown for its title.
 _TITLE_CHARS = 200
 
@@ -51,8 +53,9 @@ class ThreadView:
 
 @dataclass(slots=True)
 class Thread:
-    """One thread. ``turn`` is the turn that runs, as the server described it; ``last_ended`` the
-    one that ended last, and ``last_status`` how.
+    """One thread. ``turn`` is the turn that runs, as the server described it; ``has_begun`` says
+    that the server told its beginning, too, and ``overtaken`` are those that it came after, and
+    whose end was not told yet. ``last_ended`` is how the turns ended that did so last, by id.
 
     ``config`` are the overrides that a resume must give the server again. ``opening`` is what
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
@@ -70,8 +73,9 @@ class Thread:
     hearing: Hearing = "unasked"
     subscribers: set[int] = field(default_factory=set)
     turn: dict[str, Any] | None = None
-    last_ended: str | None = None
-    last_status: str | None = None
+    has_begun: bool = False
+    overtaken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    last_ended: dict[str, str | None] = field(default_factory=dict)
     is_active: bool = False
     is_ephemeral: bool = False
     config: dict[str, Any] = field(default_factory=dict)
@@ -125,35 +129,69 @@ class Thread:
     @property
     def is_busy(self) -> bool:
         """Whether a turn runs, as far as the server has told."""
-        return self.turn is not None or self.is_active
+        return self.turn is not None or self.is_active or bool(self.overtaken)
 
-    def began(self, turn: dict[str, Any]) -> bool:
-        """A turn runs; False if that was known, or is over already."""
+    def began(self, turn: dict[str, Any], *, is_told: bool = True) -> bool:
+        """A turn runs; False if that was known, or is over already.
+
+        Without ``is_told`` the server has only answered that it will.
+        """
         turn_id = turn.get("id")
-        if not isinstance(turn_id, str) or turn_id == self.last_ended:
+        if not isinstance(turn_id, str) or self._is_over(turn_id):
             return False
         if self.turn is not None and self.turn["id"] == self.review != turn_id:
             # A review tells of its beginning under another id than of its end (codex 0.163).
             return False
         is_new = self.turn is None or self.turn["id"] != turn_id
         if is_new:
+            if self.turn is not None:
+                self.overtaken[self.turn["id"]] = self.turn
+            self.has_begun = False
             self.seen.clear()
             self.changes.clear()
             self.may_be_over.clear()
             self.has_gap = False
         self.turn = turn
+        self.has_begun |= is_told
         self.opening = self.settings = self.idle_at = None
         return is_new
 
+    def _is_over(self, turn_id: str) -> bool:
+        """Whether a turn has ended, or has before the next one begins."""
+        return turn_id in self.last_ended or turn_id in self.overtaken
+
+    def ends(self, turn_id: str) -> str | None:
+        """The turn that runs, where the end of a turn told by this id is its end.
+
+        It has another id where a review ends that somebody else began (codex 0.163). But one that
+        the server has only said it will begin is not over when another one is.
+        """
+        if self.turn is None:
+            return None
+        is_by_another_id = (
+            self.idle_at is not None and self.has_begun and not self._is_over(turn_id)
+        )
+        running: str = self.turn["id"]
+        return running if running == turn_id or is_by_another_id else None
+
     def ended(self, turn_id: str, status: str | None) -> bool:
         """A turn is over; False if that was told before."""
-        is_new = turn_id != self.last_ended
-        if is_new:
-            self.last_ended, self.last_status = turn_id, status
-        # A thread is told idle just before its turn is told to have ended, by whatever id.
-        if self.turn is not None and (self.turn["id"] == turn_id or self.idle_at is not None):
+        if turn_id in self.last_ended:
+            return False
+        running = self.ends(turn_id)
+        self.overtaken.pop(turn_id, None)
+        for over in {turn_id, running or turn_id}:
+            self.last_ended[over] = status
+        while len(self.last_ended) > _TURNS:
+            del self.last_ended[next(iter(self.last_ended))]
+        # A thread is told idle just before its turn is told to have ended.
+        if running is not None:
             self.turn = self.idle_at = None
-        return is_new
+        return True
+
+    def status_of(self, turn_id: str) -> str | None:
+        """How a turn ended; None where that is not known, or not any more."""
+        return self.last_ended.get(turn_id)
 
     def opened_with(self, params: dict[str, Any], *, is_new: bool) -> None:
         """A client opened the thread with these params; ``is_new``: it had no turn yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,9 @@ class Turns:
 
     def cut(self, thread: Thread, reason: str) -> None:
         """What ran the thread's turn is gone: its clients are told so, and why."""
+        for turn_id, turn in list(thread.overtaken.items()):
+            if (thread.id, turn_id) not in self._questions:
+                self._end(thread, turn, _interrupted(reason), idles=False)
         if thread.turn is None:
             self._idle(thread)
         else:
@@ -154,7 +157,8 @@ class Turns:
     def is_open(self, thread: Thread, turn_id: str) -> bool:
         """Whether the end of a turn that has begun was not told yet."""
         is_last = thread.turn is not None and thread.turn["id"] == turn_id
-        return is_last or (thread.id, turn_id) in self._questions
+        is_before = turn_id in thread.overtaken
+        return is_last or is_before or (thread.id, turn_id) in self._questions
 
     # -- a server that lives and does not say how a turn has ended ---------------------------
 
@@ -199,13 +203,12 @@ class Turns:
         return min([*asked, *(due_at for _, _, due_at in self._unasked())], default=None)
 
     def _unasked(self) -> list[tuple[Thread, dict[str, Any], float]]:
-        """Turns that are open while their thread is idle, and when to ask after each."""
+        """Turns that are open while their thread is idle, or at another, and when to ask."""
         return [
-            (thread, thread.turn, thread.idle_at + _IDLE_S)
+            (thread, turn, due_at)
             for thread in self._core.threads
-            if thread.turn is not None
-            and thread.idle_at is not None
-            and (thread.id, thread.turn["id"]) not in self._questions
+            for turn, due_at in _not_told_in_time(thread)
+            if (thread.id, turn["id"]) not in self._questions
         ]
 
     def _ask_after(self, thread: Thread, turn: dict[str, Any]) -> _Question:
@@ -252,6 +255,15 @@ class Turns:
         self._tell_items(thread, told, items_of(record), seen, is_news=bool(seen))
         self._end(thread, turn, record, idles=is_last and not question.is_at_work)
         self.on_quiet(thread)
+
+
+def _not_told_in_time(thread: Thread) -> Iterator[tuple[dict[str, Any], float]]:
+    """Turns whose end the server would have told by then."""
+    if thread.turn is None or thread.has_begun:
+        # It tells how a turn ended before it begins another.
+        yield from ((turn, 0.0) for turn in thread.overtaken.values())
+    if thread.turn is not None and thread.idle_at is not None:
+        yield thread.turn, thread.idle_at + _IDLE_S
 
 
 def _interrupted(reason: str) -> dict[str, Any]:

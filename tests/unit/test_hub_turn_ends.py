@@ -307,3 +307,133 @@ def test_a_review_goes_on_over_a_lost_connection(*, is_next_hub: bool) -> None:
     assert rig.got(1, "turn/completed") == []
     assert rig.got(1, "error") == []
     assert _ends_once(rig)
+
+
+# -- a turn that is asked for while the end of the one before is still on its way ------------------
+
+
+def _asks_for_another(rig: HubRig) -> dict[str, Any]:
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    another = {**_turn("inProgress"), "id": "u2"}
+    rig.answer("turn/start", {"turn": another})
+    return another
+
+
+def _recorded(rig: HubRig) -> list[tuple[str, str]]:
+    return [(e.type, e.detail["turnId"]) for e in rig.events if e.type.startswith("turn.")]
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_the_end_of_the_turn_before_is_not_the_end_of_the_next(
+    rig: HubRig, *, is_late: bool
+) -> None:
+    another = _asks_for_another(rig)
+    if is_late:
+        rig.tell("turn/started", threadId="t1", turn=another)
+    rig.end_turn()
+    assert rig.hub.turns == 1
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u2"}
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active"})
+    rig.tell("turn/started", threadId="t1", turn=another)
+    rig.end_turn(turn_id="u2")
+    # Told once more, they are no news.
+    rig.end_turn()
+    rig.tell("turn/started", threadId="t1", turn=another)
+    assert [entry["params"]["turn"]["id"] for entry in rig.got(1, "turn/completed")] == ["u1", "u2"]
+    began, ended = "turn.started", "turn.completed"
+    assert _recorded(rig) == [(began, "u1"), (began, "u2"), (ended, "u1"), (ended, "u2")]
+    assert rig.hub.counts.turns["completed"] == 2
+    assert [rig.hub.turn_status("t1", turn_id) for turn_id in ("u1", "u2")] == ["completed"] * 2
+    rig.tick(20)
+    assert not _asked(rig)
+
+
+def test_nor_where_this_hub_has_not_seen_it_begin() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    another = _asks_for_another(rig)
+    rig.end_turn()
+    rig.tell("turn/started", threadId="t1", turn=another)
+    assert [turn for type_, turn in _recorded(rig) if type_ == "turn.started"] == ["u2"]
+    rig.end_turn(turn_id="u2")
+    assert _recorded(rig)[-1] == ("turn.completed", "u2")
+
+
+def test_nor_where_the_plugin_died_in_between(rig: HubRig) -> None:
+    another = _asks_for_another(rig)
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t1"]], later.now))
+    later.connect(1)
+    later.ready("t1", same_child=True)
+    page = {"data": [_turn("interrupted")], "nextCursor": None}
+    thread = {"id": "t1", "status": {"type": "idle"}}
+    later.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
+    later.join_thread(1)
+    later.end_turn()
+    later.tell("turn/started", threadId="t1", turn=another)
+    later.end_turn(turn_id="u2")
+    assert _recorded(later) == [("turn.completed", "u1"), ("turn.completed", "u2")]
+    ended = [entry["params"]["turn"]["id"] for entry in later.got(1, "turn/completed")]
+    assert ended == ["u1", "u2"]
+
+
+def test_a_turn_whose_end_is_not_told_before_the_next_begins_is_asked_after(rig: HubRig) -> None:
+    another = _asks_for_another(rig)
+    rig.tick(5)
+    assert not _asked(rig)
+    rig.tell("turn/started", threadId="t1", turn=another)
+    rig.tick()
+    rig.answer("thread/turns/list", {"data": [another, _turn("completed")]})
+    assert _ends(rig) == ["completed"]
+    assert _recorded(rig)[-1] == ("turn.completed", "u1")
+    assert rig.sessions["t1"].metadata == {"runningTurn": "u2"}
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_both_end_with_what_runs_them(rig: HubRig, *, is_closed: bool) -> None:
+    _asks_for_another(rig)
+    if is_closed:
+        rig.tell("thread/closed", threadId="t1")
+    else:
+        rig.lose()
+        rig.ready()
+    cut = "turn.interrupted"
+    assert _recorded(rig)[2:] == [(cut, "u1"), (cut, "u2")]
+    assert _ends(rig) == ["interrupted"] * 2
+    assert rig.hub.turns == 0
+
+
+def test_one_that_is_left_open_by_the_next_ends_with_its_thread(rig: HubRig) -> None:
+    _asks_for_another(rig)
+    rig.end_turn(turn_id="u2")
+    assert rig.hub.turns == 1
+    rig.tell("thread/closed", threadId="t1")
+    assert _recorded(rig)[2:] == [("turn.completed", "u2"), ("turn.interrupted", "u1")]
+    assert rig.hub.turns == 0
+
+
+def test_a_review_that_somebody_else_began_ends_once_in_the_next_hub() -> None:
+    before = HubRig()
+    before.connect(1)
+    before.open_thread(1)
+    _begins_inside(before)
+    rig = HubRig(ready=False)
+    rig.do(rig.hub.restore([before.sessions["t1"]], rig.now))
+    rig.connect(1)
+    rig.ready("t1", same_child=True)
+    page = {"data": [{**_turn("inProgress"), "id": "r1"}], "nextCursor": None}
+    thread = {"id": "t1", "status": {"type": "active"}}
+    rig.answer("thread/resume", {"thread": thread, "initialTurnsPage": page})
+    rig.join_thread(1)
+    assert _ends_once(rig)
+    assert _recorded(rig) == [("turn.completed", "r2")]
+
+
+def test_a_review_that_somebody_else_began_ends_on_record_as_it_began() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.open_thread(1)
+    _begins_inside(rig)
+    rig.end_turn(turn_id="r1")
+    assert _recorded(rig) == [("turn.started", "r2"), ("turn.completed", "r2")]
