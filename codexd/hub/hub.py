@@ -42,6 +42,7 @@ from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
+from codexd.hub.young_threads import YoungThreads
 from codexd.shapes import RUNS, Decision
 
 # Of the clients' names, which they choose themselves.
@@ -115,8 +116,9 @@ class Hub:
         self._notifications = Notifications(
             self._core, self._requests, self._greeting, self._process, self._turns
         )
+        self._young = YoungThreads(self._requests)
         self._recovery = Recovery(
-            self._core, self._requests, self._notifications, self._process, self._turns
+            self._core, self._requests, self._notifications, self._process, self._turns, self._young
         )
         self._away_since: float | None = None
         self._answered_at: float | None = None
@@ -411,6 +413,8 @@ class Hub:
         error = _error_of(message)
         if error is not None and _is_draining(error):
             self._requests.put_back(entry)
+            return
+        if entry.client is not None and self._young.helps(entry, message):
             return
         if entry.client is not None:
             self._answered_at = self._core.now

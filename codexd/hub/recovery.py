@@ -27,6 +27,7 @@ from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
+from codexd.hub.young_threads import YoungThreads
 from codexd.turn_record import record_of, tells_its_end
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy. One
@@ -49,8 +50,6 @@ _ARCHIVED = " is archived."
 _EMPTY = " is empty"
 # And to a config that it does not take. If its own file is to blame, the path follows.
 _BAD_CONFIG = "failed to load configuration: "
-# And of a thread that is loaded and has not had a turn.
-_UNSUPPORTED = "is not supported yet"
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -79,6 +78,7 @@ class _Try:
     failed: int = 0
     is_under_way: bool = False
     without_config: bool = False
+    is_written_down: bool = False
     reason: str = ""
 
 
@@ -92,12 +92,14 @@ class Recovery:
         notifications: Notifications,
         process: ProcessState,
         turns: Turns,
+        young: YoungThreads,
     ) -> None:
         self._core = core
         self._requests = requests
         self._notifications = notifications
         self._process = process
         self._turns = turns
+        self._young = young
         # In the order in which they are to be resumed.
         self._tries: dict[str, _Try] = {}
         self._same_child = False
@@ -353,16 +355,24 @@ class Recovery:
             return
         reason = error_text(answer)
         is_gone = _is_gone(whole_error_text(answer))
-        if thread.id in self._loaded and (is_gone or _UNSUPPORTED in reason):
-            # It never had a turn, so there is nothing to resume; it is alive all the same.
-            thread.hearing = "left"
-            self.came(thread)
+        if thread.id in self._loaded and (is_gone or self._young.is_refused(answer)):
+            self._is_young(thread, attempt)
         elif is_gone:
             self._lose(thread, reason)
         elif not attempt.without_config and _blames_config(reason):
             self._resume_without_config(thread, attempt, reason)
         else:
             self._failed(thread, attempt, reason)
+
+    def _is_young(self, thread: Thread, attempt: _Try) -> None:
+        """It never had a turn, so there is nothing to resume; it is alive all the same."""
+        if attempt.is_written_down:
+            thread.hearing = "left"
+            self.came(thread)
+        else:
+            attempt.is_written_down = True
+            again = functools.partial(self._resume, thread, attempt)
+            self._young.write_down(thread.id, again)
 
     def _resume_without_config(self, thread: Thread, attempt: _Try, reason: str) -> None:
         """The server does not take any more what it took at first; the thread matters more."""
@@ -410,6 +420,7 @@ class Recovery:
         ):
             # It is a review, which the server has written down by its other id until it ends.
             thread.review, is_other = known["id"], False
+            thread.has_begun = True
         is_over = known is not None and tells_its_end(record_of(known["id"], turns))
         if thread.is_busy and (not is_active or is_other or is_over):
             self._turns.settle(thread, page, is_idle=not is_active)
@@ -420,7 +431,6 @@ class Recovery:
         if running is not None and is_active:
             self._core.turn_began(thread, running, is_late=True)
 
-            thread.has_begun = True
     def _lose(self, thread: Thread, reason: str) -> None:
         if thread.is_busy:
             self._turns.cut(thread, self._reason)

@@ -34,7 +34,8 @@ class Pending(msgspec.Struct, eq=False):
     ``since`` is when it began to wait, the last time, ``came_at`` when the client asked, ``order``
     its place among all. ``subscribed`` is the
     thread whose notifications its client hears only because of it; ``is_repeated`` says that a
-    server died over it, or beside it, before, ``is_unread`` that one died before it read it.
+    server died over it, or beside it, before, ``is_unread`` that one died before it read it,
+    ``is_second_try`` that this one has refused it before, for a reason that is mended.
     """
 
     message: Message
@@ -47,6 +48,7 @@ class Pending(msgspec.Struct, eq=False):
     subscribed: str | None = None
     is_repeated: bool = False
     is_unread: bool = False
+    is_second_try: bool = False
 
     @property
     def size(self) -> int:
@@ -231,6 +233,16 @@ class Requests:
             if entry.message.method in methods.OPENING:
                 self.openings -= 1
         return entry
+
+    def not_answered_yet(self, hub_id: str, entry: Pending) -> None:
+        """An answer was none for the client: until it is sent again, the child owes it one."""
+        self._sent[hub_id] = entry
+
+    def send_again(self, hub_id: str) -> None:
+        """The reason for which the child refused it is gone; so may its client be by now."""
+        entry = self._sent.pop(hub_id, None)
+        if entry is not None:
+            self._send(entry)
 
     def first_asker(self, method: str) -> int | None:
         """The client whose request of this method has been with the child for longest."""

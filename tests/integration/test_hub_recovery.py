@@ -144,11 +144,12 @@ def test_a_new_plugin_finds_sessions_child_and_running_turn(room: HubRoom) -> No
     assert (completed["turn"]["id"], completed["turn"]["status"]) == (turn_id, "completed")
     assert after.start_turn(thread_id)
     after.notification("turn/completed", threadId=thread_id)
-    # A thread that never had a turn cannot be resumed, and lives all the same.
+    # One that has not had a turn yet is joined like any other, also by somebody else.
     assert (room.session(unused) or {}).get("status") == "active"
-    after.start_turn(unused)
-    idle = {"type": "idle"}
-    after.notification("thread/status/changed", threadId=unused, status=idle)
+    for client, young in ((after, unused), (room.client("another"), after.start_thread())):
+        assert client.call("thread/resume", {"threadId": young})["thread"]["turns"] == []
+        client.start_turn(young)
+        client.notification("turn/completed", threadId=young)
     lost = [event["detail"]["threadId"] for event in room.box.events("session.lost")]
     assert unused not in lost
     assert room.live()["childPid"] == child

@@ -353,8 +353,9 @@ class Client(threading.Thread):
             self._resume(talk, thread_id)
 
     def _resume(self, talk: Talk, thread_id: str) -> None:
+        refusal = ""
         while True:
-            self.doing = f"resuming {thread_id}"
+            self.doing = f"resuming {thread_id}{refusal}"
             answer = talk.ask("thread/resume", {"threadId": thread_id})
             if "result" in answer:
                 self.book.read(thread_id, answer["result"]["thread"]["turns"])
@@ -364,7 +365,7 @@ class Client(threading.Thread):
                 self._thread_id = None if self._thread_id == thread_id else self._thread_id
                 return
             # The server was restarted under the request, say.
-            self.doing += f" again, after {answer['error']['message']}"
+            refusal = f" again, after {answer['error']['message']}"
             talk.listen(0.05)
 
 

@@ -260,7 +260,12 @@ def test_a_thread_without_a_turn_cannot_be_joined_and_is_alive_all_the_same(why:
     rig.open_thread(1)
     rig.lose()
     rig.ready("t1", same_child=True)
-    rig.answer("thread/resume", error={"code": -32600, "message": why})
+    refusal = {"code": -32600, "message": why}
+    rig.answer("thread/resume", error=refusal)
+    rig.answer("thread/read", error=refusal)
+    rig.answer("thread/read", error=refusal)
+    rig.answer("thread/metadata/update", error=refusal)
+    rig.answer("thread/resume", error=refusal)
     assert not rig.got(1, "thread/closed")
     assert rig.sessions["t1"].status == "active"
     rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
