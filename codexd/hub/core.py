@@ -148,10 +148,14 @@ class Core:
         turn_id = str(turn.get("id"))
         running = thread.ends(turn_id)
         began_at = None if running is None else thread.began_at
+        is_on_record = running is not None or thread.may_be_on_record(turn_id)
         if not thread.ended(turn_id, turn.get("status")):
             return False
         self.counts.turn_ended(turn, None if began_at is None else self.now - began_at)
         self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])
+        if not is_on_record:
+            # It was asked for as the plugin before this one died, and began with nobody there.
+            self._emit_turn("started", thread, turn_id)
         # On record it ends by the id by which it began.
         self._emit_turn("interrupted" if is_cut else "completed", thread, running or turn_id)
         return True

@@ -147,6 +147,7 @@ class Hub:
             if turn_id is not None:
                 # Perhaps it was only going to.
                 thread.began({"id": turn_id}, is_told=False)
+                thread.restored = turn_id
         return self._core.take_actions()
 
     @property

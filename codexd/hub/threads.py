@@ -55,7 +55,8 @@ class ThreadView:
 class Thread:
     """One thread. ``turn`` is the turn that runs, as the server described it; ``has_begun`` says
     that the server told its beginning, too, and ``overtaken`` are those that it came after, and
-    whose end was not told yet. ``last_ended`` is how the turns ended that did so last, by id.
+    whose end was not told yet; ``restored`` is the one that ran when the hub before this one was
+    there last. ``last_ended`` is how the turns ended that did so last, by id.
 
     ``config`` are the overrides that a resume must give the server again. ``opening`` is what
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
@@ -75,6 +76,7 @@ class Thread:
     turn: dict[str, Any] | None = None
     has_begun: bool = False
     overtaken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    restored: str | None = None
     last_ended: dict[str, str | None] = field(default_factory=dict)
     is_active: bool = False
     is_ephemeral: bool = False
@@ -173,6 +175,11 @@ class Thread:
         )
         running: str = self.turn["id"]
         return running if running == turn_id or is_by_another_id else None
+
+    def may_be_on_record(self, turn_id: str) -> bool:
+        """Whether a turn that does not run has been told to begin, here or in the hub before."""
+        is_of_another_hub = self.turn is not None and self.turn["id"] == self.restored
+        return turn_id in self.overtaken or is_of_another_hub
 
     def ended(self, turn_id: str, status: str | None) -> bool:
         """A turn is over; False if that was told before."""

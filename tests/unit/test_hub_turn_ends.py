@@ -355,9 +355,22 @@ def test_nor_where_this_hub_has_not_seen_it_begin() -> None:
     another = _asks_for_another(rig)
     rig.end_turn()
     rig.tell("turn/started", threadId="t1", turn=another)
-    assert [turn for type_, turn in _recorded(rig) if type_ == "turn.started"] == ["u2"]
     rig.end_turn(turn_id="u2")
-    assert _recorded(rig)[-1] == ("turn.completed", "u2")
+    began, ended = "turn.started", "turn.completed"
+    assert _recorded(rig) == [(began, "u2"), (began, "u1"), (ended, "u1"), (ended, "u2")]
+
+
+def test_a_turn_that_began_and_ended_with_no_plugin_there_did_both_on_record(rig: HubRig) -> None:
+    rig.end_turn()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t1"]], later.now))
+    # The end was still in the pipe.
+    later.ready("t1", same_child=True)
+    later.end_turn(turn_id="u2")
+    later.end_turn(turn_id="u2")
+    assert _recorded(later) == [("turn.started", "u2"), ("turn.completed", "u2")]
+    assert later.sessions.get("t1", rig.sessions["t1"]).metadata == {}
 
 
 def test_nor_where_the_plugin_died_in_between(rig: HubRig) -> None:
