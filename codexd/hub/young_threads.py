@@ -61,11 +61,11 @@ class YoungThreads:
 
     def helps(self, entry: Pending, answer: Message) -> bool:
         """Whether a client's resume of such a thread, refused just now, is sent once more."""
-        thread_id = entry.thread_id
-        is_resume = entry.message.method == "thread/resume" and thread_id is not None
-        if not is_resume or entry.is_second_try or not self.is_refused(answer):
+        if entry.message.method != "thread/resume" or entry.is_second_try:
             return False
-        assert thread_id is not None
+        # Of most answers no more is taken apart than this.
+        if not self.is_refused(answer) or (thread_id := entry.thread_id) is None:
+            return False
         entry.is_second_try = True
         hub_id = text_id(answer)
         self._requests.not_answered_yet(hub_id, entry)
