@@ -87,6 +87,8 @@ class Keeper:
         self._circus = circus
         self._told: Supervision | None = None
         self._seen = 0
+        # What circus says before it is known which steps are on record already.
+        self._early: list[tuple[str, str, bytes]] | None = []
         self._running: tuple[int, int] | None = None
         self._talking_to: tuple[int, int] | None = None
         self._last_end = ""
@@ -121,7 +123,10 @@ class Keeper:
         self._account_for_output()
         self._driver.start()
         await self._sockets.start()
+        early, self._early = self._early or [], None
         self.reconcile()
+        for said in early:
+            self.circus_event(*said)
         if self._server.child_strategy == "external":
             self._connector.child_started(0, None)
         self.spawn(self._reporter.run())
@@ -246,7 +251,10 @@ class Keeper:
     # -- what circus says --------------------------------------------------------------------
 
     def circus_event(self, watcher: str, action: str, message: bytes) -> None:
-        """One message of circus's event stream."""
+        """One message of circus's event stream; one that comes before the start waits for it."""
+        if self._early is not None:
+            self._early.append((watcher, action, message))
+            return
         if watcher == SPARE and self._spare is not None:
             if action == "ended":
                 told = msgspec.json.decode(message)
@@ -275,7 +283,9 @@ class Keeper:
             self._follow()
 
     def reconcile(self) -> None:
-        """Apply every step that circusd took and no event told of."""
+        """Apply every step that circusd took and no event told of; none before the start."""
+        if self._early is not None:
+            return
         self._connector.look()
         record = self._supervision()
         if self._spare is not None:

@@ -136,19 +136,24 @@ class DaemonBox:
         log = self.logs_dir / "stdout.log"
         handshake = Path(self.config.runtime.runtime_dir, "handshake.json")
 
-        def look() -> bool:
+        def missing() -> str | None:
             if not handshake.exists() or b"OpenaiAuth" not in log.read_bytes():
-                return False
+                return "an introduction and an answer about the login"
             events = self.events()
             cached = self.read("recent-events.json")
             if not events or cached is None or cached["events"][-1] != events[-1]:
-                return False
-            if not {"child.ready", "client.disconnected"} <= {event["type"] for event in events}:
-                return False
-            told = [e["detail"]["bytes"] for e in events if e["type"] == "child.stderr"]
-            return bool(told) and sum(told) == (self.logs_dir / "stderr.log").stat().st_size
+                return "the last event in the cache"
+            absent = {"child.ready", "client.disconnected"} - {event["type"] for event in events}
+            if absent:
+                return f"events: {absent}"
+            told = sum(e["detail"]["bytes"] for e in events if e["type"] == "child.stderr")
+            written = (self.logs_dir / "stderr.log").stat().st_size
+            return None if told == written > 0 else f"stderr: {told} of {written} bytes are told"
 
-        eventually(look, what="a quiet child")
+        try:
+            eventually(lambda: missing() is None, what="a quiet child")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it lacks {missing()}") from None
 
     # -- looking -----------------------------------------------------------------------------
 

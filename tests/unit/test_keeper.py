@@ -489,6 +489,44 @@ def test_a_plugin_that_comes_later_records_what_happened_before(config: Config) 
     asyncio.run(third())
 
 
+@pytest.mark.parametrize("action", ["step", "reaped"])
+def test_what_is_told_in_the_middle_of_its_start_is_recorded_once_and_in_order(
+    config: Config, action: str
+) -> None:
+    async def first() -> None:
+        with open_records(config, timeout_s=0) as records:
+            room = Room(config, records)
+            records.recorder.daemon_started(DAEMON, config.server)
+            room.write(spawned(1, 1, 71), ended(2, 1, 71), spawned(3, 2, 72))
+            await room.keeper.start(DAEMON)
+            await room.keeper.stop()
+
+    async def second() -> None:
+        with open_records(config, timeout_s=0) as records:
+            room = Room(config, records)
+            steps = [spawned(1, 1, 71), ended(2, 1, 71), spawned(3, 2, 72)]
+            room.write(*steps)
+            starting = asyncio.ensure_future(room.keeper.start(DAEMON))
+            while not room.circus.told:
+                await asyncio.sleep(0)
+            # It waits for circusd's answer, and a child writes on.
+            for step in [*steps, ended(4, 2, 72), spawned(5, 3, 73)]:
+                if step.number > 3:
+                    room.write(step)
+                message = json.dumps(msgspec.to_builtins(step)).encode()
+                room.keeper.circus_event(WATCHER, action, message)
+            assert room.events()[-1] == "child.started"
+            assert "outputs.ended 0" not in room.said()
+            await starting
+            kinds = ["started", "exited", "started", "exited", "started"]
+            assert room.events() == ["daemon.started", *(f"child.{kind}" for kind in kinds)]
+            assert room.keeper.report().child == 73
+            await room.keeper.stop()
+
+    asyncio.run(first())
+    asyncio.run(second())
+
+
 def test_under_a_stock_circusd_the_plugin_records_the_start(config: Config) -> None:
     async def main() -> None:
         with open_records(config, timeout_s=0) as records:
