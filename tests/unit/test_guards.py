@@ -83,22 +83,30 @@ def test_what_goes_before_the_plugins_process_is_the_command_alone() -> None:
     assert not modules & {*_LATE, "asyncio", "hashlib", "logging.config"}
 
 
-def test_a_daemon_loads_nothing_for_what_it_does_not_render() -> None:
+def test_a_daemon_keeps_nothing_of_what_renders() -> None:
     modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.supervisor.daemon")
-    assert "codexd.rendering.circus_ini" in modules
-    assert not modules & {
-        "codexd.rendering.launchd",
-        "codexd.rendering.systemd",
-        "urllib.request",
-        "yaml.loader",
-    }
+    assert not rooms(modules) & {"rendering"}
+    assert not modules & {"html", "jinja2", "tomllib", "urllib.request", "yaml.loader"}
+
+
+def test_a_page_of_metrics_loads_nothing() -> None:
+    page = (
+        "from tests.support.metrics import METRICS, render, scrape\n"
+        "new = set(sys.modules)\n"
+        "assert render(METRICS, scrape()).startswith(b'# HELP')\n"
+        "assert set(sys.modules) == new, set(sys.modules) - new"
+    )
+    assert "codexd.keeper.exposition" in loaded(f"import sys\n{page}")
+    own = loaded("import codexd.keeper.exposition, codexd.keeper.metrics, codexd.api.metrics")
+    assert not own & {*_LATE, "email", "wsgiref"}
 
 
 def test_circusd_loads_nothing_of_what_is_in_the_plugin() -> None:
     modules = loaded(
         "import circus.arbiter, codexd.circus_ext.run, codexd.circus_ext.plugin, "
-        "codexd.circus_ext.hooks"
+        "codexd.circus_ext.hooks, codexd.supervisor.daemon"
     )
+    assert not rooms(modules) & {"rendering"}
     assert packages(modules) - {"backports", "typing_extensions"} <= _CIRCUS | {"codexd", "msgspec"}
     assert not rooms(modules) & {"api", "cli", "hub", "wire"}
     assert {name for name in modules if name.startswith("codexd.keeper.")} == {
