@@ -237,7 +237,7 @@ def keep(paths: Paths, place: Runtime) -> None:
         codexd.platform.lock.LockedElsewhere: an older codexd took the lock's name meanwhile.
         OSError: they cannot be made again.
     """
-    bound_own_output(_own_output(paths))
+    bound_own_output(lambda: _own_output(paths))
     if not os.path.lexists(place.lock_path):
         for repair in make_directories(paths, place):
             logger.warning("%s", repair)

@@ -23,7 +23,7 @@ import msgspec
 
 from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.files import read_whole, write_aside
-from codexd.platform.process import Glimpse, ProcessId, all_pids, is_alive, look_at
+from codexd.platform.process import Glimpse, ProcessId, all_pids, is_alive, look_at, newest_pid
 
 # How long who is ended may take on SIGTERM, and then on SIGKILL. Waited for only if there is
 # somebody: the next server starts after that.
@@ -85,6 +85,8 @@ class Family:
         # Children whose family could not be looked at when they died, and who was in it.
         self._owed: dict[int, dict[int, ProcessId]] = {}
         self._saved: list[ProcessId] | None = None
+        # The child that had nobody at the last look, and the newest process there was before it.
+        self._alone_at: tuple[int, str | None] | None = None
         # Who has nothing to do with the child, and so is not looked at again.
         self._others = all_pids()
 
@@ -103,6 +105,10 @@ class Family:
             self._note(child)
 
     def _note(self, child: int) -> None:
+        newest = newest_pid()
+        if newest is not None and (child, newest) == self._alone_at:
+            # Nobody was started since, anywhere.
+            return
         seen = self._look_at_all()
         if look_at(child) is None:
             # It died, and its children are orphans already: what was seen before counts.
@@ -113,7 +119,10 @@ class Family:
         # Who forked while the list was read may have a parent that is not in it: not decided.
         known = self._others | set(self._supervised()) | {0, 1, os.getpid()}
         self._others |= _descendants(known, seen) & seen.keys() - kin
+        is_decided = seen.keys() <= self._others | kin
         self._save()
+        # Nobody is in the list, and it is written.
+        self._alone_at = (child, newest) if is_decided and self._saved == [] else None
 
     def end(self, child: int) -> None:
         """End whoever belonged to ``child``, which is dead and reaped."""

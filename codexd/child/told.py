@@ -21,7 +21,7 @@ PERIOD_S = 1.0
 _LATE_S = 2.0
 # While nothing goes on: so many words within the time for which the plugin may be silent, and so
 # many looks of circusd; and how long they are apart at most.
-_QUIET_WORDS = 4
+_QUIET_WORDS = 3
 _QUIET_PERIOD_S = 10.0
 _QUIET_LOOKS = 6
 _QUIET_LOOK_S = 5.0

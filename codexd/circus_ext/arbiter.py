@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -86,11 +87,38 @@ def manage(arbiter: Any) -> Any:
 
 
 def manage_or_leave_it(arbiter: Any) -> Any:
-    """The periodic look: while another command of circus runs there is none, and no traceback."""
+    """The periodic look: while another command of circus runs there is none, and no traceback.
+
+    Circus's own reads eight files of /proc to find that nobody has died.
+    """
+    if is_complete(arbiter):
+        return None
     try:
         return manage(arbiter)
     except ConflictError:
         return None
+
+
+def is_complete(arbiter: Any) -> bool:
+    """Whether a look of circus would find nothing to do: no child has ended, and none is wanted."""
+    if not hasattr(os, "waitid"):
+        return False
+    watchers = [each for each in arbiter.iter_watchers() if each.on_demand or not each.is_stopped()]
+    return _lives(os.P_ALL, 0) and all(map(_has_all, watchers))
+
+
+def _has_all(watcher: Any) -> bool:
+    is_plain = watcher.is_active() and not watcher.on_demand and not watcher.max_age
+    has_number = 0 < watcher.numprocesses == len(watcher.processes)
+    return is_plain and has_number and all(_lives(os.P_PID, pid) for pid in watcher.processes)
+
+
+def _lives(kind: int, pid: int) -> bool:
+    """Whether there are such children, and none of them waits to be reaped."""
+    try:
+        return os.waitid(kind, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def read_settings(ini: str | None) -> Config | None:

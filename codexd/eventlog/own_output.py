@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from codexd.platform.files import open_to_read, write_aside
@@ -15,8 +15,8 @@ _STDOUT: Final = 1
 _STDERR: Final = 2
 
 
-def bound_own_output(paths: Iterable[str], *, max_bytes: int = _MAX_BYTES) -> None:
-    """Where stdout or stderr is one of ``paths`` and too long, move its end to ``PATH.1``.
+def bound_own_output(paths: Callable[[], Iterable[str]], *, max_bytes: int = _MAX_BYTES) -> None:
+    """Where stdout or stderr is one of ``paths()`` and too long, move its end to ``PATH.1``.
 
     Whoever opened it (launchd, `codexd start --detach`) holds it open for as long as the daemon
     lives, so it is emptied and not renamed. One that is not opened for appending is left alone:
@@ -30,11 +30,11 @@ def bound_own_output(paths: Iterable[str], *, max_bytes: int = _MAX_BYTES) -> No
             continue
 
 
-def _bound(descriptor: int, paths: Iterable[str], max_bytes: int) -> None:
+def _bound(descriptor: int, paths: Callable[[], Iterable[str]], max_bytes: int) -> None:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size <= max_bytes:
         return
-    path = next((path for path in paths if _is_at(path, status)), None)
+    path = next((path for path in paths() if _is_at(path, status)), None)
     if path is None or not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND:
         return
     with open(open_to_read(path), "rb") as file:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-import psutil
-
 from codexd.contracts import EventLevel
+from codexd.platform.process import processor_s, resident_bytes
 
 LOOK_S: Final = 5.0
 # A server that is as big again at once is not replaced at once again.
@@ -33,10 +32,9 @@ class Usage(NamedTuple):
 def read_usage(pid: int) -> Usage | None:
     """What the kernel says; None where there is no such process."""
     try:
-        process = psutil.Process(pid)
-        times = process.cpu_times()
-        return Usage(process.memory_info().rss, times.user + times.system)
-    except psutil.Error:
+        resident = resident_bytes(pid)
+        return None if resident is None else Usage(resident, processor_s(pid))
+    except OSError:
         return None
 
 

@@ -39,6 +39,8 @@ logger = logging.getLogger("codexd")
 _LOOK_S = 1.0
 # The same where the system tells of changes and there was none; what it does not tell waits for it.
 _QUIET_LOOK_S = 5.0
+# Of so many looks one is at all there is, though the system told of no change.
+_THOROUGH = 6
 # Whoever takes things away should be done with it before they are made again.
 _SETTLE_S = 0.5
 _CALL_S = 5.0
@@ -109,6 +111,7 @@ class Keeper:
         self._looked_at = self._look_at = 0.0
         # How many looks in a row found nothing to do.
         self._calm_looks = 0
+        self._is_well = False
         self._fed_at = 0.0
         self._replace_grace_s = replace_grace_s
         self._end_leftover = end_leftover
@@ -215,9 +218,10 @@ class Keeper:
         self._look_at = now + _LOOK_S
         # Before it is looked: what goes from here on is told.
         is_watched = self._watch is not None and self._watch.look()
-        self._records.look()
-        self._outputs.tick()
-        self.reconcile()
+        if not (is_watched and self._is_as_it_was):
+            self._is_well = self._records.look()
+            self._outputs.tick()
+            self.reconcile()
         self._sockets.look()
         if self._server.child_strategy == "spawn" and now - self._fed_at >= LOOK_S:
             self._fed_at = now
@@ -227,6 +231,14 @@ class Keeper:
         # One more, for what could not be done at the first.
         if self._calm_looks > 1:
             self._look_at = now + _QUIET_LOOK_S
+
+    @property
+    def _is_as_it_was(self) -> bool:
+        """Whether nobody has touched a directory since all was well there."""
+        is_still = self._watch is not None and self._watch.is_still and self._spare is None
+        return (
+            is_still and self._is_well and self._calm_looks > 1 and self._calm_looks % _THOROUGH > 0
+        )
 
     def _something_changed(self) -> None:
         """Something in the directories was taken away, or put there."""

@@ -29,6 +29,10 @@ class DirectoryWatch(Protocol):
     def look(self) -> bool:
         """Watch what stands at the paths now; whether all of it is watched."""
 
+    @property
+    def is_still(self) -> bool:
+        """Whether all was there at the last look as at the one before, and nothing told between."""
+
     def close(self) -> None:
         """End it."""
 
@@ -62,6 +66,10 @@ class _Inotify:
         self._loop = loop
         self._on_change = on_change
         self._masks: dict[bytes, int] = {}
+        # What the system calls each directory that is watched: another one has another number.
+        self._found: list[int] = []
+        self._was_told = False
+        self.is_still = False
         for path in paths:
             self._add(path, _ENTRIES | _ITSELF)
             while (above := os.path.dirname(path)) != path:
@@ -79,13 +87,17 @@ class _Inotify:
         found: list[int] = [
             add(self._descriptor, path, mask | _ADDING) for path, mask in self._masks.items()
         ]
-        return min(found) >= 0
+        is_watched = min(found) >= 0
+        self.is_still = is_watched and found == self._found and not self._was_told
+        self._found, self._was_told = found, False
+        return is_watched
 
     def _read(self) -> None:
         try:
             os.read(self._descriptor, _READ_BYTES)
         except BlockingIOError:
             return
+        self._was_told = True
         self._on_change()
 
     def close(self) -> None:

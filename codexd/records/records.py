@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,11 @@ class Places:
         self._lock = lock
         self._trouble = ""
 
+    @property
+    def is_well(self) -> bool:
+        """Whether at the last look nothing was left to be made again."""
+        return not self._trouble
+
     def look(self) -> list[str]:
         """Make again what was taken away, and set aside what was put in the place of it.
 
@@ -76,7 +81,7 @@ class Places:
 class Records:
     """Everything that is written down, and the recorder that writes it.
 
-    ``places()`` sees that the directories are there, and tells what it had to do.
+    ``places`` sees that the directories are there, and tells what it had to do.
     """
 
     server: Server
@@ -86,14 +91,15 @@ class Records:
     events: EventLog
     recorder: Recorder
     flusher: Flusher
-    places: Callable[[], list[str]]
+    places: Places
 
-    def look(self) -> None:
-        """See that everything is there, and write what waits."""
+    def look(self) -> bool:
+        """See that everything is there, and write what waits; whether the places are well."""
         self.events.tick()
-        for repair in self.places():
+        for repair in self.places.look():
             self.recorder.event("warn", "state.repaired", repair)
         self.state.look()
+        return self.places.is_well
 
     def must_be_written(self) -> None:
         """Write all of it, now.
@@ -265,7 +271,7 @@ def _open(config: Config, lock: FileLock, *, write_beside: bool) -> Records:
         events,
         recorder,
         flusher,
-        Places(paths, config.runtime, lock).look,
+        Places(paths, config.runtime, lock),
     )
 
 

@@ -220,7 +220,19 @@ def test_the_periodic_look_leaves_it_where_another_command_runs(
         raise ConflictError("arbiter is already running x command")
 
     monkeypatch.setattr(arbiter_module, "manage", refuse)
+    monkeypatch.setattr(arbiter_module, "is_complete", lambda _: False)
     assert arbiter_module.manage_or_leave_it(None) is None
+
+
+def test_the_periodic_look_is_none_where_there_is_nothing_to_find(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[None] = []
+    monkeypatch.setattr(arbiter_module, "manage", looks.append)
+    for is_complete in (True, False, True):
+        monkeypatch.setattr(arbiter_module, "is_complete", lambda _, told=is_complete: told)
+        arbiter_module.manage_or_leave_it(None)
+    assert len(looks) == 1
 
 
 def test_a_hung_plugin_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 from codexd.child import family
 from codexd.child.family import Family, end_survivors, survivors
 from codexd.encoding import encode_json
-from codexd.platform.process import ProcessId, identify
+from codexd.platform.process import ProcessId, all_pids, identify, newest_pid
 from tests.support.faults import lives, wait_gone
 from tests.support.waiting import eventually
 
@@ -214,6 +214,52 @@ def test_a_list_that_could_not_be_written_is_written_later(tmp_path: Path) -> No
         server.communicate()
 
 
+def test_while_nothing_is_started_anywhere_nobody_is_looked_for(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    monkeypatch.setattr(family, "newest_pid", lambda: "70")
+    with subprocess.Popen(
+        [sys.executable, "-c", "import subprocess; input(); subprocess.run(['cat'])"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    ) as server:
+        its = Family(str(record), lambda: {server.pid}, adopts=False)
+
+        def counted() -> set[int]:
+            looks.append(1)
+            return all_pids()
+
+        monkeypatch.setattr(family, "all_pids", counted)
+        for _ in range(3):
+            its.look(server.pid)
+        assert len(looks) == 1
+        # Another child is another question.
+        its.look(os.getpid())
+        its.look(server.pid)
+        assert len(looks) == 3
+        assert server.stdin is not None
+        server.stdin.write(b"\n")
+        server.stdin.flush()
+        monkeypatch.setattr(family, "newest_pid", lambda: str(time.monotonic()))
+
+        def size() -> int:
+            its.look(server.pid)
+            return its.size
+
+        eventually(size, what="the one that was started")
+        # Whoever is there may go.
+        server.communicate()
+        its.look(os.getpid())
+        assert its.size == 0
+
+
+def test_the_newest_process_is_another_one_once_one_was_started() -> None:
+    before = newest_pid()
+    subprocess.run(["true"], check=True)
+    assert before != newest_pid()
+
+
 def test_nobody_to_end_takes_no_time(record: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     its = Family(str(record), lambda: (), adopts=True)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as server:
@@ -250,7 +296,7 @@ def test_whoever_could_not_be_looked_at_is_ended_later(
         server.kill()
         server.wait()
         with monkeypatch.context() as short:
-            short.setattr(psutil, "pids", no_file)
+            short.setattr(family, "all_pids", no_file)
             its.end(server.pid)
             its.look(next_server.pid)
         assert lives(child.pid)

@@ -84,3 +84,29 @@ def test_what_is_not_there_is_watched_as_soon_as_it_is(tmp_path: Path) -> None:
         watch.close()
 
     asyncio.run(play())
+
+
+def test_it_says_whether_anything_can_have_changed_between_two_looks(tmp_path: Path) -> None:
+    async def play() -> None:
+        told = asyncio.Event()
+        directory = tmp_path / "dir"
+        directory.mkdir()
+        watch = watch_directories(asyncio.get_running_loop(), [str(directory)], told.set)
+        assert watch is not None
+        looks = []
+        for _ in range(3):
+            assert watch.look()
+            looks.append(watch.is_still)
+        assert looks == [False, True, True]
+        (directory / "file").touch()
+        await asyncio.wait_for(told.wait(), 10)
+        assert (watch.look(), watch.is_still) == (True, False)
+        assert (watch.look(), watch.is_still) == (True, True)
+        # Another directory at the path, as after a mount(8), of which nothing is told.
+        watch._read = lambda: None  # type: ignore[attr-defined]
+        directory.rename(tmp_path / "old")
+        directory.mkdir()
+        assert (watch.look(), watch.is_still) == (True, False)
+        watch.close()
+
+    asyncio.run(play())

@@ -21,7 +21,7 @@ from codexd.eventlog.own_output import bound_own_output
 for number in range(100):
     print("line", number, flush=True)
     print("trouble", number, file=sys.stderr, flush=True)
-    bound_own_output([sys.argv[1]], max_bytes=200)
+    bound_own_output(lambda: [sys.argv[1]], max_bytes=200)
 """
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -650,6 +651,47 @@ def test_an_idle_plugin_is_looked_after_seldom_and_soon_after_a_change(play: Pla
         for _ in range(3):
             keeper._look_at = 0.0
             assert keeper.tick(0.0) == pytest.approx(1.0, abs=0.2)
+
+    play(act)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody tells of changes elsewhere")
+def test_what_nobody_has_touched_is_not_looked_at_again(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(room: Room) -> None:
+        keeper, places = room.keeper, room.records.places
+        looked: list[bool] = []
+        look = places.look
+
+        def noted() -> list[str]:
+            looked.append(True)
+            return look()
+
+        monkeypatch.setattr(places, "look", noted)
+
+        def looks(times: int) -> int:
+            looked.clear()
+            for _ in range(times):
+                keeper._look_at = 0.0
+                keeper.tick(0.0)
+            return len(looked)
+
+        room.write(spawned(1, 1, 71))
+        await keeper.start(DAEMON)
+        looks(4)
+        # The system tells not of everything: one in six looks at all there is.
+        assert (looks(6), looks(6)) == (1, 1)
+        os.unlink(room.records.steps_path)
+        async with asyncio.timeout(10):
+            while keeper._calm_looks:
+                await asyncio.sleep(0.001)
+        assert looks(2) == 2
+        # What could not be made again is tried at every look.
+        looks(6)
+        monkeypatch.setattr(type(places), "is_well", False)
+        looks(6)
+        assert looks(6) == 6
 
     play(act)
 

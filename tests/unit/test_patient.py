@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from codexd.circus_ext.arbiter import is_complete
 from codexd.circus_ext.patient import PatientWatcher
 
 LIVES = f'{sys.executable} -ISc "import signal; signal.pause()"'
@@ -110,5 +114,32 @@ def test_a_look_that_the_system_refuses_is_tried_again(monkeypatch: pytest.Monke
         monkeypatch.setattr(watcher, "manage_processes", lambda: asyncio.ensure_future(refused()))
         watcher.wake()
         await enough.wait()
+
+    run(test)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="nobody tells without reaping")
+def test_circus_looks_only_where_there_is_something_to_find() -> None:
+    async def test() -> None:
+        watcher = Seen(LIVES, graceful_timeout=5)
+        arbiter = SimpleNamespace(iter_watchers=lambda: [watcher])
+        await watcher._start()
+        process = only(watcher)
+        assert is_complete(arbiter)
+        watcher.numprocesses = 2
+        assert not is_complete(arbiter)
+        watcher.numprocesses, watcher.max_age = 1, 60
+        assert not is_complete(arbiter)
+        watcher.max_age = 0
+        assert is_complete(arbiter)
+        os.kill(process.pid, signal.SIGKILL)
+        # Dead and not reaped, and then reaped by somebody else.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not is_complete(arbiter)
+        os.waitpid(process.pid, 0)
+        assert not is_complete(arbiter)
+        await watcher._stop()
+        # Nothing is wanted of it, and there is no child at all: circus may see for itself.
+        assert not is_complete(arbiter)
 
     run(test)

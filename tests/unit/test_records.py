@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -123,8 +123,9 @@ class Looks:
     def __init__(self) -> None:
         self.looks = 0
         self.repairs: list[str] = []
+        self.is_well = True
 
-    def __call__(self) -> list[str]:
+    def look(self) -> list[str]:
         self.looks += 1
         repairs, self.repairs = self.repairs, []
         return repairs
@@ -133,12 +134,13 @@ class Looks:
 def test_what_was_taken_away_is_made_again_and_on_record(config: Config) -> None:
     with open_records(config, timeout_s=0) as records:
         places = Looks()
-        records.places = places
+        records.places = cast("Places", places)
         places.repairs.append("The state directory was taken away; it was made again.")
-        records.look()
+        assert records.look()
         (repair,) = [e for e in records.events.recent() if e.type == "state.repaired"]
         assert repair.message.startswith("The state directory was taken away")
-        records.look()
+        places.is_well = False
+        assert not records.look()
         assert places.looks == 2
 
 

@@ -259,7 +259,7 @@ def test_a_child_that_is_told_of_again_and_again_drives_out_no_other(told: Told)
 
 
 @pytest.mark.parametrize(
-    ("silence_s", "word_s", "look_s"), [(30.0, 7.5, 5.0), (5.0, 1.25, 1.0), (300.0, 10.0, 5.0)]
+    ("silence_s", "word_s", "look_s"), [(30.0, 10.0, 5.0), (6.0, 2.0, 1.0), (300.0, 10.0, 5.0)]
 )
 def test_words_are_fewer_and_several_within_the_time_of_silence(
     silence_s: float, word_s: float, look_s: float
