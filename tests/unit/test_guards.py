@@ -74,19 +74,29 @@ def test_what_the_plugins_process_has_when_it_is_ready_to_begin() -> None:
     assert not modules & {"csv", "email.message", "importlib.metadata._adapters", "zipfile"}
 
 
+def test_what_the_plugins_process_has_where_it_was_started_early() -> None:
+    modules = loaded(
+        "from codexd.circus_ext import early\nimport circus.plugins\n"
+        "from codexd.circus_ext import plugin\nplugin._load()"
+    )
+    assert not modules & {"html.entities", "socketserver", "yaml.loader"}
+
+
 def test_what_goes_before_the_plugins_process_is_the_command_alone() -> None:
     modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.circus_ext.early")
     own = {"click", "codexd", "msgspec", "psutil"}
     assert packages(modules) - {"typing_extensions", "yaml"} <= own
     assert "yaml.loader" not in modules
     assert rooms(modules) <= {"child", "circus_ext", "cli", "client", "platform", "store"}
-    assert not modules & {*_LATE, "asyncio", "hashlib", "logging.config"}
+    assert not modules & {*_LATE, "asyncio", "hashlib", "socketserver"}
 
 
 def test_a_daemon_keeps_nothing_of_what_renders() -> None:
     modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.supervisor.daemon")
     assert not rooms(modules) & {"rendering"}
-    assert not modules & {"html", "jinja2", "tomllib", "urllib.request", "yaml.loader"}
+    assert not modules & {"jinja2", "tomllib", "urllib.request"}
+    # What circus and tornado would load and nobody uses.
+    assert not modules & {"html.entities", "socketserver", "yaml.loader"}
 
 
 def test_a_page_of_metrics_loads_nothing() -> None:
@@ -98,7 +108,7 @@ def test_a_page_of_metrics_loads_nothing() -> None:
     )
     assert "codexd.keeper.exposition" in loaded(f"import sys\n{page}")
     own = loaded("import codexd.keeper.exposition, codexd.keeper.metrics, codexd.api.metrics")
-    assert not own & {*_LATE, "email", "wsgiref"}
+    assert not own & {*_LATE, "wsgiref"}
 
 
 def test_circusd_loads_nothing_of_what_is_in_the_plugin() -> None:
