@@ -5,13 +5,14 @@ Nothing is done for it while nobody asks, but to count.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from codexd.config import Server
 from codexd.hub.counts import HubCounts
-from codexd.keeper.exposition import render
+from codexd.keeper.exposition import load, render
 from codexd.keeper.health import Health
 from codexd.keeper.metric_table import METRICS, Scrape
 from codexd.keeper.outputs import Outputs
@@ -58,9 +59,14 @@ class Metrics:
         self._outputs = outputs
         self._restarts = restarts
         self._clients_cut = clients_cut
+        self._is_loaded = False
 
-    def page(self) -> bytes:
+    async def page(self) -> bytes:
         """All of them, in the text format 0.0.4."""
+        if not self._is_loaded:
+            # That takes longer than to make a page, and nobody's message is to wait for it.
+            await asyncio.to_thread(load)
+            self._is_loaded = True
         return render(METRICS, self._scrape())
 
     def _scrape(self) -> Scrape:

@@ -99,18 +99,6 @@ def test_a_daemon_keeps_nothing_of_what_renders() -> None:
     assert not modules & {"html.entities", "socketserver", "yaml.loader"}
 
 
-def test_a_page_of_metrics_loads_nothing() -> None:
-    page = (
-        "from tests.support.metrics import METRICS, render, scrape\n"
-        "new = set(sys.modules)\n"
-        "assert render(METRICS, scrape()).startswith(b'# HELP')\n"
-        "assert set(sys.modules) == new, set(sys.modules) - new"
-    )
-    assert "codexd.keeper.exposition" in loaded(f"import sys\n{page}")
-    own = loaded("import codexd.keeper.exposition, codexd.keeper.metrics, codexd.api.metrics")
-    assert not own & {*_LATE, "wsgiref"}
-
-
 def test_circusd_loads_nothing_of_what_is_in_the_plugin() -> None:
     modules = loaded(
         "import circus.arbiter, codexd.circus_ext.run, codexd.circus_ext.plugin, "

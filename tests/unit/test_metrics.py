@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from codexd.contracts import ChildState
 from codexd.eventlog.types import TYPES
@@ -239,20 +239,20 @@ def test_promtool_has_something_to_say_of_what_is_wrong() -> None:
     assert promtool(bad).startswith("3 ")
 
 
-# -- how it is written ------------------------------------------------------------------------
+# -- what it costs ----------------------------------------------------------------------------
+
+NOBODY_ASKS = """
+import sys
+import codexd.circus_ext.plugin
+print("prometheus_client" in sys.modules)
+"""
 
 
-def test_prometheus_reads_what_was_meant_whatever_a_label_holds() -> None:
-    labels = ("state", "le_")
-    values = ('a "quote"', "line\nand \\n \\\\")
-    odd = row("odd")._replace(
-        labels=labels, help="Of a \\ and\na line.", read=lambda _: [(values, 3e-7)]
+def test_prometheus_client_is_loaded_by_who_asks_first() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NOBODY_ASKS], capture_output=True, text=True, timeout=60, check=True
     )
-    text = render([odd], scrape()).decode()
-    (family,) = text_string_to_metric_families(text)
-    assert (family.documentation, family.type) == ("Of a \\ and\na line.", "gauge")
-    (sample,) = family.samples
-    assert (sample.labels, sample.value) == (dict(zip(labels, values, strict=True)), 3e-7)
+    assert done.stdout == "False\n"
 
 
 # -- histograms -------------------------------------------------------------------------------

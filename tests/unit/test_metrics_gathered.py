@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from codexd.child.steps import Step
 from codexd.clock import now_iso
 from codexd.contracts import SessionRecord
 from codexd.hub.counts import HubCounts
+from codexd.keeper import metrics
 from codexd.keeper.metrics import Metrics
 from codexd.keeper.restarts import Restarts
 from codexd.records.records import Records, open_records
@@ -55,7 +58,7 @@ class Room:
         )
 
     def page(self) -> str:
-        return self.metrics.page().decode()
+        return asyncio.run(self.metrics.page()).decode()
 
     def step(self, kind: Any, number: int, pid: int) -> None:
         self.records.recorder.step(
@@ -101,6 +104,17 @@ def test_everybody_is_asked(tmp_path: Path, records: Records) -> None:
     assert value(text, "codexd_health_checks_total", result="answered") == 3
     assert value(text, "codexd_output_bytes_total", stream="stderr") == 6
     assert value(text, "codexd_hub_messages_total", direction="from_client") == 7
+
+
+def test_what_makes_the_page_is_loaded_once_and_beside_the_loop(
+    tmp_path: Path, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(tmp_path, records, "spawn")
+    loaded_in: list[int] = []
+    monkeypatch.setattr(metrics, "load", lambda: loaded_in.append(threading.get_ident()))
+    assert room.page() == room.page()
+    assert len(loaded_in) == 1
+    assert threading.get_ident() not in loaded_in
 
 
 def test_a_server_that_dies_takes_its_numbers_with_it(tmp_path: Path, records: Records) -> None:
