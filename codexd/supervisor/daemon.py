@@ -15,10 +15,10 @@ from codexd.circus_ext.run import RunningCircus, run_circus
 from codexd.config import Config
 from codexd.link.endpoint import BadEndpoint, check_endpoint
 from codexd.platform.files import explain, write_aside
-from codexd.platform.forked import ForkedText
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
 from codexd.records.records import Records, open_as_daemon, record_end
+from codexd.rendering import CannotRender, render_circus_ini
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.readiness import ignore, wait_until_up
@@ -48,14 +48,6 @@ class Daemon:
         Raises:
             CannotStart: with the reason.
         """
-        # Now, while there is one thread; and what renders it has 2 MiB that circusd would keep.
-        ini = ForkedText(self._render_ini)
-        try:
-            self._prepare(ini)
-        finally:
-            ini.close()
-
-    def _prepare(self, ini: ForkedText) -> None:
         try:
             check_endpoint(
                 self.config.server,
@@ -79,7 +71,7 @@ class Daemon:
         # What has begun is ended in order.
         hooks.hold_signals()
         try:
-            self._record_and_write(ini)
+            self._record_and_render()
         except CannotStart:
             runtime.leave(self.config.paths, self.config.runtime)
             raise
@@ -98,15 +90,15 @@ class Daemon:
         except OSError as error:
             raise CannotStart(_reason(error), is_configuration=True) from error
 
-    def _record_and_write(self, ini: ForkedText) -> None:
+    def _record_and_render(self) -> None:
         try:
             with open_as_daemon(self.config) as records:
                 self._begin(records)
         except OSError as error:
             raise CannotStart(_reason(error)) from error
         try:
-            write_aside(self.config.runtime.circus_ini_path, ini.result().encode(), flush=False)
-        except ValueError as error:
+            self._write_ini()
+        except CannotRender as error:
             raise CannotStart(f"circus.ini cannot be written: {error}") from error
         except OSError as error:
             raise CannotStart(f"circus.ini cannot be written: {explain(error)}") from error
@@ -135,10 +127,9 @@ class Daemon:
             wrong = not isinstance(error, CommandNotFound)
             raise CannotStart(str(error), is_configuration=wrong) from error
 
-    def _render_ini(self) -> str:
-        from codexd.rendering import render_circus_ini
-
-        return render_circus_ini(self.config)
+    def _write_ini(self) -> None:
+        text = render_circus_ini(self.config)
+        write_aside(self.config.runtime.circus_ini_path, text.encode(), flush=False)
 
     def run(self, *, lifetime_s: float | None = None, session: NewSession | None = None) -> None:
         """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``.

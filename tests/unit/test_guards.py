@@ -91,10 +91,14 @@ def test_what_goes_before_the_plugins_process_is_the_command_alone() -> None:
     assert not modules & {*_LATE, "asyncio", "hashlib", "socketserver"}
 
 
-def test_a_daemon_keeps_nothing_of_what_renders() -> None:
+def test_a_daemon_loads_nothing_for_what_it_does_not_render() -> None:
     modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.supervisor.daemon")
-    assert not rooms(modules) & {"rendering"}
-    assert not modules & {"jinja2", "tomllib", "urllib.request"}
+    assert "codexd.rendering.circus_ini" in modules
+    assert not modules & {
+        "codexd.rendering.launchd",
+        "codexd.rendering.systemd",
+        "urllib.request",
+    }
     # What circus and tornado would load and nobody uses.
     assert not modules & {"html.entities", "socketserver", "yaml.loader"}
 
@@ -102,9 +106,8 @@ def test_a_daemon_keeps_nothing_of_what_renders() -> None:
 def test_circusd_loads_nothing_of_what_is_in_the_plugin() -> None:
     modules = loaded(
         "import circus.arbiter, codexd.circus_ext.run, codexd.circus_ext.plugin, "
-        "codexd.circus_ext.hooks, codexd.supervisor.daemon"
+        "codexd.circus_ext.hooks"
     )
-    assert not rooms(modules) & {"rendering"}
     assert packages(modules) - {"backports", "typing_extensions"} <= _CIRCUS | {"codexd", "msgspec"}
     assert not rooms(modules) & {"api", "cli", "hub", "wire"}
     assert {name for name in modules if name.startswith("codexd.keeper.")} == {
