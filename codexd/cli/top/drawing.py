@@ -195,7 +195,8 @@ def _server(snapshot: Snapshot, canvas: Canvas) -> Text:
 
 def _trouble(child: ChildState, canvas: Canvas) -> Text:
     text = one_line(" ".join((child.last_error or "").split()))
-    when = "" if child.next_restart_at is None else f"next try {local_time(child.next_restart_at)}"
+    again = child.next_restart_at
+    when = "" if again is None else f"next try {local_time(again, canvas.now)}"
     return canvas.row((" " * _LABEL + text, "red"), right=f"  {when}")
 
 
