@@ -16,16 +16,14 @@ from circus import logger
 from tornado import gen
 
 from codexd.child.beside import SocketBeside
-from codexd.child.command import Program, executable_identity
-from codexd.child.family import Family
+from codexd.child.command import executable_identity
 from codexd.child.ledger import Ledger
 from codexd.child.pipes import ChildPipes, aside, remove
 from codexd.child.spare import Deed, SpareAction, SpareMachine, SpareState
 from codexd.child.steps import Spare
 from codexd.child.told import Report
-from codexd.circus_ext.channel import Channel
-from codexd.circus_ext.patient import PatientWatcher
 from codexd.circus_ext.server_process import AppServerProcess
+from codexd.circus_ext.server_watcher import ServerWatcher
 from codexd.circus_ext.spawning import CannotSpawn, told_apart
 from codexd.codex_home import codex_home
 from codexd.keeper.circusd import WATCHER
@@ -44,20 +42,12 @@ _READ_AT_START = ("config.toml", "auth.json")
 _OPTIONS = ("working_dir", "env", "uid", "gid", "rlimits", "shell", "executable", "umask")
 
 
-class SpareWatcher(PatientWatcher):
+class SpareWatcher(ServerWatcher):
     """Watches one spare. The attributes are set by :func:`codexd.circus_ext.hooks.adopt_spare`."""
 
     machine: SpareMachine
     ledger: Ledger
-    family: Family
     runtime_dir: str
-    files: tuple[int, int]
-    configured_program: Callable[[], Program]
-    configured_args: list[str]
-    configured_cmd: str
-    configured_command: str
-    stdin_is_null: bool
-    channel: Channel
     # Where it listens, and with which arguments; None on stdio, with the server's own.
     beside: SocketBeside | None
     args_at: Callable[[str], list[str]]
@@ -70,15 +60,6 @@ class SpareWatcher(PatientWatcher):
     _why = ""
     _behind: tuple[int | None, float] = (None, 0.0)
     _timer: Any = None
-
-    @property
-    def _process_class(self) -> type[AppServerProcess]:
-        return AppServerProcess
-
-    @property
-    def cmd_was_set(self) -> bool:
-        """Whether an operator replaced the command or the arguments."""
-        return bool(self.cmd != self.configured_cmd or self.args)
 
     @property
     def _server(self) -> Any:

@@ -15,40 +15,19 @@ from typing import Any
 from circus.exc import ConflictError
 from tornado import gen
 
-from codexd.child.command import Program
 from codexd.child.control import ChildControl
-from codexd.child.family import Family
 from codexd.child.pipes import ChildPipes
-from codexd.circus_ext.channel import Channel
-from codexd.circus_ext.patient import PatientWatcher
-from codexd.circus_ext.server_process import AppServerProcess
+from codexd.circus_ext.server_watcher import ServerWatcher
 from codexd.circus_ext.spare_watcher import SpareWatcher
 from codexd.circus_ext.spawning import CannotSpawn
 from codexd.keeper.circusd import SPARE
 
 
-class AppServerWatcher(PatientWatcher):
+class AppServerWatcher(ServerWatcher):
     """Watches one child. The attributes below are set by :func:`codexd.circus_ext.hooks.adopt`."""
 
     control: ChildControl
-    family: Family
-    files: tuple[int, int]
-    configured_program: Callable[[], Program]
-    configured_args: list[str]
-    configured_cmd: str
-    configured_command: str
-    stdin_is_null: bool
     drains: bool
-    channel: Channel
-
-    @property
-    def _process_class(self) -> type[AppServerProcess]:
-        return AppServerProcess
-
-    @property
-    def cmd_was_set(self) -> bool:
-        """Whether an operator replaced the command or the arguments (`circusctl set`)."""
-        return bool(self.cmd != self.configured_cmd or self.args)
 
     # -- starting ----------------------------------------------------------------------------
 
