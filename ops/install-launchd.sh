@@ -25,13 +25,7 @@ become those of the agent. The repo root is the working directory unless --repo-
 TEXT
 }
 
-for word; do
-    case $word in
-        -h | --help)
-            usage
-            exit 0
-            ;;
-    esac
-done
+. "$root/ops/lib/help.sh"
+show_help "$@"
 
 exec "$root/ops/codexd" service install --manager launchd --program "$root/ops/codexd" "$@"

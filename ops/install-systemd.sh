@@ -21,13 +21,7 @@ become those of the service. The repo root is the working directory unless --rep
 TEXT
 }
 
-for word; do
-    case $word in
-        -h | --help)
-            usage
-            exit 0
-            ;;
-    esac
-done
+. "$root/ops/lib/help.sh"
+show_help "$@"
 
 exec "$root/ops/codexd" service install --manager systemd --program "$root/ops/codexd" "$@"

@@ -13,13 +13,7 @@ DIR/Library/LaunchAgents/LABEL.plist. Logs and state stay.
 TEXT
 }
 
-for word; do
-    case $word in
-        -h | --help)
-            usage
-            exit 0
-            ;;
-    esac
-done
+. "$root/ops/lib/help.sh"
+show_help "$@"
 
 "$root/ops/codexd" service uninstall --manager launchd "$@" || exit 1
