@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from types import ModuleType
 from typing import Any
+
+_lock = threading.Lock()
 
 
 class _Postponed(ModuleType):
     """Stands for a module. importlib's LazyLoader loads it when it is imported a second time."""
 
     def __getattr__(self, name: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+        # Two threads may want it first: only one takes its stand-in away.
+        with _lock:
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
         return getattr(importlib.import_module(self.__name__), name)
 
 
