@@ -32,19 +32,21 @@ def _held(root: Any) -> int:
     return len(seen)
 
 
-def _archived(rig: HubRig, name: str) -> None:
+def _used(rig: HubRig, name: str) -> None:
     rig.open_thread(_STAYS, name)
     rig.run_turn(_STAYS, name, f"u-{name}")
     rig.end_turn(name, f"u-{name}")
+
+
+def _archived(rig: HubRig, name: str) -> None:
+    _used(rig, name)
     rig.ask(_STAYS, "thread/archive", {"threadId": name})
     rig.answer("thread/archive")
     rig.tell("thread/archived", threadId=name)
 
 
 def _left_and_unloaded(rig: HubRig, name: str) -> None:
-    rig.open_thread(_STAYS, name)
-    rig.run_turn(_STAYS, name, f"u-{name}")
-    rig.end_turn(name, f"u-{name}")
+    _used(rig, name)
     rig.ask(_STAYS, "thread/unsubscribe", {"threadId": name})
     rig.answer("thread/unsubscribe")
     rig.tell("thread/closed", threadId=name)
