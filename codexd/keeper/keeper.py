@@ -129,7 +129,10 @@ class Keeper:
         early, self._early = self._early or [], None
         self.reconcile()
         for said in early:
-            self.circus_event(*said)
+            try:
+                self.circus_event(*said)
+            except Exception:
+                logger.exception("an event of circus could not be taken")
         if self._server.child_strategy == "external":
             self._connector.child_started(0, None)
         self.spawn(self._reporter.run())

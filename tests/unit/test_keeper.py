@@ -510,7 +510,8 @@ def test_what_is_told_in_the_middle_of_its_start_is_recorded_once_and_in_order(
             starting = asyncio.ensure_future(room.keeper.start(DAEMON))
             while not room.circus.told:
                 await asyncio.sleep(0)
-            # It waits for circusd's answer, and a child writes on.
+            # It waits for circusd's answer, and hears on; a strange word ends nothing.
+            room.keeper.circus_event(WATCHER, "step", b"{")
             for step in [*steps, ended(4, 2, 72), spawned(5, 3, 73)]:
                 if step.number > 3:
                     room.write(step)
