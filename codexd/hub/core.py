@@ -78,8 +78,9 @@ class Core:
 
     def subscribe(self, client: int, thread: Thread) -> None:
         """A client listens to a thread from now on, and the thread is one of its own."""
-        thread.subscribers.add(client)
+        # It may have left while the child was asked.
         if client in self.clients:
+            thread.subscribers.add(client)
             self.clients[client].uses(thread.id)
 
     def everybody(self, thread_id: str | None) -> tuple[int, ...]:

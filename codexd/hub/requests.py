@@ -389,7 +389,7 @@ class Requests:
     @property
     def is_waiting(self) -> bool:
         """Whether anything waits to be sent."""
-        return self._load.total > 0
+        return self._load.total > 0 or bool(self._ready)
 
     def refuse_for_thread(self, thread_id: str, reason: str, *, older_than_s: float) -> None:
         """A thread cannot be loaded just now: who has waited for it is told why.

@@ -28,6 +28,23 @@ def _open(rig: HubRig, answered: set[str]) -> list[dict[str, Any]]:
     return [entry for entry in rig.to_child if entry["id"] not in answered]
 
 
+def test_what_the_hub_itself_asks_waits_for_room_and_then_goes() -> None:
+    rig = HubRig()
+    rig.connect(1)
+    watches = window.ONE_CLIENT + 8
+    for number in range(watches):
+        rig.ask(1, "fs/watch", {"watchId": str(number), "path": "/a"})
+        rig.answer("fs/watch")
+    rig.to_child.clear()
+    rig.leave(1)
+    assert len(rig.to_child) == window.ONE_CLIENT
+    # None of them is answered: as time passes they are not in its queue any more.
+    for _ in range(8):
+        if rig.hub.next_tick(rig.now) is not None:
+            rig.tick(0.25)
+    assert len(rig.to_child) == watches
+
+
 @pytest.mark.parametrize(
     ("clients", "at_once"), [((1,), window.ONE_CLIENT), ((1, 2, 3), window.ALL)]
 )

@@ -76,6 +76,10 @@ def test_the_server_or_the_client_is_gone_meanwhile(rig: HubRig, *, leaves: bool
         _is_written_down(rig)
         rig.answer("thread/resume", {"thread": {"id": "t1"}})
         assert not rig.answers(2, asked)
+        # With the other one nobody listens any more.
+        rig.leave(1)
+        assert rig.to_child[-1]["method"] == "thread/unsubscribe"
+        rig.answer("thread/unsubscribe")
     else:
         rig.lose()
         rig.ready()
