@@ -18,7 +18,12 @@ from codexd.hub.threads import Thread
 from codexd.turn_record import ToldItems, items_of, record_of, tells_its_end
 
 # Asked of a server that lives on: how its last turns stand.
-LAST_TURNS: dict[str, Any] = {"limit": 5, "sortDirection": "desc", "itemsView": "notLoaded"}
+_LAST_TURNS = 5
+LAST_TURNS: dict[str, Any] = {
+    "limit": _LAST_TURNS,
+    "sortDirection": "desc",
+    "itemsView": "notLoaded",
+}
 TURNS_WITH_ITEMS: dict[str, Any] = {**LAST_TURNS, "itemsView": "full"}
 # Where a turn is not among the last ones.
 _MORE_TURNS = 50
@@ -41,7 +46,8 @@ class _Question:
     """How did a turn end? ``record`` is what the server has said so far, and is not certain.
 
     It is None while the server has said nothing, ``since`` while it was not asked, ``next_at``
-    while an answer is waited for. ``seen`` are the turn's items that were told.
+    while an answer is waited for. ``seen`` are the turn's items that were told, ``limit`` is among
+    how many of the last turns it is looked for.
     """
 
     thread: Thread
@@ -52,6 +58,7 @@ class _Question:
     asked_at: float = 0.0
     pause_s: float = _AGAIN_S
     record: dict[str, Any] | None = None
+    limit: int = _LAST_TURNS
 
     @property
     def is_overtaken(self) -> bool:
@@ -220,22 +227,37 @@ class Turns:
         question.next_at, question.asked_at = None, self._core.now
         if question.since is None:
             question.since = self._core.now
-        params = {"threadId": question.thread.id, **TURNS_WITH_ITEMS}
-        if question.record == {}:
-            params["limit"] = _MORE_TURNS
+        params = {
+            "threadId": question.thread.id,
+            **TURNS_WITH_ITEMS,
+            "limit": question.limit,
+        }
         on_answer = functools.partial(self._answered, question)
         self._requests.own("thread/turns/list", params, on_answer)
 
     def _answered(self, question: _Question, answer: Message) -> None:
-        if self._questions.get((question.thread.id, question.turn["id"])) is question:
+        if self._questions.get((question.thread.id, question.turn["id"])) is not question:
+            return
+        if "result" in answer.fields:
             self._take(question, answer.result(TurnsPage))
+        else:
+            # A refusal says nothing of the turn.
+            self._ask_later(question)
 
     def _take(self, question: _Question, page: TurnsPage) -> None:
-        now = self._core.now
-        record = question.record = record_of(question.turn["id"], page.data)
+        record = record_of(question.turn["id"], page.data)
+        if record:
+            question.record = record
+        else:
+            question.limit = _MORE_TURNS
         if tells_its_end(record):
             self._close(question, record)
-        elif now >= question.gives_up_at(now):
+        else:
+            self._ask_later(question)
+
+    def _ask_later(self, question: _Question) -> None:
+        now = self._core.now
+        if now >= question.gives_up_at(now):
             self._give_up(question)
         else:
             question.next_at = min(now + question.pause_s, question.gives_up_at(now))

@@ -111,6 +111,40 @@ def test_where_nothing_certain_is_recorded_it_is_an_interruption_with_an_error(
     assert len(rig.got(1, "error")) == 1
 
 
+_NOTHING_READ: list[dict[str, Any]] = [
+    {"error": {"code": -32603, "message": "failed to read"}},
+    {"result": {"data": []}},
+]
+
+
+@pytest.mark.parametrize("answer", _NOTHING_READ)
+def test_what_was_read_of_a_turn_is_told_also_where_it_is_not_read_again(
+    rig: HubRig, answer: dict[str, Any]
+) -> None:
+    items = [{"id": name, "type": "agentMessage", "text": name} for name in ("a", "b")]
+    rig.tell("item/completed", threadId="t1", turnId="u1", item=items[0])
+    _idle(rig)
+    rig.tick(1.1)
+    read = {**_turn("interrupted", completedAt=None), "items": items, "itemsView": "full"}
+    rig.answer("thread/turns/list", {"data": [read]})
+    for _ in range(24):
+        rig.tick(0.501)
+        rig.answer("thread/turns/list", **answer)
+    told = [entry["params"]["item"]["id"] for entry in rig.got(1, "item/completed")]
+    assert (told, _ends(rig)) == (["a", "b"], ["interrupted"])
+
+
+def test_it_is_looked_for_further_back_where_it_is_not_among_the_last_turns(rig: HubRig) -> None:
+    _idle(rig)
+    rig.tick(1.1)
+    limits = []
+    for answer in _NOTHING_READ:
+        rig.answer("thread/turns/list", **answer)
+        rig.tick(0.5)
+        limits.append(rig.asked("thread/turns/list")["params"]["limit"])
+    assert limits == [5, 50]
+
+
 def test_a_thread_that_is_at_work_again_is_left_alone(rig: HubRig) -> None:
     _idle(rig)
     rig.tick(0.5)
