@@ -277,7 +277,7 @@ class Notifications:
         self._core.asked.ended(THREAD_CLOSED, thread_id)
         thread = self._core.threads.find(thread_id)
         if thread is not None and (thread.turn is not None or thread.overtaken):
-            self._turns.cut(thread, _CLOSED)
+            self._turns.closed(thread, _CLOSED)
         self._core.forget(thread_id)
         self._core.book.closed(thread_id)
         self._requests.thread_came(thread_id)

@@ -432,13 +432,13 @@ class Recovery:
             self._core.turn_began(thread, running, is_late=True)
 
     def _lose(self, thread: Thread, reason: str) -> None:
-        if thread.is_busy:
-            self._turns.cut(thread, self._reason)
         self._forget(thread)
         self._core.book.lost(thread.id, reason)
 
     def _forget(self, thread: Thread) -> None:
         """The thread is gone; what asks for it hears that from the server."""
+        if thread.is_busy:
+            self._turns.closed(thread, self._reason)
         self._core.fabricate(thread, "thread/closed", {})
         self._core.forget(thread.id)
         self._tries.pop(thread.id, None)

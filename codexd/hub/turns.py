@@ -98,6 +98,14 @@ class Turns:
         else:
             self._end(thread, thread.turn, _interrupted(reason), idles=True)
 
+    def closed(self, thread: Thread, reason: str) -> None:
+        """The thread is gone: nothing more is to be learnt of how its turns ended."""
+        for (thread_id, _), question in list(self._questions.items()):
+            if thread_id == thread.id:
+                self._tell_record(question, question.record or {})
+                del self._questions[thread_id, question.turn["id"]]
+        self.cut(thread, reason)
+
     def settle(self, thread: Thread, page: TurnsPage, *, is_idle: bool) -> None:
         """The thread's turn is over: it ends as the server has it on record.
 
@@ -192,8 +200,7 @@ class Turns:
             if due_at <= now:
                 self._ask_after(thread, turn)
         for question in list(self._questions.values()):
-            is_gone = self._core.threads.find(question.thread.id) is not question.thread
-            if is_gone or (question.next_at is None and now - question.asked_at > _ASK_S):
+            if question.next_at is None and now - question.asked_at > _ASK_S:
                 self._give_up(question)
             elif question.next_at is not None and question.next_at <= now:
                 self._ask(question)
@@ -270,13 +277,17 @@ class Turns:
             self._close(question, {**(question.record or {}), **_interrupted(_UNHEARD)})
 
     def _close(self, question: _Question, record: dict[str, Any]) -> None:
-        thread, turn = question.thread, question.turn
         is_last = not question.is_overtaken
-        seen = thread.seen if is_last else question.seen
-        told = {**turn, **record}
-        self._tell_items(thread, told, items_of(record), seen, is_news=bool(seen))
-        self._end(thread, turn, record, idles=is_last and not question.is_at_work)
+        self._tell_record(question, record)
+        thread = question.thread
+        self._end(thread, question.turn, record, idles=is_last and not question.is_at_work)
         self.on_quiet(thread)
+
+    def _tell_record(self, question: _Question, record: dict[str, Any]) -> None:
+        thread = question.thread
+        seen = question.seen if question.is_overtaken else thread.seen
+        told = {**question.turn, **record}
+        self._tell_items(thread, told, items_of(record), seen, is_news=bool(seen))
 
 
 def _not_told_in_time(thread: Thread) -> Iterator[tuple[dict[str, Any], float]]:

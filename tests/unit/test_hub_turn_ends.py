@@ -451,6 +451,42 @@ def test_both_end_with_what_runs_them(rig: HubRig, *, is_closed: bool) -> None:
     assert rig.hub.turns == 0
 
 
+_OVER = {"closed": "session.closed", "gone in the next server": "session.lost"}
+
+
+@pytest.mark.parametrize("is_heard", [True, False])
+@pytest.mark.parametrize("closes", list(_OVER))
+def test_one_that_is_asked_after_ends_before_its_thread_is_closed(
+    rig: HubRig, closes: str, *, is_heard: bool
+) -> None:
+    another = _asks_for_another(rig)
+    rig.tell("turn/started", threadId="t1", turn=another)
+    item = {"id": "a", "type": "agentMessage", "text": "a"}
+    rig.tell("item/completed", threadId="t1", turnId="u2", item=item)
+    rig.tick()
+    assert len(_asked(rig)) == 1
+    if not is_heard:
+        rig.leave(1)
+    before = len(rig.to_client[1])
+    if closes == "closed":
+        rig.tell("thread/closed", threadId="t1")
+    else:
+        rig.lose()
+        rig.ready()
+        rig.answer("thread/resume", error={"code": -32600, "message": "no rollout found"})
+    told = [entry["method"] for entry in rig.to_client[1][before:]]
+    ends = ["turn/completed", "turn/completed", "thread/closed"]
+    assert [method for method in told if method in ends] == (ends if is_heard else [])
+    types = rig.event_types()
+    assert types.count("turn.interrupted") == 2
+    assert "turn.interrupted" not in types[types.index(_OVER[closes]) :]
+    asked, heard = len(rig.to_child), len(rig.to_client[1])
+    for _ in range(15):
+        rig.tick(1)
+    assert (len(rig.to_child), len(rig.to_client[1])) == (asked, heard)
+    assert rig.hub.turns == 0
+
+
 def test_one_that_is_left_open_by_the_next_ends_with_its_thread(rig: HubRig) -> None:
     _asks_for_another(rig)
     rig.end_turn(turn_id="u2")
