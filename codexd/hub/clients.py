@@ -28,6 +28,8 @@ class InitializeParams(msgspec.Struct, rename="camel"):
 
 # Of a client that hears of its own threads only, and has been here for long.
 _PAST_THREADS = 1000
+# Of a name, which its client chooses itself.
+_NAME_CHARS = 80
 _NOBODY = ClientInfo("", "")
 _NOTHING = Capabilities()
 
@@ -47,25 +49,37 @@ class Client:
     handles: dict[str, Message] = field(default_factory=dict)
     profile: ClientProfile = NOTHING
     _own: set[str] = field(default_factory=set)
+    # Those that it has asked to join, and was not answered yet.
+    _asked: set[str] = field(default_factory=set)
     # Those that are gone. Something may still be told of them, and they may come back.
     _past: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Its name as it is shown."""
+        return self.info.name[:_NAME_CHARS]
 
     def hears_of(self, thread_id: str | None) -> bool:
         """Whether what everybody is told of a thread is for this client too."""
         return not self.profile.private or thread_id is None or self._owns(thread_id)
 
     def _owns(self, thread_id: str) -> bool:
-        return thread_id in self._own or thread_id in self._past
+        return thread_id in self._own or thread_id in self._past or thread_id in self._asked
+
+    def asks_for(self, thread_id: str) -> None:
+        """It would join a thread; until it is answered that is one of its own."""
+        if self.profile.private:
+            self._asked.add(thread_id)
 
     def uses(self, thread_id: str) -> None:
         """A thread is one of the client's own; of whoever hears of all, that is not kept."""
         if self.profile.private:
-            self._past.pop(thread_id, None)
+            self._asked.discard(thread_id)
             self._own.add(thread_id)
 
     def was_refused(self, thread_id: str) -> None:
-        """A thread is none of the client's own after all."""
-        self._own.discard(thread_id)
+        """It may not join a thread, which is its own only if it was before."""
+        self._asked.discard(thread_id)
 
     def noticed(self, thread_id: str, parent_id: str | None) -> None:
         """A thread began: what a subagent does is part of what its parent does."""
@@ -76,6 +90,8 @@ class Client:
         """A thread is gone; the last ones are remembered."""
         if thread_id in self._own:
             self._own.discard(thread_id)
+            # The last one to go is the last one to be forgotten.
+            self._past.pop(thread_id, None)
             self._past[thread_id] = None
             if len(self._past) > _PAST_THREADS:
                 del self._past[next(iter(self._past))]

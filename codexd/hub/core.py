@@ -76,12 +76,16 @@ class Core:
             return None
         return client.as_asked(message)
 
-    def subscribe(self, client: int, thread: Thread) -> None:
-        """A client listens to a thread from now on, and the thread is one of its own."""
+    def subscribe(self, client: int, thread: Thread, *, is_asked: bool = False) -> None:
+        """A client listens to a thread from now on, and the thread is one of its own.
+
+        With ``is_asked`` only until it is known whether it may.
+        """
         # It may have left while the child was asked.
-        if client in self.clients:
+        known = self.clients.get(client)
+        if known is not None:
             thread.subscribers.add(client)
-            self.clients[client].uses(thread.id)
+            (known.asks_for if is_asked else known.uses)(thread.id)
 
     def everybody(self, thread_id: str | None) -> tuple[int, ...]:
         """Whoever is to hear what the server tells all its connections of a thread."""

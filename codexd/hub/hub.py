@@ -237,7 +237,7 @@ class Hub:
     def _wants(self, client: Client, thread_id: str) -> None:
         """A thread that is there is a client's own also while its resume waits for its turn."""
         if self._core.threads.find(thread_id) is not None:
-            client.uses(thread_id)
+            client.asks_for(thread_id)
 
     def _refusal(self, client: Client, message: Message) -> str | None:
         """What the server would refuse this client, and not the one that speaks for all."""
@@ -579,7 +579,7 @@ class Hub:
         if thread is None:
             return None
         clients = [self._core.clients.get(number) for number in sorted(thread.subscribers)]
-        names = tuple(client.info.name for client in clients if client is not None)
+        names = tuple(client.name for client in clients if client is not None)
         turn = None if thread.turn is None else str(thread.turn["id"])
         return ThreadView(thread.title, thread.cwd, names, turn)
 
@@ -653,7 +653,7 @@ class Hub:
     def _client_names(self) -> dict[str, int]:
         """How many of those that are initialized have which name; of the most frequent names."""
         clients = self._core.clients.values()
-        names = Counter(entry.info.name for entry in clients if entry.is_initialized)
+        names = Counter(entry.name for entry in clients if entry.is_initialized)
         return dict(names.most_common(_NAMES_TOLD))
 
     def snapshot(self) -> dict[str, Any]:

@@ -178,5 +178,5 @@ class Greeting:
         self._emit("connected", client)
 
     def _emit(self, what: str, client: Client) -> None:
-        detail = {"client": client.number, "name": client.info.name[:80]}
+        detail = {"client": client.number, "name": client.name}
         self._core.act(Emit("info", f"client.{what}", f"A client {what}.", detail))

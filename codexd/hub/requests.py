@@ -222,7 +222,7 @@ class Requests:
         thread = self._core.threads.get(thread_id)
         if client not in thread.subscribers:
             entry.subscribed = thread_id
-            self._core.subscribe(client, thread)
+            self._core.subscribe(client, thread, is_asked=True)
 
     def answered(self, message: Message) -> Pending | None:
         """The request that the child answers; None where this hub did not send it."""
@@ -461,6 +461,8 @@ class Requests:
         client = self._core.clients.get(entry.client or _OWN)
         if client is not None:
             self._core.handles.answered(client, entry.message, ok=False)
+            if entry.message.method in methods.SUBSCRIBING_BY_NAME:
+                client.was_refused(entry.thread_id or "")
         self.undo_subscription(entry)
         self._refuse(entry, jsonrpc.OVERLOADED, text, reason)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from codexd.hub import clients
 from codexd.hub.profile import (
     NOTHING,
     BadProfile,
@@ -111,6 +112,52 @@ def test_a_thread_that_could_not_be_resumed_is_not_its_own(rig: HubRig) -> None:
     rig.answer("thread/resume", error={"code": -32600, "message": "no"})
     rig.tell("thread/status/changed", threadId="x", status={"type": "idle"})
     assert rig.got(1, "thread/status/changed") == []
+
+
+def test_a_past_thread_stays_its_own_where_a_resume_of_it_is_refused(rig: HubRig) -> None:
+    rig.open_thread(1, "mine")
+    rig.tell("thread/archived", threadId="mine")
+    rig.ask(1, "thread/resume", {"threadId": "mine"})
+    rig.answer("thread/resume", error={"code": -32600, "message": "mine is archived."})
+    rig.tell("thread/unarchived", threadId="mine")
+    assert len(rig.got(1, "thread/unarchived")) == 1
+
+
+def test_a_thread_that_it_has_left_stays_its_own_where_a_resume_of_it_is_refused(
+    rig: HubRig,
+) -> None:
+    rig.open_thread(1, "mine")
+    rig.join_thread(2, "mine")
+    rig.ask(1, "thread/unsubscribe", {"threadId": "mine"})
+    rig.ask(1, "thread/resume", {"threadId": "mine"})
+    rig.answer("thread/resume", error={"code": -32001, "message": "overloaded"})
+    rig.tell("thread/archived", threadId="mine")
+    assert len(rig.got(1, "thread/archived")) == 1
+
+
+def test_a_thread_for_which_it_has_waited_in_vain_is_not_its_own(rig: HubRig) -> None:
+    rig.open_thread(2, "other")
+    rig.lose()
+    asked = rig.ask(1, "thread/resume", {"threadId": "other"})
+    for _ in range(122):
+        rig.tick(1)
+    assert "error" in rig.answers(1, asked)[0]
+    rig.ready()
+    rig.tell("thread/archived", threadId="other")
+    assert rig.got(1, "thread/archived") == []
+
+
+def test_of_its_past_threads_the_last_to_go_are_remembered(
+    rig: HubRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_PAST_THREADS", 2)
+    for thread_id in ("a", "b", "a", "c"):
+        rig.open_thread(1, thread_id)
+        rig.tell("thread/closed", threadId=thread_id)
+    for thread_id in ("a", "b", "c"):
+        rig.tell("thread/deleted", threadId=thread_id)
+    told = [entry["params"]["threadId"] for entry in rig.got(1, "thread/deleted")]
+    assert told == ["a", "c"]
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,20 @@ def test_a_long_title_is_cut() -> None:
     assert title(rig) == "x" * 200
 
 
+def test_a_long_name_of_a_client_is_cut() -> None:
+    rig = HubRig()
+    rig.do(rig.hub.client_opened(1, rig.now))
+    info = {"name": "x" * 100_000, "version": "1"}
+    rig.say(1, {"id": 0, "method": "initialize", "params": {"clientInfo": info}})
+    rig.join_thread(1, "t")
+    view = rig.hub.view("t")
+    assert view is not None
+    shown = "x" * 80
+    assert view.clients == (shown,)
+    assert rig.hub.snapshot()["clientNames"] == {shown: 1}
+    assert rig.events[0].detail["name"] == shown
+
+
 def test_a_session_is_registered_before_and_after_its_thread_is_used() -> None:
     rig = HubRig()
     record, actions = rig.hub.register("t", "worker", {"job": "7"}, rig.now)
