@@ -13,7 +13,6 @@ from typing import Any, Final
 import msgspec
 
 from codexd.contracts import RUNNING_TURN, SessionPurpose, SessionRecord
-from codexd.encoding import UNDECODABLE
 from codexd.hub import experimental, jsonrpc, methods
 from codexd.hub.actions import (
     Action,
@@ -37,6 +36,7 @@ from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, whole_error_text
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
+from codexd.hub.refusals import refusal_of
 from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
 from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
@@ -85,19 +85,6 @@ class _Prompt(msgspec.Struct, frozen=True):
 class _TurnStarted(msgspec.Struct, rename="camel"):
     turn: dict[str, Any] = {}
     review_thread_id: str | None = None
-
-
-class _ErrorData(msgspec.Struct, frozen=True):
-    reason: str | None = None
-
-
-class _Error(msgspec.Struct, frozen=True):
-    code: int = 0
-    data: _ErrorData | None = None
-
-
-class _Refusal(msgspec.Struct, frozen=True):
-    error: _Error = _Error()
 
 
 class Hub:
@@ -411,23 +398,26 @@ class Hub:
         entry = self._requests.answered(message)
         if entry is None:
             return
-        error = _error_of(message)
-        if error is not None and _is_draining(error):
-            self._requests.put_back(entry)
-            return
-        if entry.client is not None and self._young.helps(entry, message):
-            return
         if entry.client is not None:
-            self._answered_at = self._core.now
-            code = OK if error is None else code_of(error.code)
-            waited_s = self._core.now - entry.came_at
-            self._core.counts.request_ended(entry.message.method, code, waited_s)
-            self._answer_client(entry, entry.client, message)
+            self._take_answer(entry, entry.client, message)
         elif entry.on_answer is not None:
             entry.on_answer(message)
         if self._requests.openings == 0:
             self._notifications.nothing_opens()
         self._requests.go_on()
+
+    def _take_answer(self, entry: Pending, client: int, message: Message) -> None:
+        refusal = refusal_of(message)
+        if refusal is not None and refusal.is_draining and client in self._core.clients:
+            self._requests.put_back(entry, client)
+            return
+        if self._young.helps(entry, message):
+            return
+        self._answered_at = self._core.now
+        code = OK if refusal is None else code_of(refusal.code)
+        waited_s = self._core.now - entry.came_at
+        self._core.counts.request_ended(entry.message.method, code, waited_s)
+        self._answer_client(entry, client, message)
 
     def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
         is_ok = "result" in message.fields
@@ -687,18 +677,3 @@ def _ids(messages: Iterable[bytes]) -> Iterator[str]:
         message = jsonrpc.parse(data)
         if message is not None and message.method is not None:
             yield text_id(message)
-
-
-def _error_of(answer: Message) -> _Error | None:
-    """What an answer says went wrong; None where nothing did."""
-    if "result" in answer.fields:
-        return None
-    try:
-        return msgspec.json.decode(answer.data, type=_Refusal).error
-    except UNDECODABLE:
-        return _Error()
-
-
-def _is_draining(error: _Error) -> bool:
-    """Whether the child refuses all that is new, because it is about to end (codex 0.163)."""
-    return error.data is not None and error.data.reason == "serverShuttingDown"

@@ -23,6 +23,7 @@ from codexd.hub.jsonrpc import Message
 from codexd.hub.methods import REOPENED
 from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, error_text, whole_error_text
+from codexd.hub.refusals import refusal_of
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
@@ -71,12 +72,16 @@ class _Loaded(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Try:
-    """How the resume of a thread stands: ``failed`` times so far, the next one at ``next_at``."""
+    """How the resume of a thread stands: ``failed`` times so far, the next one at ``next_at``.
+
+    ``is_for_next`` says that the child takes nothing new, because it is about to end.
+    """
 
     next_at: float
     last_at: float = 0.0
     failed: int = 0
     is_under_way: bool = False
+    is_for_next: bool = False
     without_config: bool = False
     is_written_down: bool = False
     reason: str = ""
@@ -239,9 +244,7 @@ class Recovery:
             self._list(())
         for thread_id, attempt in list(self._tries.items()):
             if attempt.failed and not attempt.is_under_way:
-                self._requests.refuse_for_thread(
-                    thread_id, attempt.reason, older_than_s=self._core.limits.thread_wait_s
-                )
+                self._refuse(thread_id, attempt)
         self._go_on()
         self._unload()
 
@@ -341,7 +344,9 @@ class Recovery:
             self._tries.pop(thread.id, None)
             return
         thread.took_s = self._core.now - attempt.last_at
-        if "result" in answer.fields:
+        refusal = refusal_of(answer)
+        attempt.is_for_next = refusal is not None and refusal.is_draining
+        if refusal is None:
             thread.retold_until = self._core.now + RETOLD_S
             thread.described(answer.result(Described).thread)
             if self._same_child:
@@ -400,9 +405,13 @@ class Recovery:
         attempt.is_under_way = False
         attempt.reason = reason
         attempt.next_at = self._core.now + pause_s
-        self._requests.refuse_for_thread(
-            thread.id, reason, older_than_s=self._core.limits.thread_wait_s
-        )
+        self._refuse(thread.id, attempt)
+
+    def _refuse(self, thread_id: str, attempt: _Try) -> None:
+        limits = self._core.limits
+        # For another child whoever asks for the thread waits as for one that is away.
+        patience_s = limits.wait_s if attempt.is_for_next else limits.thread_wait_s
+        self._requests.refuse_for_thread(thread_id, attempt.reason, older_than_s=patience_s)
 
     def _catch_up(self, thread: Thread, resumed: _Resumed) -> None:
         """What went on while there was no connection to a child that has lived on."""

@@ -136,14 +136,10 @@ class Requests:
             and self._window.may_send(client)
         )
 
-    def put_back(self, entry: Pending) -> None:
-        """The child refused a request because it is ending: the next one gets it.
-
-        The hub's own are dropped: a new child is asked anew whatever there is to ask.
-        """
-        if entry.client is not None and entry.client in self._core.clients:
-            self._load.add(entry.client, entry.size)
-            self._for_server.append(entry)
+    def put_back(self, entry: Pending, client: int) -> None:
+        """The child refused a client's request because it is ending: the next one gets it."""
+        self._load.add(client, entry.size)
+        self._for_server.append(entry)
 
     def own(
         self,
@@ -413,11 +409,17 @@ class Requests:
         self._send_ready()
 
     def not_sent(self, request: Message, text: str, code: int) -> None:
-        """The connection to the child would not take a request: its client is told why."""
+        """The connection to the child would not take a request: whoever asked is told why."""
         entry = self.answered(request)
-        if entry is not None and entry.client is not None:
+        if entry is None:
+            return
+        if entry.client is not None:
             self.undo_subscription(entry)
             self._answer_error(entry, entry.client, code, text)
+        elif entry.on_answer is not None and request.id is not None:
+            answer = jsonrpc.parse(jsonrpc.error(request.id, code, text))
+            assert answer is not None
+            entry.on_answer(answer)
 
     def undo_subscription(self, entry: Pending) -> None:
         """The thread's notifications were for the answer's sake, and there is none."""

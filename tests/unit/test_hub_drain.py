@@ -72,6 +72,41 @@ def test_a_thread_that_it_does_not_resume_is_not_lost(rig: HubRig) -> None:
     assert rig.hub.snapshot()["activeSessions"] == 1
 
 
+def test_the_resume_that_it_refuses_is_tried_again_while_it_lives(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.lose()
+    rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", error=DRAINING)
+    request = rig.ask(1, "turn/interrupt", {"threadId": "t1", "turnId": "u1"})
+    assert rig.hub.turns is None
+    for _ in range(15):
+        rig.tick(1)
+        rig.answer("thread/resume", error=DRAINING)
+    # It waits for the next one as long as for one that is away.
+    assert not rig.answers(1, request)
+    rig.tick(16)
+    rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
+    assert rig.asked("turn/interrupt")
+
+
+def test_what_it_refuses_to_say_of_a_thread_that_nobody_uses_is_not_waited_for(rig: HubRig) -> None:
+    rig.leave(1)
+    rig.lose()
+    rig.ready("t1", same_child=True)
+    assert rig.hub.turns is None
+    rig.answer("thread/resume", error=DRAINING)
+    rig.tick(1)
+    assert rig.hub.turns == 0
+
+
+def test_a_resume_of_one_that_has_left_leaves_nothing(rig: HubRig) -> None:
+    rig.connect(2)
+    rig.ask(2, "thread/resume", {"threadId": "t2"})
+    rig.leave(2)
+    rig.answer("thread/resume", error=DRAINING)
+    assert rig.hub.snapshot()["threads"] == 1
+
+
 def test_another_error_is_the_clients(rig: HubRig) -> None:
     request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("turn/start", error={"code": -32600, "message": "serverShuttingDown"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -251,6 +252,14 @@ def test_a_server_that_does_not_say_what_it_has_loaded_holds_up_no_thread_for_lo
     assert _resumes(rig) == []
     rig.tick(0.25)
     assert sorted(_resumes(rig)) == ["t1", "t2"]
+
+
+def test_a_resume_that_the_connection_does_not_take_is_tried_again(rig: HubRig) -> None:
+    _restart(rig)
+    sent = json.dumps(rig.asked("thread/resume")).encode()
+    rig.do(rig.hub.not_sent(sent, "too long", -32600))
+    rig.tick(1)
+    assert len(_resumes(rig)) == 3
 
 
 @pytest.mark.parametrize("error", [None, BROKEN, {"code": -32600, "message": "no rollout found"}])
