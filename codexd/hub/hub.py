@@ -299,7 +299,7 @@ class Hub:
 
     @property
     def answered_at(self) -> float | None:
-        """When a child last answered what a client asked; None for never."""
+        """When the child that is there last answered what a client asked; None for never."""
         return self._answered_at
 
     @property
@@ -382,6 +382,7 @@ class Hub:
             return []
         self._core.state = "away"
         self._away_since = now
+        self._answered_at = None
         self._notifications.forget_early()
         self._turns.child_lost()
         self._process.child_lost()

@@ -70,6 +70,8 @@ class Driver(Protocol):
 
     def child_message(self, data: bytes) -> None: ...
 
+    def answered(self) -> None: ...
+
     def child_lost(self, reason: str, unread: list[bytes]) -> None: ...
 
 
@@ -156,6 +158,7 @@ class Connector:
         if self._link is None:
             raise ConnectionError("there is no connection")
         await self._link.probe(timeout_s)
+        self._driver.answered()
 
     async def ask(self, method: str, params: Any, timeout_s: float) -> bytes:
         """Ask the child something for codexd itself; see :meth:`codexd.link.link.Link.request`."""

@@ -417,8 +417,7 @@ class Keeper:
         self._pace.soon()
 
     def healthy(self) -> None:
-        """The child has answered a health check."""
-        self._driver.answered()
+        """The child has answered a health check, or a client instead."""
         # It was called unhealthy, and nobody could replace it before it answered again.
         if not self._recorder.child.ready:
             self._restarts.because(None)

@@ -50,6 +50,10 @@ class FakeLink:
         del params, timeout_s
         raise RequestFailed(method, -32601, "unknown")
 
+    async def probe(self, timeout_s: float) -> None:
+        if timeout_s == 0:
+            raise TimeoutError
+
     def listen(self) -> None:
         pass
 
@@ -73,6 +77,10 @@ class FakeDriver:
         self.is_unused = False
         self.present: list[Capabilities] = []
         self.heard_threads: frozenset[str] = frozenset()
+        self.answers = 0
+
+    def answered(self) -> None:
+        self.answers += 1
 
     def child_ready(self, *_arguments: Any, **_options: Any) -> None:
         self.readies += 1
@@ -344,6 +352,21 @@ def test_a_child_that_ends_before_it_answers_is_not_waited_for(
 
     assert _run(tmp_path, driver, act) == []
     assert driver.lost == []
+
+
+def test_an_answer_to_a_probe_and_nothing_less_is_a_sign_of_life(tmp_path: Path) -> None:
+    driver = FakeDriver()
+
+    async def act(connector: Connector) -> None:
+        while not connector.is_ready:
+            await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            await connector.probe(0)
+        assert driver.answers == 0
+        await connector.probe(1)
+        assert driver.answers == 1
+
+    _run(tmp_path, driver, act)
 
 
 def test_when_it_was_heard_last_is_known_after_it_is_gone(tmp_path: Path) -> None:

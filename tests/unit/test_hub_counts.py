@@ -57,6 +57,9 @@ def test_when_the_child_last_answered_a_client_is_known() -> None:
     assert rig.hub.answered_at == opened_at
     rig.answer(READ, error={"code": -32602, "message": "no"})
     assert rig.hub.answered_at == opened_at + 5.0
+    # What a dead one answered says nothing of the next.
+    rig.lose()
+    assert rig.hub.answered_at is None
 
 
 def test_the_hubs_own_requests_and_late_answers_are_none_of_the_clients() -> None:
