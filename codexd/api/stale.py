@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from codexd.platform.peer import peer_pid
+from codexd.platform.peer import is_nobody, peer_pid
 
 _ANSWER_S: Final = 1.0
 # macOS answers ECONNREFUSED for a listener whose backlog is full, too. That passes.
@@ -109,11 +109,9 @@ def _connect(path: str) -> Server:
         probe.settimeout(_ANSWER_S)
         try:
             probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            raise
         except OSError as error:
-            if error.errno is None:
-                # The path is too long for a socket: nobody can tell.
+            if is_nobody(error) or error.errno is None:
+                # Without a number, the path is too long for a socket: nobody can tell.
                 raise
             # Full, or slow: somebody is there.
             return Server()

@@ -16,8 +16,10 @@ import socket
 import stat
 from dataclasses import dataclass
 
+from codexd.platform.peer import is_nobody
+
 # A server that took the spare's place keeps a lock under the name at which it began to listen.
-_NAMES = ("spare0.sock", "spare1.sock")
+NAMES = ("spare0.sock", "spare1.sock")
 
 
 class SocketBeside:
@@ -29,7 +31,7 @@ class SocketBeside:
 
     def __init__(self, endpoint: str, runtime_dir: str) -> None:
         self._endpoint = endpoint
-        self._names = [os.path.join(runtime_dir, name) for name in _NAMES]
+        self._names = [os.path.join(runtime_dir, name) for name in NAMES]
         # The one at which the present server began to listen is the other.
         self._next = 0
         # Where the endpoint led while a server listened there.
@@ -142,20 +144,22 @@ def _is_listening(path: str) -> bool:
         probe.setblocking(False)
         try:
             probe.connect(path)
-        except BlockingIOError:
-            # Somebody does, and has no room for another at the moment.
-            return True
-        except OSError:
-            return False
+        except OSError as error:
+            return not is_nobody(error)
     return True
 
 
 def _remove_dead(path: str) -> None:
     """Remove a socket at which nobody listens, and the empty lock file that codex had beside it."""
-    with contextlib.suppress(OSError):
+    try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode) or _is_listening(path):
             return
         os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        # It is not known to be dead, or it stays.
+        return
     lock = f"{path}.lock"
     with contextlib.suppress(OSError):
         status = os.lstat(lock)

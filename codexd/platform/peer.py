@@ -55,6 +55,15 @@ def peer_pid(connected: _Socket) -> int:
     return pid
 
 
+def is_nobody(error: OSError) -> bool:
+    """Whether a connection to a Unix socket failed because nobody listens there.
+
+    Whatever else it fails of, somebody may be there: one that is busy, that takes datagrams, or
+    that this user may not speak to.
+    """
+    return isinstance(error, ConnectionRefusedError | FileNotFoundError)
+
+
 class ForeignPeer(PermissionError):
     """Another user is at the other end."""
 

@@ -154,6 +154,15 @@ def _somebody_listens(place: Place) -> None:
     place.spare()
 
 
+def _somebody_takes_datagrams(place: Place) -> None:
+    server = place.server()
+    place.spare()
+    server.killed()
+    server.real.unlink()
+    server.listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    server.listening.bind(str(server.real))
+
+
 def _it_is_no_socket(place: Place) -> None:
     server = place.server()
     place.spare()
@@ -179,6 +188,7 @@ def _its_socket_is_gone(place: Place) -> None:
     [
         _nothing_was_ever_there,
         _somebody_listens,
+        _somebody_takes_datagrams,
         _it_is_no_socket,
         _it_leads_elsewhere,
         _its_socket_is_gone,
@@ -193,6 +203,18 @@ def test_what_is_no_dead_servers_is_not_taken(
         place.beside.come_forth()
     assert caught.value.strerror
     assert place.files() == before
+
+
+@pytest.mark.parametrize("place", [True], indirect=True)
+def test_what_a_spare_left_stays_with_its_lock_where_somebody_is_there(place: Place) -> None:
+    spare = place.spare()
+    spare.killed()
+    spare.real.unlink()
+    spare.listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    spare.listening.bind(str(spare.real))
+    place.beside.clear()
+    assert spare.real.exists()
+    assert Path(f"{spare.real}.lock").exists()
 
 
 @pytest.mark.parametrize("place", [True], indirect=True)
