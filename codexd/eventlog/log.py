@@ -142,13 +142,16 @@ class EventLog:
 
         Flushes the log to the device first: after a power cut the cache is never ahead of it.
         """
+        # In this order: the newest have every event that is among the last, and may have later
+        # ones, which are found again in the log. What comes during the flush is in neither.
         events = list(self._recent.copy())
+        newest = self.kinds.kept()
         self._log.flush()
         return RecentEvents(
             max_entries=self._cache_size,
             updated_at=self._clock(),
             events=events,
-            newest=self.kinds.kept(),
+            newest=newest,
         )
 
     def subscribe(self, callback: Callable[[Event], None]) -> None:
@@ -166,8 +169,9 @@ class EventLog:
             return False
         self._seq = event.seq
         self.counts[event.type if event.type in _KNOWN else OTHER] += 1
-        self._recent.append(event)
+        # In this order: see :meth:`recent_record`.
         self.kinds.heard(event)
+        self._recent.append(event)
         for subscriber in tuple(self._subscribers):
             subscriber(event)
         return True

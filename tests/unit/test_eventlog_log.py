@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codexd.contracts import Event
+from codexd.contracts import Event, RecentEvents
 from codexd.encoding import encode_json
 from codexd.eventlog import log as log_module
 from codexd.eventlog.log import EventLog
@@ -334,6 +334,50 @@ def test_the_newest_of_a_kind_is_found_again_without_reading_the_log(
         *(["daemon.stopped"] if later else []),
     ]
     assert bool(scans) == bool(damage)
+
+
+def kept_numbers(record: RecentEvents) -> tuple[list[int], list[int]]:
+    """Those of the last events, and of the newest of each kind."""
+    cache = json.loads(encode_json(record))
+    last, newest = ([event["seq"] for event in cache[key]] for key in ("events", "newest"))
+    return last, newest
+
+
+def test_what_comes_during_the_flush_is_not_kept_ahead_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path)
+    log.record("info", "child.started", "m", {"step": 7})
+    flush = log._log.flush
+
+    def busy_flush() -> None:
+        flush()
+        # The power may fail before this one is on the device.
+        log.record("error", "child.exited", "m", {"step": 8})
+
+    monkeypatch.setattr(log._log, "flush", busy_flush)
+    assert kept_numbers(log.recent_record()) == ([1], [1])
+    assert log.newest == 2
+
+
+def test_the_newest_have_every_event_that_is_among_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_log(tmp_path)
+    log.record("info", "child.started", "m", {"step": 7})
+    heard = log.kinds.heard
+    seen: list[tuple[list[int], list[int]]] = []
+
+    def heard_while_another_thread_looks(event: Event) -> None:
+        seen.append(kept_numbers(log.recent_record()))
+        heard(event)
+        seen.append(kept_numbers(log.recent_record()))
+
+    monkeypatch.setattr(log.kinds, "heard", heard_while_another_thread_looks)
+    log.record("error", "child.exited", "m", {"code": 1})
+    # A later one is found again in the log.
+    assert seen == [([1], [1]), ([1], [1, 2])]
+    assert kept_numbers(log.recent_record()) == ([1, 2], [1, 2])
 
 
 @pytest.mark.parametrize("cache_size", [0, 1, 2, 50])
