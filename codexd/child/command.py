@@ -27,6 +27,7 @@ def find_program(server: Server, environ: Mapping[str, str]) -> Program:
 
     Raises:
         CommandNotFound: as :func:`find_executable`.
+        OSError: nothing can be opened at the moment.
     """
     from codexd.child.npm_shim import behind_shim
 

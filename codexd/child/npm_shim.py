@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from codexd.platform.limits import OUT_OF_FILES
+
 _PACKAGE: Final = "@openai/codex"
 _PLATFORMS: Final = {
     ("linux", "x86_64"): ("linux-x64", "x86_64-unknown-linux-musl"),
@@ -54,7 +56,11 @@ def behind_shim(
     platform: str = sys.platform,
     machine: str | None = None,
 ) -> Native | None:
-    """What the program at the absolute path ``command`` would start; None where that is unsure."""
+    """What the program at the absolute path ``command`` would start; None where that is unsure.
+
+    Raises:
+        OSError: nothing can be opened at the moment, so nobody can tell.
+    """
     known = _PLATFORMS.get((platform, machine or os.uname().machine))
     script = os.path.realpath(command)
     if known is None or not script.endswith("/bin/codex.js"):
@@ -78,7 +84,11 @@ def _read_program(root: Path, script: str) -> str | None:
         name = json.loads((root / "package.json").read_bytes()).get("name")
         with open(script, encoding="utf-8") as file:
             text = file.read(_LONGEST)
-    except (OSError, ValueError, AttributeError):
+    except OSError as error:
+        if error.errno in OUT_OF_FILES:
+            raise
+        return None
+    except (ValueError, AttributeError):
         return None
     starts_as_known = "spawn(binaryPath, process.argv.slice(2)" in text and '"bin",' in text
     # Programs up to 0.135 put a directory into PATH, too.

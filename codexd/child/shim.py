@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from codexd.platform.limits import OUT_OF_FILES
+
 # A shim is a few lines long; what is larger is the real one.
 _MAX_BYTES = 64 << 10
 
@@ -26,11 +28,17 @@ _CALLS_US = re.compile(
 
 
 def leads_back(path: str) -> bool:
-    """Whether ``path`` is codexd or a script that runs it."""
+    """Whether ``path`` is codexd or a script that runs it.
+
+    Raises:
+        OSError: nothing can be opened at the moment, so nobody can tell.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(_MAX_BYTES + 1)
-    except OSError:
+    except OSError as error:
+        if error.errno in OUT_OF_FILES:
+            raise
         return False
     return head[:2] == b"#!" and len(head) <= _MAX_BYTES and bool(_CALLS_US.search(head))
 

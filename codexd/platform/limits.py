@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import resource
 import sys
 from typing import Final
@@ -14,6 +15,9 @@ _OWN_FILES: Final = 65_536
 
 # As whoever started this process had it: read before anything here raises it.
 STARTERS_LIMIT: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+# What tells that this process, or the system, can open no more at the moment.
+OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def affordable_files(wanted: int) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from codexd import runtime
-from codexd.child.command import CommandNotFound, check_cwd, find_executable
+from codexd.child.command import check_cwd, find_executable
 from codexd.child.outcome import Outcome
 from codexd.circus_ext import hooks
 from codexd.circus_ext.run import RunningCircus, run_circus
@@ -124,7 +124,8 @@ class Daemon:
         except OSError as error:
             records.recorder.cannot_spawn(str(error))
             records.recorder.daemon_stopped()
-            wrong = not isinstance(error, CommandNotFound)
+            # Nothing else of it is anything that the user set.
+            wrong = isinstance(error, NotADirectoryError)
             raise CannotStart(str(error), is_configuration=wrong) from error
 
     def _write_ini(self) -> None:

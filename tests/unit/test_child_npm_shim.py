@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -144,3 +145,15 @@ def test_another_manager_is_left_alone(npm: NpmPackage, environ: dict[str, str])
 def test_a_platform_without_a_package_is_left_alone(npm: NpmPackage) -> None:
     for platform, machine in (("linux", "riscv64"), ("freebsd14", "x86_64"), ("darwin", "arm64")):
         assert behind_shim(str(npm.command), {}, platform=platform, machine=machine) is None
+
+
+def test_where_nothing_can_be_opened_it_is_not_started_as_ever(
+    npm: NpmPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            find(npm)

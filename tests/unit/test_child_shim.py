@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +86,17 @@ def test_an_empty_entry_of_path_is_the_working_directory(
     found = locate("tool", cwd="/", environ={"PATH": ":/usr/bin"})
     assert os.path.samefile(found, real)
     assert os.path.isabs(found)
+
+
+def test_where_nothing_can_be_opened_a_shim_is_not_taken_for_codex(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shim = script(tmp_path / "codex", SHIMS[0])
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            locate("codex", cwd="/", environ={"PATH": str(shim.parent)})
