@@ -27,7 +27,7 @@ from codexd.circus_ext.server_watcher import ServerWatcher
 from codexd.circus_ext.spawning import CannotSpawn, told_apart
 from codexd.codex_home import codex_home
 from codexd.keeper.circusd import WATCHER
-from codexd.platform.files import stamp
+from codexd.platform.files import Stamp, stamp_of
 from codexd.platform.process import end_group_members, identify
 
 # For so long the server is ready before a spare is started: what it has to resume goes first.
@@ -155,17 +155,20 @@ class SpareWatcher(ServerWatcher):
         for name, before, now in zip(
             ("the binary", *_READ_AT_START), self._seen, self._look_at_files(), strict=True
         ):
-            if before != now:
+            if now is not None and before != now:
                 return f"{name} has changed"
         return ""
 
     def _look_at_files(self) -> tuple[Any, ...]:
-        """What a server that started now would be made of."""
+        """What a server that started now would be made of; None for what cannot be told now.
+
+        That passes: files that are being replaced, a process that has no more of them.
+        """
         program: tuple[str, int, int] | None = None
         with contextlib.suppress(OSError):
             program = executable_identity(self.configured_program().path)
         home = codex_home(self.env, cwd=self.working_dir)
-        return program, *(stamp(os.path.realpath(os.path.join(home, n))) for n in _READ_AT_START)
+        return program, *(_version_of(os.path.join(home, name)) for name in _READ_AT_START)
 
     def heard(self, report: Report) -> None:
         """The plugin tells for which spare it vouches."""
@@ -319,3 +322,13 @@ class SpareWatcher(ServerWatcher):
     def _killed(self, done: Any) -> None:
         if done.exception() is not None:
             logger.error("the spare could not be ended", exc_info=done.exception())
+
+
+def _version_of(path: str) -> Stamp | str | None:
+    """The stamp of a file, or that it is not there; None where that cannot be told."""
+    try:
+        return stamp_of(os.path.realpath(path, strict=True)) or "no file"
+    except FileNotFoundError:
+        return "not there"
+    except OSError:
+        return None

@@ -277,11 +277,20 @@ class Stamp(NamedTuple):
 
 
 def stamp(path: str) -> Stamp | None:
-    """The stamp of the regular file at ``path``; None where there is none."""
+    """The stamp of the regular file at ``path``; None where there is none that can be seen."""
     try:
-        status = os.lstat(path)
+        return stamp_of(path)
     except OSError:
         return None
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """The stamp of the regular file at ``path``; None for what is no such file.
+
+    Raises:
+        OSError: there is nothing, or it cannot be seen.
+    """
+    status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         return None
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)

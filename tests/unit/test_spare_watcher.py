@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from codexd.child.backoff import Backoff
 from codexd.child.beside import SocketBeside
+from codexd.child.command import Program
 from codexd.child.pipes import ChildPipes, aside, io_dir
 from codexd.child.spare import SpareMachine, SpareState
 from codexd.child.told import Report
@@ -113,3 +116,87 @@ def test_pipes_go_back_where_the_socket_cannot_be_had(tmp_path: Path) -> None:
         assert "pipes are gone" in Watcher(run)._come_forth(pipes)
     finally:
         pipes.close()
+
+
+class Settled(Watcher):
+    """Beside a server that runs; it has read a program and two files, one behind a link."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(str(place))
+        self.place = place
+        self.program = place / "codex"
+        self.program.touch()
+        (place / "mine.toml").touch()
+        (place / "config.toml").symlink_to("mine.toml")
+        self.env = {"CODEX_HOME": str(place)}
+        self.working_dir = str(place)
+        self.max_age_s, self.ready_timeout_s = 0.0, 10.0
+        self.channel: Any = SimpleNamespace(is_over=False)
+        self._seen = self._look_at_files()
+
+    _server = SimpleNamespace(is_active=lambda: True)  # type: ignore[assignment]
+
+    def _is_as_configured(self, server: Any) -> bool:
+        return server is self._server
+
+    def configured_program(self) -> Program:
+        return Program(str(self.program), {})
+
+
+def _fail(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def _no_more_files(watcher: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "configured_program", _fail)
+
+
+def _cannot_be_looked_at(_: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "lstat", _fail)
+
+
+def _binary_is_being_replaced(watcher: Settled, _: pytest.MonkeyPatch) -> None:
+    watcher.program.rename(watcher.place / "aside")
+
+
+def _binary_was_replaced(watcher: Settled, _: pytest.MonkeyPatch) -> None:
+    other = watcher.place / "other"
+    other.touch()
+    other.replace(watcher.program)
+
+
+def _config_was_written(watcher: Settled, _: pytest.MonkeyPatch) -> None:
+    (watcher.place / "mine.toml").write_text("model = 1")
+
+
+def _config_was_removed(watcher: Settled, _: pytest.MonkeyPatch) -> None:
+    (watcher.place / "mine.toml").unlink()
+
+
+def _login_came(watcher: Settled, _: pytest.MonkeyPatch) -> None:
+    (watcher.place / "auth.json").touch()
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        (_no_more_files, ""),
+        (_cannot_be_looked_at, ""),
+        (_binary_is_being_replaced, ""),
+        (_binary_was_replaced, "the binary has changed"),
+        (_config_was_written, "config.toml has changed"),
+        (_config_was_removed, "config.toml has changed"),
+        (_login_came, "auth.json has changed"),
+    ],
+)
+def test_only_what_has_changed_makes_it_stale(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Callable[[Settled, pytest.MonkeyPatch], None],
+    why: str,
+) -> None:
+    watcher = Settled(tmp_path)
+    with monkeypatch.context() as patch:
+        happens(watcher, patch)
+        found = watcher._why_stale()
+    assert found == why
