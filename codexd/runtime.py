@@ -15,9 +15,10 @@ from typing import Final
 
 import msgspec
 
-from codexd.child import family
+from codexd.child import beside, family
 from codexd.child import steps as supervision
 from codexd.child.inheritance import DAEMON_ID_VARIABLE
+from codexd.child.spare import HANDSHAKE
 from codexd.config import Config, Paths, Runtime
 from codexd.contracts import Identity
 from codexd.daemons import membership
@@ -180,11 +181,20 @@ def _kinds(paths: Paths, place: Runtime) -> Iterator[tuple[str, Callable[[int], 
     for name in _STATE_FILES:
         yield os.path.join(paths.state_dir, name), stat.S_ISREG
     yield place.runtime_dir, stat.S_ISDIR
-    for name in ("circus.ini", "handshake.json", "family.json", "spare-family.json"):
+    for name in ("circus.ini", "handshake.json", HANDSHAKE):
         yield os.path.join(place.runtime_dir, name), stat.S_ISREG
+    for path in (family.path_of(place.runtime_dir), family.spare_path_of(place.runtime_dir)):
+        yield path, stat.S_ISREG
     for name in ("circus.sock", "events.sock", "codexd.sock"):
         yield os.path.join(place.runtime_dir, name), stat.S_ISSOCK
+    for name in beside.NAMES:
+        yield os.path.join(place.runtime_dir, name), _is_codex_socket
     yield os.path.join(place.runtime_dir, "io"), stat.S_ISDIR
+
+
+def _is_codex_socket(mode: int) -> bool:
+    """codex makes a link where it is to listen; its socket is elsewhere."""
+    return stat.S_ISSOCK(mode) or stat.S_ISLNK(mode)
 
 
 def _logs(directory: str) -> list[str]:

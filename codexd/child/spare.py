@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from codexd.child.backoff import Backoff
 
+# Where the plugin notes, in the runtime directory, what one answered when it was greeted.
+HANDSHAKE: Final = "spare-handshake.json"
 # One that was ready for less has had no good life: what ends it, or makes it stale, may do so
 # again and again, and each costs a boot.
 _SETTLED_MS = 10_000

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from codexd.child import pipes as child_io
+from codexd.child.spare import HANDSHAKE
 from codexd.child.steps import Spare
 from codexd.contracts import EventLevel
 from codexd.encoding import UNDECODABLE
@@ -40,7 +41,6 @@ _FIRST_WORD_S: Final = 1.0
 _EARLY_BYTES: Final = 4 << 20
 _READ_BYTES: Final = 64 << 10
 _SAID_BYTES: Final = 4096
-_FILE: Final = "spare-handshake.json"
 
 Record = Callable[[EventLevel, str, str, dict[str, Any] | None], None]
 Feed = Callable[[bytes], None]
@@ -67,7 +67,7 @@ def saved_answer(runtime_dir: str, pid: int | None) -> bytes | None:
     """What the process ``pid`` answered to `initialize` while it was a spare."""
     process = None if pid is None else identify(pid)
     with contextlib.suppress(OSError, *UNDECODABLE):
-        found = msgspec.json.decode(read_whole(os.path.join(runtime_dir, _FILE)), type=_Saved)
+        found = msgspec.json.decode(read_whole(os.path.join(runtime_dir, HANDSHAKE)), type=_Saved)
         return bytes(found.result) if found.process == process else None
     return None
 
@@ -364,7 +364,7 @@ class SpareTalk:
         saved = _Saved(talk.spare.process, msgspec.Raw(talk.result or b"{}"))
         # Without it a plugin that is restarted just after a promotion knows less to tell clients.
         with contextlib.suppress(OSError):
-            path = os.path.join(self._runtime_dir, _FILE)
+            path = os.path.join(self._runtime_dir, HANDSHAKE)
             write_aside(path, msgspec.json.encode(saved), flush=False)
 
     def _drop(self) -> None:

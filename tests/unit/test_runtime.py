@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from codexd import runtime
+from codexd.child.beside import SocketBeside
 from codexd.cli.start import tell_whose_place_it_is
 from codexd.config import Config
 from codexd.platform import lock
@@ -117,6 +118,7 @@ FILES = (
     *(f"logs/codexd/{name}" for name in ("events.jsonl", "stdout.log", "stderr.log")),
     *(f"logs/codexd/{name}" for name in ("codexd.log", "daemon.log", "events.jsonl.1")),
     *(f"state/codexd/run/{name}" for name in ("circus.ini", "handshake.json", "family.json")),
+    *(f"state/codexd/run/{name}" for name in ("spare-handshake.json", "spare-family.json")),
     *(f"state/codexd/run/{name}" for name in ("circus.sock", "events.sock", "codexd.sock")),
 )
 
@@ -148,6 +150,24 @@ def test_what_is_right_stays(repo: Path, config: Config) -> None:
             if not file.endswith(".sock"):
                 (repo / file).touch()
         (repo / "logs/codexd/another.thing").symlink_to("/nowhere")
+        assert set_right(config.paths, config.runtime) == []
+
+
+def test_where_a_spare_is_to_listen_only_its_socket_stays_or_a_link(
+    repo: Path, config: Config
+) -> None:
+    victim = Victim(repo / "victim")
+    make_directories(config.paths, config.runtime)
+    run = Path(config.runtime.runtime_dir)
+    beside = SocketBeside(str(repo / "s"), str(run))
+    put("directory", Path(beside.path), victim)
+    repairs = set_right(config.paths, config.runtime)
+    assert [text.split(" is kept")[0] for text in repairs] == ["spare0.sock was a directory; it"]
+    beside.prepare()
+    # codex makes a link there, and its socket elsewhere; others have the socket itself there.
+    (run / "spare0.sock").symlink_to(repo / "of-spare0")
+    with socket.socket(socket.AF_UNIX) as serving:
+        serving.bind(str(run / "spare1.sock"))
         assert set_right(config.paths, config.runtime) == []
 
 
