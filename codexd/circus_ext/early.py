@@ -112,7 +112,7 @@ def is_early() -> bool:
 def wait() -> bool:
     """Wait for the word to begin; False where it does not come."""
     del os.environ[VARIABLE]
-    # What its starter had blocked, circusd hears by the time it starts a plugin itself.
+    # What its starter had blocked or ignored, circusd hears by the time it starts a plugin itself.
     signals.settle()
     told = os.read(0, len(_GO))
     null = os.open(os.devnull, os.O_RDONLY)

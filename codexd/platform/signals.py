@@ -25,10 +25,13 @@ def settle() -> None:
     """Hear what ends codexd, and that a child died, and nothing that was ignored at the start.
 
     Whoever has put a handler in place for that since, or started this process with signals
-    blocked: one that is blocked would be heard never.
+    blocked: one that is blocked would be heard never. Where a child's death is ignored, the kernel
+    reaps it, and how it ended nobody can tell.
     """
     for signum in IGNORED_AT_START:
         signal.signal(signum, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*ENDING, signal.SIGCHLD})
 
 

@@ -77,6 +77,13 @@ def flags(*more: str) -> list[str]:
     return ["--mode=exec", "--server-command", sys.executable, *arguments, *more]
 
 
+def signal_set(process: psutil.Process, name: str) -> set[int]:
+    """A set of signals as the kernel tells it."""
+    status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
+    (mask,) = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(name)]
+    return {signum for signum in range(1, 65) if mask & 1 << (signum - 1)}
+
+
 def private(path: Path) -> bool:
     return path.exists() and path.stat().st_mode & 0o077 == 0
 
@@ -123,6 +130,10 @@ def test_the_child_gets_what_its_starter_has_and_what_is_the_daemons_stays_there
         assert process.rlimit(psutil.RLIMIT_NOFILE) == (4000, 4000)
         for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
             process.send_signal(signum)
+    # The first plugin hears what one does that circusd starts later: its children's end, too.
+    ignored = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1}
+    assert signal_set(plugin, "SigIgn") == ignored | {signal.SIGPIPE, signal.SIGXFSZ}
+    assert signal_set(plugin, "SigBlk") == {signal.SIGUSR2}
     assert plugin.cwd() == "/"
     assert not Path(f"/proc/{plugin.pid}/fd/50").exists()
     assert box.run("ctl", "status").returncode == 0
