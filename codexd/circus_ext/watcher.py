@@ -230,7 +230,7 @@ class AppServerWatcher(ServerWatcher):
 
     def is_alone(self) -> bool:
         """Whether the child has brought about nobody, as far as was seen."""
-        return self.family.size <= len(self.processes)
+        return self.family.size == 0
 
     def notify_event(self, topic: str, msg: dict[str, Any]) -> None:
         """As circus; the child's end is taken from here, before the next one starts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +77,17 @@ def test_a_child_that_is_stopped_is_restarted_all_the_same() -> None:
         await watcher.stop_in_order(0.0)
         assert await watcher.start_in_order() == {"started": [9]}
         assert watcher.done == ["stop", "restart", "stop", "start"]
+
+    play(act)
+
+
+def test_a_child_that_has_brought_about_one_process_is_not_alone() -> None:
+    async def act(watcher: Watcher) -> None:
+        family: Any = SimpleNamespace(size=0)
+        watcher.family = family
+        assert watcher.is_alone()
+        family.size = 1
+        assert not watcher.is_alone()
 
     play(act)
 
