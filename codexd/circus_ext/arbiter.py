@@ -44,6 +44,7 @@ def wrap(attend: Callable[[Any, Paths, Runtime], None]) -> None:
                 raise SystemExit(1)
             arbiter.codexd = _channel(arbiter, config)
             arbiter.manage_watchers = functools.partial(manage_or_leave_it, arbiter)
+            arbiter.stop_controller_and_close_sockets = functools.partial(close, arbiter)
         raise_own_limit()
         signals.settle()
         bind(arbiter)
@@ -75,6 +76,12 @@ def turns_told(paths: Paths) -> list[str]:
     lines = [f"  a turn runs on thread {entry.thread_id}" for entry in running[:_TURNS_TOLD]]
     more = len(running) - _TURNS_TOLD
     return [*lines, f"  and {more} more"] if more > 0 else lines
+
+
+def close(arbiter: Any) -> None:
+    """As circus when an arbiter has ended; after `circusctl restart` the next one has the loop."""
+    arbiter.codexd.close()
+    Arbiter.stop_controller_and_close_sockets(arbiter)
 
 
 def manage(arbiter: Any) -> Any:

@@ -120,16 +120,25 @@ class Channel:
         touched, ``look()`` says that all is well and ``is_alone()`` that the child has nobody.
         Called again, the new ones count.
         """
-        if self._rounds is not None:
-            self._rounds.stop()
+        self.close()
 
         def go_round() -> float:
-            may_rest = look() and is_alone() and self._is_quiet
-            again_s = self._quiet_look_s if may_rest else PERIOD_S
-            self._look_at_plugin(again_s)
+            may_rest = False
+            try:
+                may_rest = look() and is_alone() and self._is_quiet
+            finally:
+                # Whatever is wrong with the rest, a hung plugin is found.
+                again_s = self._quiet_look_s if may_rest else PERIOD_S
+                self._look_at_plugin(again_s)
             return min(again_s, max(self.watch.due(time.monotonic()), PERIOD_S))
 
         self._rounds = Rounds(self.arbiter.loop.asyncio_loop, go_round, directories)
+
+    def close(self) -> None:
+        """Look no more: the loop stops, or goes on with another arbiter and its channel."""
+        if self._rounds is not None:
+            self._rounds.stop()
+            self._rounds = None
 
     @property
     def _is_quiet(self) -> bool:

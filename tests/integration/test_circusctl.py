@@ -168,6 +168,21 @@ def test_reading_the_ini_anew_loses_nothing(box: DaemonBox) -> None:
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody tells of changes elsewhere")
+def test_a_restart_of_everything_leaves_nothing_of_the_one_before(box: DaemonBox) -> None:
+    assert box.process is not None
+    before, watched = box.wait_ready(), _directory_watches(box.process.pid)
+    assert watched
+    assert circusctl(box, "restart") == "ok"
+    box.wait_ready(other_than=before["pid"])
+    assert _directory_watches(box.process.pid) == watched
+
+
+def _directory_watches(pid: int) -> int:
+    opened = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()]
+    return opened.count("anon_inode:inotify")
+
+
 def test_quit_ends_the_daemon_well(make_box: MakeBox) -> None:
     box = make_box()
     process = box.start()

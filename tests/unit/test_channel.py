@@ -8,15 +8,18 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from circus.arbiter import Arbiter as CircusArbiter
 from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
 from codexd.child.told import Patience, Report
 from codexd.circus_ext import arbiter as arbiter_module
 from codexd.circus_ext import channel as channel_module
+from codexd.circus_ext import rounds as rounds_module
 from codexd.circus_ext.arbiter import turns_told
 from codexd.circus_ext.channel import Channel
 from codexd.config import resolve
@@ -53,6 +56,7 @@ class Arbiter:
         self._stopping = self._restarting = False
         self._exclusive_running_command: str | None = None
         self.stops = 0
+        self.codexd: Channel | None = None
 
     @property
     def loop(self) -> IOLoop:
@@ -245,6 +249,65 @@ def test_a_hung_plugin_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         rig.channel._look_at_plugin()
         assert killed == [CHILD]
+
+    asyncio.run(play())
+
+
+class Looks:
+    """The looks of a channel at the plugin, a hundred a second."""
+
+    def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(channel_module, "PERIOD_S", 0.01)
+        monkeypatch.setattr(rounds_module, "PERIOD_S", 0.01)
+        self.at_plugin: list[float] = []
+        monkeypatch.setattr(rig.channel, "_look_at_plugin", self.at_plugin.append)
+
+    async def several(self) -> None:
+        seen = len(self.at_plugin)
+        async with asyncio.timeout(20):
+            while len(self.at_plugin) < seen + 3:
+                await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_plugin_is_looked_at_whatever_is_wrong_with_the_rest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_first: bool
+) -> None:
+    def fail() -> bool:
+        raise ValueError("unforeseen")
+
+    async def play() -> None:
+        rig = Rig()
+        looks = Looks(rig, monkeypatch)
+        others = (fail, lambda: True) if is_first else (lambda: True, fail)
+        rig.channel.begin(*others, [str(tmp_path)])
+        await looks.several()
+        assert set(looks.at_plugin) == {0.01}
+        rig.channel.close()
+
+    asyncio.run(play())
+
+
+def test_when_an_arbiter_has_ended_nothing_of_its_looks_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play() -> None:
+        rig = Rig()
+        looks = Looks(rig, monkeypatch)
+        closed: list[Any] = []
+        watch = SimpleNamespace(look=lambda: True, close=lambda: closed.append("the watch"))
+        monkeypatch.setattr(rounds_module, "watch_directories", lambda *_: watch)
+        rig.channel.begin(lambda: True, lambda: True, [])
+        await looks.several()
+        monkeypatch.setattr(CircusArbiter, "stop_controller_and_close_sockets", closed.append)
+        rig.arbiter.codexd = rig.channel
+        arbiter_module.close(rig.arbiter)
+        assert closed == ["the watch", rig.arbiter]
+        looks.at_plugin.clear()
+        # A late word of the plugin wakes nobody.
+        rig.tell()
+        await asyncio.sleep(0.1)
+        assert looks.at_plugin == []
 
     asyncio.run(play())
 
