@@ -23,7 +23,7 @@ import msgspec
 
 from codexd.encoding import UNDECODABLE, encode_json
 from codexd.platform.files import read_whole, write_aside
-from codexd.platform.process import Glimpse, ProcessId, all_pids, is_alive, look_at, newest_pid
+from codexd.platform.process import Glimpse, ProcessId, is_alive, look_at, newest_pid
 
 # How long who is ended may take on SIGTERM, and then on SIGKILL. Waited for only if there is
 # somebody: the next server starts after that.
@@ -88,7 +88,7 @@ class Family:
         # The child that had nobody at the last look, and the newest process there was before it.
         self._alone_at: tuple[int, str | None] | None = None
         # Who has nothing to do with the child, and so is not looked at again.
-        self._others = all_pids()
+        self._others = _all_pids()
 
     @property
     def size(self) -> int:
@@ -182,7 +182,7 @@ class Family:
         )
 
     def _look_at_all(self) -> dict[int, Glimpse]:
-        pids = all_pids()
+        pids = _all_pids()
         self._others &= pids
         unknown = pids - self._others - set(self._supervised()) - {os.getpid()}
         return {pid: found for pid in unknown if (found := look_at(pid)) is not None}
@@ -195,6 +195,13 @@ class Family:
         with contextlib.suppress(OSError):
             write_aside(self._path, encode_json(_Record(members)) + b"\n", flush=False)
             self._saved = members
+
+
+def _all_pids() -> set[int]:
+    # Who only reads what is on record does without it, and starts sooner.
+    import psutil
+
+    return set(psutil.pids())
 
 
 def _descendants(roots: Iterable[int], seen: Mapping[int, Glimpse]) -> set[int]:

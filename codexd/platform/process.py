@@ -15,9 +15,11 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+_PROC: Final = "/proc"
 
 
 class ProcessId(msgspec.Struct, frozen=True, rename="camel"):
@@ -90,27 +92,21 @@ def _linux_glimpse(pid: int) -> Glimpse | None:
     return Glimpse(id_, parent=int(fields[1]), session=int(fields[3]))
 
 
-def all_pids() -> set[int]:
-    """Every process that can be seen."""
-    if sys.platform == "linux":
-        return {int(name) for name in os.listdir("/proc") if name.isdigit()}
-    # Who only looks for a daemon does without it, and starts sooner.
-    import psutil
-
-    return set(psutil.pids())
-
-
 def newest_pid() -> str | None:
     """Names the newest process or thread there is; None where nobody tells.
 
     The same as before, and there was no other meanwhile. Numbers that went round prove nothing, but
-    do not fall on the same one between two looks.
+    do not fall on the same one between two looks. In some sandboxes it is always 0 (gVisor), and in
+    some containers another file is mounted there, which is written anew from time to time (lxcfs).
     """
     try:
-        with open("/proc/loadavg", "rb", buffering=0) as file:
-            return file.read().split()[-1].decode()
+        with open(f"{_PROC}/loadavg", "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_dev != os.stat(_PROC).st_dev:
+                return None
+            newest = file.read().split()[-1]
     except (OSError, IndexError):
         return None
+    return None if newest == b"0" else newest.decode()
 
 
 def processor_s(pid: int) -> float:

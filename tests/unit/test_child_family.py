@@ -18,7 +18,7 @@ import pytest
 from codexd.child import family
 from codexd.child.family import Family, end_survivors, survivors
 from codexd.encoding import encode_json
-from codexd.platform.process import ProcessId, all_pids, identify, newest_pid
+from codexd.platform.process import ProcessId, identify, newest_pid
 from tests.support.faults import lives, wait_gone
 from tests.support.waiting import eventually
 
@@ -226,11 +226,11 @@ def test_while_nothing_is_started_anywhere_nobody_is_looked_for(
     ) as server:
         its = Family(str(record), lambda: {server.pid}, adopts=False)
 
-        def counted() -> set[int]:
+        def counted() -> list[int]:
             looks.append(1)
-            return all_pids()
+            return sorted(map(int, filter(str.isdigit, os.listdir("/proc"))))
 
-        monkeypatch.setattr(family, "all_pids", counted)
+        monkeypatch.setattr(psutil, "pids", counted)
         for _ in range(3):
             its.look(server.pid)
         assert len(looks) == 1
@@ -296,7 +296,7 @@ def test_whoever_could_not_be_looked_at_is_ended_later(
         server.kill()
         server.wait()
         with monkeypatch.context() as short:
-            short.setattr(family, "all_pids", no_file)
+            short.setattr(psutil, "pids", no_file)
             its.end(server.pid)
             its.look(next_server.pid)
         assert lives(child.pid)

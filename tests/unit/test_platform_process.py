@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -96,6 +97,30 @@ def test_on_macos_a_start_is_as_the_kernel_noted_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(process, "_proc_pidinfo", {pid: zombie}.get)
     assert process._darwin_glimpse(pid) is None
     assert process._darwin_glimpse(pid + 1) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody tells of it elsewhere")
+@pytest.mark.parametrize(
+    ("text", "newest"),
+    [("0.52 0.58 0.59 1/70 4711\n", "4711"), ("0.00 0.00 0.00 0/0 0\n", None), ("", None)],
+)
+def test_the_newest_process_is_told_or_it_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, newest: str | None
+) -> None:
+    (tmp_path / "loadavg").write_text(text)
+    monkeypatch.setattr(process, "_PROC", str(tmp_path))
+    assert process.newest_pid() == newest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody tells of it elsewhere")
+def test_a_file_of_another_that_lies_over_the_kernels_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert process.newest_pid() is not None
+    # As a mount there, it is on another device than what is around it.
+    (tmp_path / "loadavg").symlink_to("/proc/loadavg")
+    monkeypatch.setattr(process, "_PROC", str(tmp_path))
+    assert process.newest_pid() is None
 
 
 def test_a_zombie_does_not_live(group: Group) -> None:
