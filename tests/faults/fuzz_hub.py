@@ -106,7 +106,8 @@ class Fuzz:
 
     No exception leaves the hub; every request of a client that is there is answered once, and
     nothing else is; all that goes out is JSON; the server is given no answer that it would pass
-    over; and when everybody has left and time has passed, nothing is kept.
+    over; nothing waits to be sent for who has left; and when everybody has left and time has
+    passed, nothing is kept.
     """
 
     def __init__(self, talk: Talk, seed: int) -> None:
@@ -189,6 +190,7 @@ class Fuzz:
     def _leave(self, number: int) -> None:
         self.peers.pop(number, None)
         self._do(self.hub.client_closed(number, self.now))
+        assert not self.hub._requests._load.of(number), "what waited of who left still waits"
 
     def _child_says(self, data: bytes) -> None:
         stream = data + b"\n"
