@@ -7,9 +7,10 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from codexd.api.local_client import NO_TURN_YET, SERVER_FAILED, LocalClient, Refused, problem_of
+from codexd.api.local_client import SERVER_FAILED, LocalClient, Refused, problem_of
 from codexd.api.websocket import HubAdapter
 from codexd.encoding import UNDECODABLE
+from codexd.hub.young_threads import NO_TURN_YET
 
 # A client that is not needed is none of those that are there.
 _IDLE_S: Final = 30.0

@@ -183,10 +183,7 @@ class LocalClient:
             self._say(answer)
 
 
-# What codex 0.163 says to whoever would listen to a thread without a turn, or read its turns
-# (measured).
-NO_TURN_YET: Final = "is not supported yet"
-# And of a thread that it does not have (measured).
+# What codex 0.163 says of a thread that it does not have (measured).
 _UNKNOWN: Final = (
     "thread not found",
     "no rollout found",

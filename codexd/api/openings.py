@@ -1,8 +1,7 @@
 """Threads with a client of the hub that listens, and waits for a turn over HTTP to run.
 
-To a thread without a turn codex 0.163 lets no other connection listen ("list_turns is not supported
-yet", measured), so whoever started it runs its first one. And a turn that follows another need not
-resume the thread.
+Whoever started a thread runs its first turn, and who has run a turn the one that follows it: for
+neither the thread need be resumed, and meanwhile the server does not unload it.
 """
 
 from __future__ import annotations

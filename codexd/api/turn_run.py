@@ -11,18 +11,14 @@ from typing import Any, Final
 
 import msgspec
 
-from codexd.api.local_client import NO_TURN_YET, SERVER_FAILED, LocalClient, Refused
+from codexd.api.local_client import SERVER_FAILED, LocalClient, Refused
 from codexd.encoding import UNDECODABLE
 from codexd.shapes import RUNS, FinishedTurn
-from codexd.turn_record import record_of, tells_its_end
 
 # What one reader of a turn may be behind.
 _BEHIND_BYTES: Final = 8 << 20
 # A proxy ends a connection on which nothing comes.
 _QUIET_S: Final = 15.0
-# A thread's first turn is written down a moment after it has begun, and its end after it has ended.
-_TRIES: Final = 100
-_PAUSE_S: Final = 0.05
 
 
 class _Turn(msgspec.Struct, rename="camel"):
@@ -45,14 +41,6 @@ class _Told(msgspec.Struct, rename="camel"):
 
 class _Started(msgspec.Struct):
     turn: _Turn
-
-
-class _Turns(msgspec.Struct):
-    turns: list[dict[str, Any]] = []
-
-
-class _Read(msgspec.Struct):
-    thread: _Turns
 
 
 def final_response(items: list[dict[str, Any]]) -> str | None:
@@ -113,52 +101,13 @@ class TurnRun:
         try:
             if not self._listens:
                 await self._client.introduce()
-                self._listens = await self._resume()
-            turn = await self._begin({**params, "threadId": self.thread_id})
-            if not self._listens:
-                await self._listen_late(turn)
-            return turn
+                resume = {"threadId": self.thread_id, "excludeTurns": True}
+                await self._client.ask("thread/resume", resume)
+                self._listens = True
+            return await self._begin({**params, "threadId": self.thread_id})
         except BaseException:
             self._client.leave()
             raise
-
-    async def _resume(self) -> bool:
-        """Listen to the thread; False where it must have a turn first."""
-        try:
-            params = {"threadId": self.thread_id, "excludeTurns": True}
-            await self._client.ask("thread/resume", params)
-        except Refused as refused:
-            if NO_TURN_YET not in str(refused):
-                raise
-            return False
-        return True
-
-    async def _listen_late(self, turn: FinishedTurn) -> None:
-        """It is the thread's first turn, and was started by somebody who did not listen."""
-        for _ in range(_TRIES):
-            self._listens = await self._resume()
-            if self._listens:
-                break
-            await asyncio.sleep(_PAUSE_S)
-        with contextlib.suppress(*UNDECODABLE):
-            record = await self._record_of_end(turn)
-            if record is not None and turn.status == RUNS:
-                self._end(msgspec.convert(record, _Turn))
-
-    async def _record_of_end(self, turn: FinishedTurn) -> dict[str, Any] | None:
-        """How it ended before somebody listened; None where it runs, and its end is told."""
-        params = {"threadId": self.thread_id, "includeTurns": True}
-        record: dict[str, Any] = {}
-        for _ in range(_TRIES):
-            result = await self._client.ask("thread/read", params)
-            turns = msgspec.json.decode(result, type=_Read).thread.turns
-            record = record_of(turn.turn_id, turns)
-            if turn.status != RUNS or record.get("status", RUNS) == RUNS:
-                return None
-            if tells_its_end(record):
-                break
-            await asyncio.sleep(_PAUSE_S)
-        return record
 
     async def _begin(self, params: dict[str, Any]) -> FinishedTurn:
         try:

@@ -17,7 +17,8 @@ from codexd.hub.jsonrpc import Message
 from codexd.hub.process_state import whole_error_text
 from codexd.hub.requests import Pending, Requests, text_id
 
-_UNSUPPORTED = "list_turns is not supported yet"
+# What it says then, also to whoever would read the turns of one.
+NO_TURN_YET = "list_turns is not supported yet"
 
 
 class _GitInfo(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ class YoungThreads:
     @staticmethod
     def is_refused(answer: Message) -> bool:
         """Whether a resume was refused only because the thread has not had a turn yet."""
-        return "result" not in answer.fields and _UNSUPPORTED in whole_error_text(answer)
+        return "result" not in answer.fields and NO_TURN_YET in whole_error_text(answer)
 
     def write_down(self, thread_id: str, then: Callable[[], None]) -> None:
         """Have it written down; ``then`` it may be resumed, or will be refused once more."""

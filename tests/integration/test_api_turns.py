@@ -90,6 +90,13 @@ def test_a_turn_as_a_stream_is_its_notifications_and_its_end(room: HubRoom, api:
         assert came[-1][1]["status"] == "completed"
 
 
+def test_anybody_runs_the_first_turn_of_anybodys_thread(room: HubRoom, api: Api) -> None:
+    thread_id = room.client("another").start_thread()
+    reply = api.ask("POST", f"/v1/threads/{thread_id}/turns?wait=20", {"input": "hi"})
+    assert (reply.status, reply.document["status"]) == (200, "completed")
+    assert reply.document["finalResponse"] == "Hello, world"
+
+
 def test_a_turn_that_runs_is_steered_interrupted_and_waited_for(room: HubRoom, api: Api) -> None:
     thread_id = api.thread(cwd=str(room.root))
     turns = f"/v1/threads/{thread_id}/turns"
