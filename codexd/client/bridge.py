@@ -97,6 +97,8 @@ class Bridge:
             self._take_messages(self._wire.early)
             self._heard(self._client.early())
             while not self._is_done():
+                for message in self._continuity.due(time.monotonic()):
+                    self._wire.send(message)
                 if self._wire.is_open or self._is_spoken_out:
                     self._turn(self._time_left())
                 else:
@@ -138,7 +140,8 @@ class Bridge:
         return self._is_spoken_out and not self._client.unsent.size and not self._wire.unsent.size
 
     def _time_left(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        times = [at for at in (self._deadline, self._continuity.next_at) if at is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _go_on(self) -> None:
         """The connection is lost: what came on it is written, then comes the next one."""

@@ -1,8 +1,8 @@
 """A client's life on a server, over connections that are lost.
 
 `codexd attach` speaks with the hub over a connection that ends when the plugin dies, while the
-server behind it lives on. A pure object: it is shown what goes either way, and says what to send
-over a new connection, and what the client is owed.
+server behind it lives on. A pure object: it is shown what goes either way, and the time, and says
+what to send over a new connection, and what the client is owed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from codexd.client.open_handles import OpenHandles
+from codexd.client.open_turns import OpenTurns
+from codexd.client.pauses import FIRST_S, Pauses, pause_after
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
-from codexd.turn_record import ToldItems, items_of, record_of, tells_its_end
+from codexd.turn_record import record_of, tells_its_end
 
 # Ids of requests that are not the client's. A client that uses such ids itself is not served.
 _OWN = "codexd-attach:"
@@ -24,11 +26,10 @@ _RESOLVED = "serverRequest/resolved"
 _LAST_TURNS = {"limit": 2, "itemsView": "full"}
 # The thread is gone for good (codex 0.163); whatever else a resume is refused for may pass.
 _GONE = "no rollout found"
-# So often a thread may be refused in a row before it is given up.
+# So often a thread, or its turns, may be refused in a row before it is given up.
 _REFUSALS = 30
-# And so often, one after the other, the server is asked how a turn ended that it may not have
-# written down yet.
-_DOUBTS = 20
+# How long the server may take to write down how a turn ended.
+_WRITTEN_S = 10.0
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -42,6 +43,7 @@ class _Id(msgspec.Struct, rename="camel", frozen=True):
 
 class _Params(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str | None = None
+    turn_id: str | None = None
     thread: _Id = _Id()
     turn: _Id = _Id()
     item: dict[str, Any] = {}
@@ -91,16 +93,32 @@ class _Failed(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class _Thread:
-    """A thread that the client listens to. ``seen`` are the items of the turn that runs whose end
-    it was told, ``doubts`` how often the server has not said for certain how that turn ended."""
+class _Doubt:
+    """A turn of which the server does not say for certain how it ended.
 
-    turn: str | None = None
-    # The turn that runs where it is a review: that begins under another id than it ends.
-    review: str | None = None
-    seen: ToldItems = field(default_factory=ToldItems)
+    ``waited_s`` is how long it was waited for that between what the server said, ``refusals`` how
+    often in a row it was not even said.
+    """
+
+    pause_s: float = FIRST_S
+    waited_s: float = 0.0
     refusals: int = 0
-    doubts: int = 0
+
+    def pause(self) -> float:
+        """How long to wait now; nothing where that was long enough."""
+        pause_s = min(self.pause_s, _WRITTEN_S - self.waited_s)
+        self.waited_s += pause_s
+        self.pause_s *= 2
+        return pause_s
+
+
+@dataclass(slots=True)
+class _Thread:
+    """A thread that the client listens to."""
+
+    turns: OpenTurns = field(default_factory=OpenTurns)
+    doubts: dict[str, _Doubt] = field(default_factory=dict)
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +154,9 @@ class Continuity:
         self._resuming: dict[bytes, str] = {}
         # What was asked about a thread's turn: the ids of the thread and of the turn.
         self._doubtful: dict[bytes, tuple[str, str]] = {}
+        # What to ask once more: how a turn of a thread ended, or, without a turn, to have the
+        # thread; without either it is the introduction.
+        self._again: Pauses[tuple[str, str | None]] = Pauses()
         self._count = 0
         # The id of the introduction on a connection that is not the first.
         self._greeting = b""
@@ -163,7 +184,25 @@ class Continuity:
         """Whether a turn of the client's runs, or is asked for. Another thread may ask."""
         return any(
             request.method in methods.TURN_STARTING for request in list(self._waiting.values())
-        ) or any(thread.turn is not None for thread in list(self._threads.values()))
+        ) or any(thread.turns for thread in list(self._threads.values()))
+
+    @property
+    def next_at(self) -> float | None:
+        """When :meth:`due` has something to ask, if nothing is said before."""
+        return self._again.next_at
+
+    def due(self, now: float) -> list[bytes]:
+        """What the server is to be asked now once more. Call it after whatever was said."""
+        asked = []
+        for thread_id, turn_id in self._again.due(now):
+            thread = self._threads.get(thread_id)
+            if not thread_id:
+                asked += self.reconnected()
+            elif thread is not None and turn_id is None:
+                asked.append(self._resume(thread_id))
+            elif thread is not None and turn_id is not None and turn_id in thread.turns:
+                asked.append(self._ask_again(thread_id, turn_id))
+        return asked
 
     # -- on a connection ---------------------------------------------------------------------
 
@@ -208,9 +247,9 @@ class Continuity:
             return Sends(to_client=[self._server_asks(message, message.id)])
         if message.method == _RESOLVED:
             return Sends(to_client=[self._resolved(message)])
-        self._told(message)
+        is_news = self._told(message)
         self._handles.told(message)
-        return Sends(to_client=[data])
+        return Sends(to_client=[data] if is_news else [])
 
     def _resolved(self, message: Message) -> bytes:
         params = message.params(Fields)
@@ -270,37 +309,26 @@ class Continuity:
             self._threads.pop(request.params(_Params).thread_id or "", None)
         elif method in methods.TURN_STARTING:
             thread_id = result.review_thread_id or request.params(_Params).thread_id
-            if thread_id and result.turn.id:
-                self._began(thread_id, result.turn.id)
-                if method == "review/start" and thread_id in self._threads:
-                    self._threads[thread_id].review = result.turn.id
+            if thread_id in self._threads:
+                is_review = method == "review/start"
+                self._threads[thread_id].turns.answered(result.turn.id, is_review=is_review)
 
-    def _told(self, message: Message) -> None:
+    def _told(self, message: Message) -> bool:
+        """The server tells something; False if the client knows it."""
         method = message.method or ""
         if method not in _NOTED:
-            return
+            return True
         params: _Params = message.params(_Params)
         thread_id = params.thread_id or ""
         thread = self._threads.get(thread_id)
         if method == "thread/started":
             if params.thread.parent_thread_id in self._threads:
                 self._threads.setdefault(params.thread.id, _Thread())
-        elif method == "turn/started":
-            self._began(thread_id, params.turn.id)
-        elif method == "item/completed" and thread is not None:
-            thread.seen.add(params.item)
-        elif method == "turn/completed" and thread is not None:
-            thread.turn = None
-            thread.seen.clear()
         elif method in _CLOSING:
             self._threads.pop(thread_id, None)
-
-    def _began(self, thread_id: str, turn_id: str) -> None:
-        thread = self._threads.get(thread_id)
-        is_inside = thread is not None and thread.turn is not None and thread.turn == thread.review
-        if thread is not None and thread.turn != turn_id and not is_inside:
-            thread.turn = turn_id
-            thread.seen.clear()
+        elif thread is not None:
+            return _told_of_turn(thread.turns, method, params)
+        return True
 
     # -- over the loss of it -----------------------------------------------------------------
 
@@ -322,6 +350,10 @@ class Continuity:
         self._is_welcome = False
         self._resuming.clear()
         self._doubtful.clear()
+        self._again.clear()
+        for thread in self._threads.values():
+            # The answer to its resume tells how its turns stand.
+            thread.doubts.clear()
         for raw_id, request in list(self._waiting.items()):
             if request.method == "initialize" or request.method in methods.REPEATABLE:
                 continue
@@ -345,7 +377,8 @@ class Continuity:
         """The new connection is initialized, as the client's first one was."""
         if "error" in message.fields:
             # The server is away, and that took the hub's patience; ours is the client's.
-            return Sends(to_server=self.reconnected())
+            self._again.add(("", None), FIRST_S)
+            return Sends()
         sends = Sends(to_server=[] if self._initialized is None else [self._initialized])
         sends.to_server += [self._resume(thread_id) for thread_id in self._threads]
         sends.to_server += [opened.with_id(self._own_id()) for opened in self._handles.to_reopen()]
@@ -380,28 +413,31 @@ class Continuity:
         if "result" not in answer.fields:
             return self._refused(thread_id, thread, answer)
         thread.refusals = 0
-        if thread.turn is None:
-            return Sends()
-        thread.doubts = 0
         resumed: _Result = answer.result(_Result)
-        record = record_of(thread.turn, resumed.turns)
-        is_active = resumed.thread.status.type == "active"
-        if is_active and record.get("status", "inProgress") == "inProgress":
-            return Sends()
-        return self._settle(thread_id, thread, thread.turn, record)
+        sends = Sends()
+        for turn_id in thread.turns:
+            sends.to_client += self._settle(thread_id, thread, turn_id, resumed)
+        return sends
 
     def _settle(
-        self, thread_id: str, thread: _Thread, turn_id: str, record: dict[str, Any]
-    ) -> Sends:
-        """The turn is over: the client hears how, once that is certain, or was asked often."""
+        self, thread_id: str, thread: _Thread, turn_id: str, result: _Result
+    ) -> list[bytes]:
+        """A turn may be over: the client hears how, once that is certain, or was waited for."""
+        record = record_of(turn_id, result.turns)
+        # A review has another id on record until it ends, and a turn that has just begun none.
+        unknown = "inProgress" if turn_id == thread.turns.last else None
+        if result.thread.status.type == "active" and record.get("status", unknown) == "inProgress":
+            thread.doubts.pop(turn_id, None)
+            return []
         if tells_its_end(record):
-            return Sends(to_client=self._end(thread_id, thread, record))
-        if thread.doubts < _DOUBTS:
-            thread.doubts += 1
-            return Sends(to_server=[self._ask_again(thread_id, turn_id)])
+            return self._end(thread_id, thread, record)
+        doubt = thread.doubts.setdefault(turn_id, _Doubt())
+        doubt.refusals = 0
+        if (pause_s := doubt.pause()) > 0:
+            self._again.add((thread_id, turn_id), pause_s)
+            return []
         # The server died before it had written the turn down, or its end.
-        cut = {**record, "id": turn_id, "status": "interrupted"}
-        return Sends(to_client=self._end(thread_id, thread, cut))
+        return self._end(thread_id, thread, _cut(turn_id, record))
 
     def _ask_again(self, thread_id: str, turn_id: str) -> bytes:
         own_id = self._own_id()
@@ -414,30 +450,36 @@ class Continuity:
 
     def _told_again(self, thread_id: str, turn_id: str, answer: Message) -> Sends:
         thread = self._threads.get(thread_id)
-        if thread is None or thread.turn != turn_id:
+        if thread is None or turn_id not in thread.turns:
             # The server itself has told its end meanwhile.
             return Sends()
-        result: _Result = answer.result(_Result)
-        return self._settle(thread_id, thread, turn_id, record_of(turn_id, result.turns))
+        if "result" in answer.fields:
+            result: _Result = answer.result(_Result)
+            return Sends(to_client=self._settle(thread_id, thread, turn_id, result))
+        doubt = thread.doubts.setdefault(turn_id, _Doubt())
+        doubt.refusals += 1
+        if _is_passing(answer, doubt.refusals):
+            self._again.add((thread_id, turn_id), pause_after(doubt.refusals))
+            return Sends()
+        return Sends(to_client=self._end(thread_id, thread, _cut(turn_id, {})))
 
     def _refused(self, thread_id: str, thread: _Thread, answer: Message) -> Sends:
         thread.refusals += 1
-        if _GONE not in _error_text(answer) and thread.refusals < _REFUSALS:
-            # A passing trouble, for which the hub has waited before it said so.
-            return Sends(to_server=[self._resume(thread_id)])
-        owed = []
-        if thread.turn is not None:
-            owed = self._end(thread_id, thread, {"id": thread.turn, "status": "interrupted"})
+        if _is_passing(answer, thread.refusals):
+            self._again.add((thread_id, None), pause_after(thread.refusals))
+            return Sends()
+        sends = Sends()
+        for turn_id in thread.turns:
+            sends.to_client += self._end(thread_id, thread, _cut(turn_id, {}))
         del self._threads[thread_id]
-        return Sends(
-            to_client=[*owed, jsonrpc.notification("thread/closed", {"threadId": thread_id})]
-        )
+        sends.to_client.append(jsonrpc.notification("thread/closed", {"threadId": thread_id}))
+        return sends
 
     def _end(self, thread_id: str, thread: _Thread, turn: dict[str, Any]) -> list[bytes]:
-        """What the client has missed of a turn that is over."""
-        items = list(thread.seen.untold(items_of(turn)))
-        thread.turn = None
-        thread.seen.clear()
+        """What the client has missed of an open turn that is over."""
+        items = thread.turns.untold(turn)
+        thread.turns.ended(turn["id"])
+        thread.doubts.pop(turn["id"], None)
         common = {"threadId": thread_id, "turnId": turn["id"]}
         at_ms = {"completedAtMs": int((turn.get("completedAt") or 0) * 1000)}
         return [
@@ -447,6 +489,28 @@ class Continuity:
             ),
             jsonrpc.notification("turn/completed", {"threadId": thread_id, "turn": turn}),
         ]
+
+
+def _told_of_turn(turns: OpenTurns, method: str, params: _Params) -> bool:
+    """The server tells something of a turn; False if the client knows it."""
+    if method == "turn/completed":
+        # The end of one may have been told from what is on record.
+        return not params.turn.id or turns.ended(params.turn.id)
+    if method == "turn/started":
+        turns.began(params.turn.id)
+    elif method == "item/completed":
+        turns.item_ended(params.turn_id, params.item)
+    return True
+
+
+def _cut(turn_id: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A turn of whose end there is nothing on record, and never will be."""
+    return {**record, "id": turn_id, "status": "interrupted"}
+
+
+def _is_passing(answer: Message, refusals: int) -> bool:
+    """Whether a thread that was refused so often in a row may not be later."""
+    return _GONE not in _error_text(answer) and refusals < _REFUSALS
 
 
 def _error_text(answer: Message) -> str:

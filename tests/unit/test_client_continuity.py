@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ class Rig:
         self.continuity = Continuity()
         self.to_server: list[dict[str, Any]] = []
         self.to_client: list[dict[str, Any]] = []
+        self.now = 0.0
 
     def client(self, **message: Any) -> None:
         sent = self.continuity.from_client(json.dumps(message).encode())
@@ -26,6 +28,15 @@ class Rig:
         sends = self.continuity.from_server(json.dumps(message).encode())
         self.to_server += [json.loads(data) for data in sends.to_server]
         self.to_client += [json.loads(data) for data in sends.to_client]
+
+    def wait(self) -> bool:
+        """Time passes until something is asked once more; False if nothing ever is."""
+        data = self.continuity.due(self.now)
+        if not data and self.continuity.next_at is not None:
+            self.now = self.continuity.next_at
+            data = self.continuity.due(self.now)
+        self.to_server += [json.loads(message) for message in data]
+        return bool(data)
 
     def tell(self, method: str, **params: Any) -> None:
         self.server(method=method, params=params)
@@ -130,6 +141,8 @@ def test_an_initialize_that_is_refused_for_lack_of_a_server_is_tried_again(rig: 
     rig.lose()
     rig.reconnect()
     rig.server(id=rig.to_server[0]["id"], error={"code": -32050, "message": "away"})
+    assert len(rig.to_server) == 1
+    assert rig.wait()
     assert [message["method"] for message in rig.to_server] == ["initialize", "initialize"]
     assert rig.to_client == []
 
@@ -204,6 +217,7 @@ def test_a_client_with_it_is_asked_about_its_last_turns_only() -> None:
     begin_turn(rig)
     rig.welcome()
     resumed(rig, NOT_WRITTEN_YET)
+    assert rig.wait()
     assert rig.to_server[-1]["method"] == "thread/turns/list"
     done = {"id": "u1", "status": "completed", "items": []}
     rig.server(id=rig.to_server[-1]["id"], result={"data": [done]})
@@ -227,11 +241,16 @@ def test_a_turn_that_was_never_written_down_ends_as_interrupted(
     begin_turn(rig)
     rig.welcome()
     told_idle(rig, turns)
-    while not rig.got("turn/completed"):
-        asked = [message["method"] for message in rig.to_server]
-        assert asked[-1] == "thread/read"
-        assert len(asked) < 30
+    asked_at = [rig.now]
+    while rig.wait():
+        assert rig.to_server[-1]["method"] == "thread/read"
+        assert rig.got("turn/completed") == []
+        asked_at.append(rig.now)
         told_idle(rig, turns)
+    # It gets the time to write it down, and is asked seldom.
+    assert asked_at[-1] == pytest.approx(10)
+    assert min(later - before for before, later in pairwise(asked_at)) > 0.09
+    assert len(asked_at) < 12
     (ended,) = rig.got("turn/completed")
     assert (ended["turn"]["id"], ended["turn"]["status"]) == ("u1", "interrupted")
 
@@ -243,6 +262,7 @@ def test_an_end_that_is_not_written_down_yet_is_asked_after(
     begin_turn(rig)
     rig.welcome()
     told_idle(rig, turns)
+    assert rig.wait()
     assert rig.to_server[-1]["params"] == {"threadId": "t1", "includeTurns": True}
     told_idle(rig, [{"id": "u1", "status": "completed", "items": [{"id": "i1"}]}])
     assert rig.to_client[0]["method"] == "item/completed"
@@ -254,9 +274,106 @@ def test_the_servers_own_word_comes_before_what_it_has_on_record(rig: Rig) -> No
     begin_turn(rig)
     rig.welcome()
     told_idle(rig, [NOT_WRITTEN_YET])
+    assert rig.wait()
     rig.tell("turn/completed", threadId="t1", turn={"id": "u1", "status": "completed"})
     told_idle(rig, [{**NOT_WRITTEN_YET, "completedAt": 7}])
     assert [told["turn"]["status"] for told in rig.got("turn/completed")] == ["completed"]
+    assert not rig.wait()
+
+
+def test_what_is_asked_again_is_void_with_its_connection(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    told_idle(rig, [NOT_WRITTEN_YET])
+    rig.lose()
+    assert not rig.wait()
+
+
+@pytest.mark.parametrize("turns", [[NOT_WRITTEN_YET], [{"id": "u1", "status": "completed"}]])
+def test_a_turn_ends_once_though_the_server_tells_its_end_late(
+    rig: Rig, turns: list[dict[str, Any]]
+) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    told_idle(rig, turns)
+    while rig.wait():
+        told_idle(rig, turns)
+    assert len(rig.got("turn/completed")) == 1
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u1", "status": "completed"})
+    assert len(rig.got("turn/completed")) == 1
+    # The next one has an end of its own.
+    rig.tell("turn/started", threadId="t1", turn={"id": "u2"})
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u2", "status": "completed"})
+    assert [told["turn"]["id"] for told in rig.got("turn/completed")] == ["u1", "u2"]
+
+
+def test_that_the_server_does_not_say_is_no_end(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    told_idle(rig, [NOT_WRITTEN_YET])
+    for _ in range(20):
+        assert rig.wait()
+        rig.server(id=rig.to_server[-1]["id"], error={"code": -32001, "message": "overloaded"})
+        assert rig.to_client == []
+    assert rig.wait()
+    told_idle(rig, [{"id": "u1", "status": "completed"}])
+    assert [told["turn"]["status"] for told in rig.got("turn/completed")] == ["completed"]
+
+
+@pytest.mark.parametrize(("text", "most"), [("overloaded", 40), ("no rollout found", 1)])
+def test_a_server_that_never_says_is_not_asked_for_ever(rig: Rig, text: str, most: int) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    told_idle(rig, [NOT_WRITTEN_YET])
+    asked = 0
+    while rig.wait():
+        asked += 1
+        rig.server(id=rig.to_server[-1]["id"], error={"code": -32001, "message": text})
+    assert 1 <= asked <= most
+    assert [told["turn"]["status"] for told in rig.got("turn/completed")] == ["interrupted"]
+
+
+def test_a_turn_that_is_to_begin_is_not_over_with_the_one_before(rig: Rig) -> None:
+    """The server has answered that it will begin one; then it tells the end of another."""
+    rig.client(id=2, method="turn/start", params={"threadId": "t1", "input": []})
+    rig.server(id=2, result={"turn": {"id": "u2", "status": "inProgress", "items": []}})
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u1", "status": "completed"})
+    assert rig.continuity.turns_run
+    rig.welcome()
+    resumed(rig, {"id": "u2", "status": "completed", "items": []})
+    assert [told["turn"]["id"] for told in rig.got("turn/completed")] == ["u2"]
+    assert not rig.continuity.turns_run
+
+
+def test_of_two_turns_each_ends(rig: Rig) -> None:
+    """Asked for one after the other; both ends are missed."""
+    begin_turn(rig)
+    rig.client(id=3, method="turn/start", params={"threadId": "t1", "input": []})
+    rig.server(id=3, result={"turn": {"id": "u2", "status": "inProgress", "items": []}})
+    rig.welcome()
+    status = {"type": "active"}
+    running = {"id": "u2", "status": "inProgress"}
+    thread = {"id": "t1", "status": status, "turns": [{"id": "u1", "status": "completed"}, running]}
+    rig.server(id=rig.asked("thread/resume")["id"], result={"thread": thread})
+    assert [told["turn"]["id"] for told in rig.got("turn/completed")] == ["u1"]
+    assert rig.continuity.turns_run
+    rig.tell("turn/started", threadId="t1", turn={"id": "u2"})
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u2", "status": "completed"})
+    assert not rig.continuity.turns_run
+
+
+def test_a_turn_whose_end_comes_before_the_answer_does_not_run(rig: Rig) -> None:
+    rig.client(id=2, method="turn/start", params={"threadId": "t1", "input": []})
+    rig.tell("turn/started", threadId="t1", turn={"id": "u1"})
+    rig.tell("turn/completed", threadId="t1", turn={"id": "u1", "status": "completed"})
+    rig.server(id=2, result={"turn": {"id": "u1", "status": "inProgress", "items": []}})
+    assert not rig.continuity.turns_run
+
+
+def test_a_review_of_somebody_elses_is_over_under_its_other_id(rig: Rig) -> None:
+    rig.tell("turn/started", threadId="t1", turn={"id": "r2"})
+    rig.tell("turn/completed", threadId="t1", turn={"id": "r1", "status": "completed"})
+    assert not rig.continuity.turns_run
 
 
 def test_what_was_said_is_told_once_by_whatever_id(rig: Rig) -> None:
@@ -284,11 +401,13 @@ def test_a_resume_that_fails_for_another_reason_loses_nothing(rig: Rig) -> None:
     rig.welcome()
     rig.server(id=rig.asked("thread/resume")["id"], error={"code": -32603, "message": "disk"})
     assert rig.to_client == []
+    assert len([m for m in rig.to_server if m["method"] == "thread/resume"]) == 1
     # It is asked for again, and not for ever.
-    for _ in range(100):
+    while rig.wait():
         resumes = [m["id"] for m in rig.to_server if m["method"] == "thread/resume"]
         rig.server(id=resumes[-1], error={"code": -32603, "message": "disk"})
     assert 10 < len(resumes) < 50
+    assert rig.now > 20
     assert rig.got("thread/closed") == [{"threadId": "t1"}]
 
 
