@@ -18,7 +18,7 @@ from codexd.client.pauses import FIRST_S, Pauses, pause_after
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
-from codexd.turn_record import record_of, tells_its_end
+from codexd.turn_record import items_of, record_of, tells_its_end
 
 # Ids of requests that are not the client's. A client that uses such ids itself is not served.
 _OWN = "codexd-attach:"
@@ -302,7 +302,7 @@ class Continuity:
         if method == "initialize":
             self._is_answered = True
         elif method in methods.SUBSCRIBING and result.thread.id:
-            self._threads.setdefault(result.thread.id, _Thread())
+            _joined(self._threads.setdefault(result.thread.id, _Thread()).turns, result)
         elif method in methods.SUBSCRIBING_BY_NAME and request.params(_Params).thread_id:
             self._threads.setdefault(request.params(_Params).thread_id, _Thread())
         elif method == "thread/unsubscribe":
@@ -489,6 +489,19 @@ class Continuity:
             ),
             jsonrpc.notification("turn/completed", {"threadId": thread_id, "turn": turn}),
         ]
+
+
+def _joined(turns: OpenTurns, opened: _Result) -> None:
+    """The client listens to a thread, on which a turn may run already."""
+    if opened.thread.status.type != "active":
+        return
+    for turn in opened.turns:
+        if turn.get("status") == "inProgress":
+            turn_id = str(turn.get("id"))
+            turns.began(turn_id)
+            # The last one may go on.
+            for item in items_of(turn)[:-1]:
+                turns.item_ended(turn_id, item)
 
 
 def _told_of_turn(turns: OpenTurns, method: str, params: _Params) -> bool:

@@ -362,6 +362,19 @@ def test_of_two_turns_each_ends(rig: Rig) -> None:
     assert not rig.continuity.turns_run
 
 
+def test_a_turn_that_ran_when_the_client_came_ends_too(rig: Rig) -> None:
+    rig.client(id=2, method="thread/resume", params={"threadId": "t2"})
+    running = {"id": "u1", "status": "inProgress", "items": [{"id": "i1"}, {"id": "i2"}]}
+    thread = {"id": "t2", "status": {"type": "active"}, "turns": [running]}
+    rig.server(id=2, result={"thread": thread})
+    rig.welcome()
+    done = {**running, "status": "completed"}
+    thread |= {"status": {"type": "idle"}, "turns": [done]}
+    rig.server(id=rig.to_server[-1]["id"], result={"thread": thread})
+    assert [told["item"]["id"] for told in rig.got("item/completed")] == ["i2"]
+    assert rig.got("turn/completed") == [{"threadId": "t2", "turn": done}]
+
+
 def test_a_turn_whose_end_comes_before_the_answer_does_not_run(rig: Rig) -> None:
     rig.client(id=2, method="turn/start", params={"threadId": "t1", "input": []})
     rig.tell("turn/started", threadId="t1", turn={"id": "u1"})
