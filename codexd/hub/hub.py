@@ -390,6 +390,17 @@ class Hub:
         self._recovery.child_lost(reason)
         return self._core.take_actions()
 
+    def child_ended(self, now: float) -> list[Action]:
+        """The child that was lost has ended, and whether another comes is not known.
+
+        What it ran and what it asked ends at once: nobody can say anything more of it.
+        """
+        self._core.now = now
+        if self._core.state == "away":
+            self._away_since = None
+            self._recovery.end_what_the_old_child_began()
+        return self._core.take_actions()
+
     def _who_may_answer(self, thread_id: str | None) -> Iterable[int]:
         if thread_id is not None:
             return self._notifications.listeners(thread_id)

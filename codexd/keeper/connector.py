@@ -74,6 +74,8 @@ class Driver(Protocol):
 
     def child_lost(self, reason: str, unread: list[bytes]) -> None: ...
 
+    def child_ended(self) -> None: ...
+
 
 class _Handshake(msgspec.Struct):
     """What a restarted plugin must know of a child that is initialized already."""
@@ -210,6 +212,7 @@ class Connector:
         self._handshake = None
         self.waiting_since = None
         self._drop(reason, self._link.unread() if self._link is not None else [])
+        self._driver.child_ended()
 
     async def close(self) -> None:
         """Stop speaking; the child does not notice."""

@@ -242,6 +242,13 @@ class HubDriver:
         except Exception:
             logger.exception("the loss of the server could not be handled")
 
+    def child_ended(self) -> None:
+        """The child that was lost has ended as well."""
+        try:
+            self._do(self._hub.child_ended(self._loop.time()))
+        except Exception:
+            logger.exception("the end of the server could not be handled")
+
     # -- carrying out ------------------------------------------------------------------------
 
     def _do(self, actions: list[Action], now: float | None = None) -> None:

@@ -281,6 +281,8 @@ class Fuzz:
         unread = waiting[len(waiting) - self.rng.randrange(len(waiting) + 1) :]
         messages = [bent.text({"id": raw_id, "method": "x"}) for raw_id in unread]
         self._do(self.hub.child_lost("it was killed", self.now, messages))
+        if self.rng.random() < 0.5:
+            self._do(self.hub.child_ended(self.now))
 
     def _child_comes(self) -> None:
         self.is_up = True

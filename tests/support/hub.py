@@ -83,6 +83,10 @@ class HubRig:
         messages = [json.dumps(message).encode() for message in unread]
         self.do(self.hub.child_lost("the server ended by signal 9", self.now, messages))
 
+    def end(self) -> None:
+        """The child that is gone has ended; nobody knows whether another comes."""
+        self.do(self.hub.child_ended(self.now))
+
     def leave(self, client: int) -> None:
         """A client hangs up."""
         self.do(self.hub.client_closed(client, self.now))

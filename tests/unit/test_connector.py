@@ -74,6 +74,7 @@ class FakeDriver:
         self.failures = failures
         self.readies = 0
         self.lost: list[list[bytes]] = []
+        self.ended = 0
         self.is_unused = False
         self.present: list[Capabilities] = []
         self.heard_threads: frozenset[str] = frozenset()
@@ -92,6 +93,9 @@ class FakeDriver:
 
     def child_message(self, data: bytes) -> None:
         pass
+
+    def child_ended(self) -> None:
+        self.ended += 1
 
     def child_lost(self, reason: str, unread: list[bytes]) -> None:
         del reason
@@ -170,6 +174,7 @@ def test_only_a_dead_child_leaves_messages_that_nobody_will_read(tmp_path: Path)
 
     assert _run(tmp_path, driver, act) == [4242, 4242]
     assert driver.lost == [[], [b'{"id":"hub-1","method":"turn/start"}']]
+    assert driver.ended == 1
 
 
 def test_a_server_that_hangs_up_at_once_is_not_asked_in_a_busy_loop(

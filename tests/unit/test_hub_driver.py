@@ -243,8 +243,10 @@ def test_a_loss_that_cannot_be_handled_takes_nothing_with_it(
             room.driver.closed(first)
             patched.setattr(room.driver._hub, "child_lost", fail)
             room.driver.child_lost("it was killed", [])
+            patched.setattr(room.driver._hub, "child_ended", fail)
+            room.driver.child_ended()
         told = [record.message for record in caplog.records]
-        assert [text.endswith("could not be handled") for text in told] == [True, True]
+        assert [text.endswith("could not be handled") for text in told] == [True] * 3
         room.ready(72)
         room.asks(second, "model/list", {})
         assert room.to_child[-1]["method"] == "model/list"

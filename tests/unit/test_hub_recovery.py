@@ -310,6 +310,24 @@ def test_nobody_waits_for_ever() -> None:
     assert len(rig.got(1, "turn/completed")) == 1
 
 
+def test_what_a_dead_server_ran_ends_at_once_also_where_no_other_comes(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.end()
+    assert not rig.got(1, "turn/completed"), "it lives"
+    rig.lose()
+    assert not rig.got(1, "turn/completed"), "it may live"
+    for _ in range(2):
+        rig.end()
+    for client in (1, 2):
+        (ended,) = rig.got(client, "turn/completed")
+        assert ended["params"]["turn"]["status"] == "interrupted"
+        assert "signal 9" in ended["params"]["turn"]["error"]["message"]
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    rig.ready()
+    rig.tick(1000)
+    assert len(rig.got(1, "turn/completed")) == 1
+
+
 def test_what_waits_is_bounded() -> None:
     rig = HubRig(HubLimits(waiting_requests=3, waiting_bytes=1000), ready=False)
     rig.connect(1)
