@@ -100,7 +100,9 @@ class ApprovalHook:
             self._failed(approval_id, "codexd.log says why")
 
     async def _run(self, waiting: WaitingApproval) -> str:
-        """The first word that the command says.
+        """What the command says, where that is a single word.
+
+        What begins with such a word decides nothing: it may be the agent's own text, shown.
 
         Raises:
             _HookError: it did not end well, or not in time.
@@ -122,7 +124,7 @@ class ApprovalHook:
             how = f"code {code}" if code > 0 else f"signal {-code}"
             raise _HookError(f"it ended with {how}")
         words = output.decode("utf-8", "replace").split()
-        return words[0] if words else ""
+        return words[0] if len(words) == 1 else ""
 
     async def _start(self, waiting: WaitingApproval) -> asyncio.subprocess.Process:
         starting = asyncio.ensure_future(

@@ -106,6 +106,8 @@ def test_it_decides_where_its_output_says_so(word: str) -> None:
         "echo yes",
         "echo acceptable",
         "echo 'I would not accept'",
+        "echo 'accept, says the agent'",
+        "echo accept; echo decline",
         "head -c 9999999 /dev/zero",
     ],
 )
