@@ -7,18 +7,21 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final, Protocol, cast
 
 import h11
 
-from codexd.api.exchange import Exchange, HttpService, head_of
+from codexd.api.exchange import Exchange, HttpService, head_of, not_understood
 from codexd.api.http import HEAD_LIMIT, Access, Answer, Head, Problem, problem_answer
 from codexd.api.table import check_access
 from codexd.api.websocket import Cork, HubAdapter, Upgrade, WebSocket
 from codexd.wire.unfinished import Unfinished
 
-_HEAD_END: Final = b"\r\n\r\n"
+# Lines that end without a carriage return are for HTTP alone.
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_HEAD_END_BYTES: Final = 3
+# What no request begins with, and no more of it need be waited for: TLS, for one.
+_CONTROLS: Final = bytes(range(0x21))
 # What one connection may read in one turn of the loop: a client that floods does not hold up the
 # others.
 _READ_BYTES: Final = 64 << 10
@@ -226,17 +229,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take_head(self, data: bytes) -> None:
         # The end may lie across two reads.
-        start = max(0, len(self._head) - len(_HEAD_END) + 1)
+        start = max(0, len(self._head) - _HEAD_END_BYTES + 1)
         self._head += data
-        end = self._head.find(_HEAD_END, start)
-        if end < 0 and len(self._head) <= HEAD_LIMIT:
+        end = _HEAD_END.search(self._head, start)
+        is_none = self._head[:1] in _CONTROLS
+        if end is None and len(self._head) <= HEAD_LIMIT and not is_none:
             return
         head, self._head = bytes(self._head), bytearray()
-        if 0 <= end <= HEAD_LIMIT and _UPGRADE.search(head, 0, end + 2):
-            self._upgrade(head[: end + len(_HEAD_END)], head[end + len(_HEAD_END) :])
+        is_short = end is not None and end.start() - 1 <= HEAD_LIMIT
+        if end is not None and is_short and _UPGRADE.search(head, 0, end.start() + 1):
+            self._upgrade(head[: end.end()], head[end.end() :])
             return
         self._exchange = Exchange(self, self._service)
-        if end < 0 or end > HEAD_LIMIT:
+        if not (is_short or is_none):
             self._exchange.head_too_large()
         else:
             self._exchange.feed(head)
@@ -417,8 +422,7 @@ def _parsed(head: bytes) -> Head:
         parser.receive_data(data)
         event = parser.next_event()
     except h11.RemoteProtocolError as error:
-        text = f"This is no HTTP/1.1 request that can be understood: {error}."
-        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text) from error
+        raise not_understood(error) from error
     assert isinstance(event, h11.Request)
     found = head_of(event)
     if not is_named:

@@ -201,7 +201,7 @@ class Door:
     def _wrong(self, visit: Visit) -> Problem:
         self._on_wrong(visit.address)
         now = asyncio.get_running_loop().time()
-        problem = unauthorized()
+        problem = unauthorized(is_wrong=True)
         if self._tokens.fault is not None:
             text = "A token file cannot be used; `codexd status`, on the machine, says more."
             problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "no-token", text)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -34,6 +35,9 @@ logger = logging.getLogger("codexd")
 _AHEAD_BYTES: Final = 64 << 10
 # How long a connection stays open after its last answer: no time for whoever reads to its end.
 _LINGER_S: Final = 0.03
+# The target of a request as it is sent to a proxy.
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_SHOWN: Final = 100
 # How long a client that is sent something may read nothing at all.
 STALL_S: Final = 30.0
 
@@ -140,9 +144,7 @@ class Exchange:
             if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
                 self.head_too_large()
                 return
-            text = f"This is no HTTP/1.1 request that can be understood: {error}."
-            # Also for a transfer coding that is not known (501 elsewhere): nothing failed here.
-            self._refuse(Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text))
+            self._refuse(not_understood(error))
 
     def _take(self, event: object) -> None:
         if isinstance(event, h11.Request):
@@ -151,9 +153,7 @@ class Exchange:
             self._body += event.data
             self._wire.note_unfinished(len(self._body))
             if len(self._body) > BODY_LIMIT:
-                text = f"The body is longer than {BODY_LIMIT} bytes."
-                kind = "body-too-large"
-                self._refuse(Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, kind, text))
+                self._refuse(_too_large())
         elif isinstance(event, h11.EndOfMessage):
             self._dispatch()
         elif isinstance(event, h11.ConnectionClosed):
@@ -175,6 +175,7 @@ class Exchange:
                 text = "A WebSocket begins with the first request of its connection."
                 raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text)
             self._answer = self._service.find(head, self._service.admit(head))
+            _check_body(head)
             if _takes_long(head):
                 # Told before anything is begun.
                 self._wire.require_room()
@@ -361,6 +362,46 @@ def _has_body(head: Head) -> bool:
     return length != "0" or "transfer-encoding" in head.headers
 
 
+def _check_body(head: Head) -> None:
+    """See that the body that is announced can be taken, before any of it is sent.
+
+    Raises:
+        Problem: it cannot.
+    """
+    if "transfer-encoding" in head.headers and "content-length" in head.headers:
+        # RFC 9112, section 6.1: who is in between may take another end of it than is taken here.
+        text = "A body has a `Content-Length` or a `Transfer-Encoding`, and not both."
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text)
+    coding = head.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        text = f"A body is sent as it is, and not in the coding {coding[:_SHOWN]!a}."
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-coding",
+            text,
+            headers={"Accept-Encoding": "identity"},
+            more={"field": "Content-Encoding"},
+        )
+    # h11 lets pass what is a number only.
+    if int(head.headers.get("content-length", "0")) > BODY_LIMIT:
+        raise _too_large()
+
+
+def _too_large() -> Problem:
+    text = f"The body is longer than {BODY_LIMIT} bytes."
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large", text)
+
+
+def not_understood(error: h11.RemoteProtocolError) -> Problem:
+    """400, in h11's words but for what it shows of the bytes.
+
+    Also for a transfer coding that is not known (501 elsewhere): nothing failed here.
+    """
+    why = str(error).partition(": bytearray(")[0]
+    text = f"This is no HTTP/1.1 request that can be understood: {why}."
+    return Problem(HTTPStatus.BAD_REQUEST, "invalid-request", text)
+
+
 def head_of(request: h11.Request) -> Head:
     """A request as its handler sees it."""
     headers: dict[str, str] = {}
@@ -368,6 +409,10 @@ def head_of(request: h11.Request) -> Head:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     target = request.target.decode("ascii")
+    whole = _ABSOLUTE.fullmatch(target)
+    if whole is not None:
+        # RFC 9112, section 3.2.2: it is to be understood, and `Host` does not count then.
+        headers["host"], target = whole[1], whole[2] if whole[2][:1] == "/" else f"/{whole[2]}"
     return Head(request.method.decode("ascii"), target, headers)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, TypeVar, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
@@ -158,12 +158,14 @@ def check_access(wanted: Access, granted: Access) -> None:
     raise Problem(HTTPStatus.FORBIDDEN, "forbidden", text)
 
 
-def unauthorized() -> Problem:
+def unauthorized(*, is_wrong: bool = False) -> Problem:
     """401: there is no token, or a wrong one."""
+    missing = "Send the token as `Authorization: Bearer TOKEN`; `codexd token` prints it."
+    wrong = "This token is not valid, or not any more; `codexd token` prints the one that is."
     return Problem(
         HTTPStatus.UNAUTHORIZED,
         "unauthorized",
-        "Send the token as `Authorization: Bearer TOKEN`; `codexd token` prints it.",
+        wrong if is_wrong else missing,
         headers={"WWW-Authenticate": 'Bearer realm="codexd"'},
     )
 
@@ -209,7 +211,8 @@ def _read_query(row: Row, head: Head) -> msgspec.Struct:
     try:
         query = msgspec.convert(given, row.query, strict=False)
     except msgspec.ValidationError as error:
-        raise invalid(f"The query is not understood: {error}.", _field(error)) from error
+        text = f"The query is not understood: {_told(error, row.query)}."
+        raise invalid(text, _field(error)) from error
     for item in msgspec.structs.fields(row.query):
         # msgspec takes the word for what a parameter is that was not given.
         if item.encode_name in given and getattr(query, item.name) is None:
@@ -231,9 +234,11 @@ def _read_body(row: Row, data: bytes) -> msgspec.Struct | None:
         return None
     try:
         return msgspec.json.decode(data.strip() or b"{}", type=row.body)
+    except msgspec.ValidationError as error:
+        text = f"The body is not understood: {_told(error, row.body)}."
+        raise invalid(text, _field(error)) from error
     except UNDECODABLE as error:
-        field = _field(error) if isinstance(error, msgspec.ValidationError) else None
-        raise invalid(f"The body is not understood: {error}.", field) from error
+        raise invalid(f"The body is not understood: {error}.", None) from error
 
 
 def invalid(detail: str, name: str | None) -> Problem:
@@ -250,3 +255,21 @@ def _field(error: Exception) -> str | None:
     if named is None:
         return path or None
     return f"{path}.{named[1]}" if path else named[1]
+
+
+def _told(error: msgspec.ValidationError, struct: type[msgspec.Struct]) -> str:
+    """msgspec's message, and what there would have been to choose from."""
+    text, hints = str(error), _types(struct)
+    choice: tuple[str, ...] = ()
+    if text.startswith("Invalid enum value"):
+        choice = _words(hints.get((_field(error) or "").partition("[")[0]))
+    elif text.startswith("Object contains unknown field") and " - at `$" not in text:
+        choice = tuple(hints)
+    return f"{text}; known: {', '.join(choice)}" if choice else text
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """Every word that a type has."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(word for inner in get_args(hint) for word in _words(inner))

@@ -85,6 +85,7 @@ class ThreadRoutes:
         if query.after is not None:
             params["cursor"] = query.after
         if query.cwd is not None:
+            check_directory(query.cwd)
             params["cwd"] = query.cwd
         page = await self._asker.ask("thread/list", params, _Page)
         return ThreadList(page.data, page.next_cursor)
@@ -102,8 +103,7 @@ class ThreadRoutes:
         """Start a thread."""
         new = call.body
         check_metadata(new.metadata)
-        if new.cwd is not None and not new.cwd.startswith("/"):
-            raise invalid("`cwd` must be an absolute path.", "cwd")
+        check_directory(new.cwd)
         given = {
             "cwd": new.cwd,
             "model": new.model,
@@ -138,3 +138,13 @@ class ThreadRoutes:
             if told is not None:
                 turn["status"] = told
         return thread
+
+
+def check_directory(cwd: str | None) -> None:
+    """See that it means the same directory to whoever asks and to the server.
+
+    Raises:
+        Problem: it does not.
+    """
+    if cwd is not None and not cwd.startswith("/"):
+        raise invalid("`cwd` must be an absolute path.", "cwd")

@@ -24,6 +24,7 @@ from codexd.api.http import (
 )
 from codexd.api.local_client import Refused, problem_of
 from codexd.api.table import Nothing, route
+from codexd.api.threads import check_directory
 from codexd.api.turn_book import RUNNING_LIMIT, TurnBook
 from codexd.api.turn_run import TurnRun, final_response
 from codexd.encoding import encode_json
@@ -116,6 +117,7 @@ class TurnRoutes:
     )
     async def start(self, call: Call[TurnQuery, NewTurn]) -> Answer | Stream:
         """Start a turn; with `wait` or as a stream, answer with how it ended."""
+        check_directory(call.body.cwd)
         if self._book.is_full:
             text = f"{RUNNING_LIMIT} turns run over HTTP already: wait for one of them to end."
             problem = HTTPStatus.SERVICE_UNAVAILABLE

@@ -90,6 +90,10 @@ class Upgrade:
         status = self._response.status_code
         if status != HTTPStatus.SWITCHING_PROTOCOLS:
             text = self._response.body.decode("utf-8", "replace").partition("\n")[0]
+            if status == HTTPStatus.METHOD_NOT_ALLOWED:
+                allow = {"Allow": "GET"}
+                status = HTTPStatus.METHOD_NOT_ALLOWED
+                raise Problem(status, "method-not-allowed", text, headers=allow)
             raise _refusal(HTTPStatus(status), text)
         try:
             self.profile = read_profile(request.headers.get(PROFILE_HEADER))

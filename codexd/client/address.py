@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -50,4 +51,17 @@ def address_of_url(url: str, token: str | None, ca_file: str | None) -> Address:
     if not parts.hostname:
         raise DaemonError(f"{url!r} names no host: give http://HOST:PORT.")
     is_tls = parts.scheme in ("https", "wss")
-    return Address(None, parts.hostname, port, is_tls, token, ca_file)
+    return Address(None, parts.hostname, port, is_tls, _sendable(token), ca_file)
+
+
+def _sendable(token: str | None) -> str | None:
+    """The token as a header takes it; a file's line has its end with it.
+
+    Raises:
+        DaemonError: no daemon has such a token.
+    """
+    token = None if token is None else token.strip()
+    if token is not None and not re.fullmatch(r"[!-~]+", token):
+        # It is not shown: it may be a token all the same.
+        raise DaemonError("The token is no token: give the line that `codexd token` prints.")
+    return token

@@ -217,9 +217,36 @@ def test_bodies_whole_chunked_and_awaited(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET http://x/healthz HTTP/1.1\r\nHost: y\r\n\r\n",
+        b"GET HTTPS://[::1]:80/healthz HTTP/1.1\r\nHost: y\r\n\r\n",
+        # As whoever types it sends it.
+        b"GET /healthz HTTP/1.1\nHost: x\n\n",
+        get("/healthz", "Upgrade: h2c"),
+    ],
+)
+def test_what_is_asked_for_in_another_way_is_answered(place: Path, sent: bytes) -> None:
+    async def act(echo: EchoServer, things: Things, reader: Reader, writer: Writer) -> None:
+        del echo, things
+        for byte in sent[:-1]:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0)
+        writer.write(sent[-1:])
+        assert (await answer(reader))[::2] == (200, b'{"alive":true}\n')
+
+    play(place, act)
+
+
+@pytest.mark.parametrize(
     ("sent", "status"),
     [
         (get("/back", method="POST", body=b"y" * ((1 << 20) + 1)), 413),
+        # Nobody waits for a body that is too long, or for more of what is no HTTP.
+        (get("/back", "Expect: 100-continue", "Content-Length: 1048577", method="POST"), 413),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+        (get("/back", "Content-Length: 2", "Transfer-Encoding: chunked", method="POST"), 400),
+        (get("/back", "Content-Encoding: gzip", method="POST", body=b"\x1f\x8b"), 415),
         (get("/back", "Content-Length: 7", "Content-Length: 8", method="POST"), 400),
         (get("/back", "Content-Length: -1", method="POST"), 400),
         (get("/back", "Transfer-Encoding: gzip", method="POST"), 400),
@@ -242,7 +269,9 @@ def test_what_is_no_request_is_told_so_and_is_the_last(
             told, headers, body = await answer(reader)
         assert told == status
         assert headers["content-type"] == "application/problem+json"
-        assert json.loads(body)["status"] == status
+        problem = json.loads(body)
+        assert problem["status"] == status
+        assert "bytearray" not in problem["detail"]
         assert await reader.read() == b""
         # Nobody else notices.
         assert (await echo.get("/healthz"))[0] == 200

@@ -385,6 +385,7 @@ def test_what_cannot_be_answered_is_refused_in_one_line(
         answer = await echo.exchange(data)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert head.split(b" ")[1] == status
+        assert (b"\r\nAllow: GET" in head) == (status == b"405")
         assert json.loads(body)["status"] == int(status)
         assert body.count(b"\n") == 1
         assert echo.hub.opened_clients == []

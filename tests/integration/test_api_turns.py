@@ -237,6 +237,8 @@ def test_what_was_registered_is_there_after_the_plugin_and_the_daemon_have_died(
         ("POST", "/v1/threads", {"nothing": 1}, 400, "nothing"),
         ("POST", "/v1/threads", {"sandbox": "none-such"}, 400, "none-such"),
         ("POST", "/v1/threads/x/turns", {"input": 7}, 400, "input"),
+        ("POST", "/v1/threads/x/turns", {"input": "x", "cwd": "here"}, 400, "cwd"),
+        ("GET", "/v1/threads?cwd=here", None, 400, "cwd"),
         ("POST", "/v1/threads/x/turns?wait=-1", {"input": "x"}, 400, "wait"),
         ("GET", "/v1/sessions/none", None, 404, "session-not-found"),
         ("DELETE", "/v1/sessions/none", None, 404, "session-not-found"),

@@ -121,6 +121,9 @@ def test_each_token_opens_what_it_is_for(place: Path, tls: Certificates | None) 
         status, body = await made.ask("/act", method="POST", token=made.read_token)
         assert (status, kind(body)) == (403, "forbidden")
         assert (await made.ask("/v1/status", token=made.token, Host="evil.example"))[0] == 403
+        # A target that names a host counts, and `Host` does not.
+        assert (await made.ask("http://evil.example/v1/status", token=made.token))[0] == 403
+        assert (await made.ask("http://localhost/v1/status?", token=made.token, Host="x"))[0] == 200
         status, body = await made.ask("/v1/status", token=made.token, Origin="http://evil.example")
         assert (status, kind(body)) == (403, "foreign-origin")
 

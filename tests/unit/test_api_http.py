@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -23,6 +23,11 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=
     type: list[str] = []
 
 
+class Put(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    when: Literal["now", "later"] | None = None
+    levels: list[Literal["info", "warn"]] = []
+
+
 class Sent(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True):
     input_text: str
     parts: list[int] = []
@@ -37,6 +42,11 @@ class Things:
     @route("POST", "/things/{thingId}", Access.ADMIN, body=Sent, status=HTTPStatus.CREATED)
     async def make(self, call: Call[Any, Sent]) -> Sent:
         """Make one."""
+        return call.body
+
+    @route("PUT", "/things/{thingId}", Access.ADMIN, query=Put, body=Put)
+    async def put(self, call: Call[Put, Put]) -> Put:
+        """Put it there."""
         return call.body
 
 
@@ -116,12 +126,28 @@ def test_what_is_not_understood_is_refused_by_name(
     assert field is None or field.partition("[")[0] in problem["detail"]
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "known"),
+    [
+        ("when=soon", b"", "known: now, later."),
+        ("levels=warn&levels=bad", b"", "known: info, warn."),
+        ("", b'{"when":"soon"}', "known: now, later."),
+        ("", b'{"wen":"now"}', "known: when, levels."),
+        ("wen=now", b"", "known: when, levels."),
+    ],
+)
+def test_what_there_is_to_choose_from_is_told(query: str, body: bytes, known: str) -> None:
+    status, problem = ask("PUT", f"/things/1?{query}", body)
+    assert status == 400
+    assert problem["detail"].endswith(known)
+
+
 def test_what_is_not_there_and_what_is_not_answered_so() -> None:
     assert ask("GET", "/things")[0] == 404
     assert ask("GET", "/things/1/2")[0] == 404
     status, problem = ask("DELETE", "/things/1")
     assert (status, problem["title"]) == (405, "Method Not Allowed")
-    assert "GET, HEAD, POST" in problem["detail"]
+    assert "GET, HEAD, POST, PUT" in problem["detail"]
     assert ask("HEAD", "/things/1")[0] == 200
     assert ask("get", "/things/1")[0] == 405
 
@@ -148,6 +174,7 @@ def test_the_rows_of_a_noun_are_told_in_their_order() -> None:
     assert [(row.method, row.summary) for row in rows] == [
         ("GET", "Show one thing."),
         ("POST", "Make one."),
+        ("PUT", "Put it there."),
     ]
     assert rows[0].parameters == ("thingId",)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from codexd.client import http
+from codexd.client.address import address_of_url
 from codexd.client.errors import DaemonAway, DaemonError
 from codexd.client.http import ask_hub, fetch_metrics, get
 
@@ -47,6 +48,18 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 HELD = "…".encode()
 WHOLE = b'HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{"hub":{"ready": true}}\n'[:-1]
+
+
+@pytest.mark.parametrize(
+    ("token", "sent"), [(None, None), ("abc\n", "abc"), ("", ""), ("a b", ""), ("töken", "")]
+)
+def test_a_token_that_cannot_be_sent_is_told_so(token: str | None, sent: str | None) -> None:
+    if sent == "":
+        with pytest.raises(DaemonError, match="no token") as told:
+            address_of_url("http://localhost:1", token, None)
+        assert not token or token not in str(told.value)
+    else:
+        assert address_of_url("http://localhost:1", token, None).token == sent
 
 
 def test_an_answer_is_read_to_its_end(serve: Serve) -> None:

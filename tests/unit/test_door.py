@@ -50,6 +50,7 @@ class Room:
         table = Table([HealthRoutes(lambda: True), StatusRoutes(dict), PageRoutes(self.page)])
         hosts = Hosts(parse_address("127.0.0.1:0"), "127.0.0.1", is_tls=False, certified=lambda: ())
         self.wrong: list[str] = []
+        self.told = ""
         self.door = Door(Service(table), self.tokens, hosts, self.page, self.wrong.append)
 
     def come(self, address: str = "10.0.0.1") -> tuple[Visit, Connection]:
@@ -64,6 +65,7 @@ class Room:
             try:
                 visit.find(head, visit.admit(head))
             except Problem as problem:
+                self.told = problem.detail
                 return problem.status.value, problem.delay_s
             return 200, 0.0
 
@@ -144,6 +146,8 @@ def test_how_a_token_is_sent(room: Room, sent: str, status: int) -> None:
     headers = {"authorization": sent.replace("{}", room.token)}
     assert room.ask(visit, Head("GET", "/v1/status", headers))[0] == status
     assert len(room.wrong) == (status != 200)
+    # Another trouble than none at all.
+    assert ("not valid" in room.told) == (status != 200)
 
 
 @pytest.mark.parametrize(
