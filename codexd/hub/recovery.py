@@ -140,7 +140,9 @@ class Recovery:
         self._core.state = "recovering"
         self._tries.clear()
         self._same_child = same_child
-        if not same_child:
+        if same_child:
+            self._core.asked.connected_anew()
+        else:
             self.end_what_the_old_child_began()
         for thread in self._core.threads:
             self._core.threads.away.add(thread.id)

@@ -57,7 +57,8 @@ class Subject(msgspec.Struct, rename="camel"):
 class ServerRequest:
     """One request; ``asked`` maps clients to the id under which each was asked.
 
-    ``approval_id`` is the one that people know it by, ``since`` is when it was asked.
+    ``approval_id`` is the one that people know it by, ``since`` is when it was asked, and
+    ``is_unheard`` says that its answer may have gone with a connection.
     """
 
     message: Message
@@ -65,7 +66,13 @@ class ServerRequest:
     approval_id: str = field(default_factory=new_approval_id)
     since: str = field(default_factory=now_iso)
     asked: dict[int, int] = field(default_factory=dict)
-    is_answered: bool = False
+    answer: bytes | None = None
+    is_unheard: bool = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it has its answer."""
+        return self.answer is not None
 
     @property
     def thread_id(self) -> str | None:
@@ -158,6 +165,9 @@ class ServerRequests:
             self._by_thread.setdefault(entry.thread_id, {})[message.id] = entry
             self._unanswered[entry.thread_id] += entry.waits_for_leave
             self._tell(entry, "requested")
+        elif entry.is_unheard and entry.answer is not None:
+            entry.is_unheard = False
+            self._act(ToChild(entry.answer))
         there = tuple(recipients(entry.thread_id))
         for client in there:
             self._ask(entry, client)
@@ -214,7 +224,7 @@ class ServerRequests:
 
     def _settle(self, entry: ServerRequest, answer: bytes) -> None:
         self._unanswered[entry.thread_id] -= entry.waits_for_leave
-        entry.is_answered = True
+        entry.answer = answer
         server_id = entry.message.id
         assert server_id is not None
         self._act(ToChild(answer))
@@ -241,6 +251,11 @@ class ServerRequests:
                 made_up = parse(notification(RESOLVED, params))
                 assert made_up is not None
                 self._tell_resolved(entry, made_up, params)
+
+    def connected_anew(self) -> None:
+        """The server that asked is heard again: what it asks once more, it has no answer to."""
+        for entry in self._open.values():
+            entry.is_unheard = entry.is_answered
 
     def client_gone(self, client: int) -> None:
         """A client has left; what it was asked still waits for others."""

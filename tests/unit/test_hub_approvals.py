@@ -145,6 +145,28 @@ def test_the_files_of_a_change_are_remembered_as_far_as_there_is_room(
     assert "files" not in waiting.summary
 
 
+@pytest.mark.parametrize("is_lost_first", [True, False])
+def test_an_answer_that_went_with_the_connection_is_given_again(is_lost_first: bool) -> None:
+    rig, approval_id = asked(COMMAND)
+    again = {"id": 5, "method": COMMAND, "params": {"threadId": "t1", "turnId": "u1"}}
+    if is_lost_first:
+        rig.lose()
+    rig.do(rig.hub.decide(approval_id, "accept", rig.now))
+    if not is_lost_first:
+        # On the connection over which it went nothing is lost: it only comes later.
+        rig.child(again)
+        rig.lose()
+    rig.ready("t1", same_child=True)
+    rig.to_child.clear()
+    for _ in range(2):
+        rig.child(again)
+    assert rig.to_child == [{"id": 5, "result": {"decision": "accept"}}]
+    assert [event.type for event in rig.events if "approval" in event.type] == [
+        "approval.requested",
+        "approval.resolved",
+    ]
+
+
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
