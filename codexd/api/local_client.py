@@ -192,9 +192,15 @@ _UNKNOWN: Final = (
 )
 
 
+# What it calls a failure of its own, and is the asker's.
+_ASKERS: Final = ("emptyinput",)
+
+
 def problem_of(refused: Refused) -> Problem:
     """What a refusal is over HTTP: the server's own words, and what to do."""
-    text = f"The server says: {refused}" if str(refused) else "It was refused without a word."
+    # In one line: a fault in a configuration has several.
+    words = " ".join(str(refused).split())
+    text = f"The server says: {words}" if words else "It was refused without a word."
     unavailable, soon = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
     if any(part in text.lower() for part in _UNKNOWN):
         return Problem(HTTPStatus.NOT_FOUND, "thread-not-found", text)
@@ -202,7 +208,7 @@ def problem_of(refused: Refused) -> Problem:
         return Problem(unavailable, "overloaded", text, headers=soon)
     if refused.code == SERVER_RESTARTED:
         return Problem(unavailable, "server-restarted", text, headers=soon)
-    if refused.code == SERVER_FAILED:
+    if refused.code == SERVER_FAILED and not any(part in text.lower() for part in _ASKERS):
         return Problem(unavailable, "server-failed", text, headers=soon)
     if refused.code == HUNG_UP:
         return Problem(unavailable, "server-away", text, headers=soon)

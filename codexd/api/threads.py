@@ -146,5 +146,5 @@ def check_directory(cwd: str | None) -> None:
     Raises:
         Problem: it does not.
     """
-    if cwd is not None and not cwd.startswith("/"):
+    if cwd is not None and (not cwd.startswith("/") or "\0" in cwd):
         raise invalid("`cwd` must be an absolute path.", "cwd")
