@@ -50,12 +50,37 @@ class WaitingApproval:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """``shown`` are the params that are in the summary; ``answer`` makes the result of a word."""
+    """``shown`` are the params that are in the summary; ``answer`` makes the result of a word.
+
+    ``members`` are what a whole answer must have; where there are none, an object stands where the
+    words do, as one of codex's decisions that has something with it.
+    """
 
     name: str
     shown: tuple[str, ...]
     answer: Callable[[str, Params], dict[str, Any]]
     decisions: tuple[str, ...] = DECISIONS
+    members: tuple[str, ...] = ()
+
+    def result_of(self, decision: Params) -> dict[str, Any]:
+        """The answer that an object is.
+
+        Raises:
+            BadDecision: it is none. The server would take it for a refusal, and tell nobody.
+        """
+        if self.members:
+            missing = ", ".join(f"`{name}`" for name in self.members if name not in decision)
+            if missing:
+                raise BadDecision(
+                    f"An object that answers a request of kind {self.name} has {missing}."
+                )
+            return decision
+        if len(decision) != 1 or not all(isinstance(value, dict) for value in decision.values()):
+            raise BadDecision(
+                f"An object that decides a request of kind {self.name} has one member, which is an "
+                f"object; else it takes {', '.join(self.decisions)}."
+            )
+        return {"decision": decision}
 
 
 def _decided(decision: str, params: Params) -> dict[str, Any]:
@@ -106,16 +131,24 @@ _KINDS: Final = {
     ),
     "item/fileChange/requestApproval": _Kind("fileChange", ("reason", "grantRoot"), _decided),
     "item/permissions/requestApproval": _Kind(
-        "permissions", ("permissions", "cwd", "reason"), _granted
+        "permissions",
+        ("permissions", "cwd", "reason"),
+        _granted,
+        members=("permissions",),
     ),
-    "item/tool/requestUserInput": _Kind("userInput", ("questions",), _unanswered, _REFUSING),
+    "item/tool/requestUserInput": _Kind(
+        "userInput", ("questions",), _unanswered, _REFUSING, ("answers",)
+    ),
     "mcpServer/elicitation/request": _Kind(
         "elicitation",
         ("serverName", "message", "mode", "requestedSchema", "url"),
         _elicited,
         (ACCEPT, DECLINE, CANCEL),
+        ("action",),
     ),
-    "item/tool/call": _Kind("toolCall", ("tool", "arguments"), _not_called, (DECLINE,)),
+    "item/tool/call": _Kind(
+        "toolCall", ("tool", "arguments"), _not_called, (DECLINE,), ("contentItems", "success")
+    ),
     "applyPatchApproval": _Kind("applyPatch", ("fileChanges", "reason", "grantRoot"), _reviewed),
     "execCommandApproval": _Kind("execCommand", ("command", "cwd", "reason"), _reviewed),
 }
@@ -154,9 +187,7 @@ def result_of(message: Message, decision: Decision) -> dict[str, Any]:
     method = message.method or ""
     known = _KINDS.get(method)
     if isinstance(decision, dict):
-        # An approval's own decisions stand where its words do; the others' are whole answers.
-        is_word = known is not None and known.answer in (_decided, _reviewed)
-        return {"decision": decision} if is_word else decision
+        return decision if known is None else known.result_of(decision)
     if known is None or decision not in known.decisions:
         words = ", ".join(decisions_of(method)) or "no word"
         raise BadDecision(

@@ -104,6 +104,28 @@ def test_an_object_is_passed_on(
     assert last(rig) == result
 
 
+@pytest.mark.parametrize(
+    ("method", "decision", "told"),
+    [
+        (COMMAND, {"decision": "accept"}, "one member, which is an object"),
+        (COMMAND, {}, "one member"),
+        (COMMAND, {"acceptWithX": {}, "acceptWithY": {}}, "one member"),
+        ("execCommandApproval", {"approved": True}, "one member"),
+        ("item/tool/requestUserInput", {"q": 1}, "has `answers`"),
+        ("mcpServer/elicitation/request", {"decision": "accept"}, "has `action`"),
+        ("item/permissions/requestApproval", {"scope": "turn"}, "has `permissions`"),
+        ("item/tool/call", {"contentItems": []}, "has `success`"),
+    ],
+)
+def test_an_object_that_is_no_answer_is_refused(
+    method: str, decision: dict[str, Any], told: str
+) -> None:
+    rig, approval_id = asked(method)
+    with pytest.raises(BadDecision, match=told):
+        rig.hub.decide(approval_id, decision, rig.now)
+    assert [waiting.approval_id for waiting in rig.hub.approvals()] == [approval_id]
+
+
 def test_what_nobody_knows_takes_no_word() -> None:
     rig, approval_id = asked("some/new/request")
     (waiting,) = rig.hub.approvals()
