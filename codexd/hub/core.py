@@ -157,18 +157,18 @@ class Core:
         if not thread.ended(turn_id, turn.get("status")):
             return False
         self.counts.turn_ended(turn, None if began_at is None else self.now - began_at)
-        self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])
         if not is_on_record:
             # It was asked for as the plugin before this one died, and began with nobody there.
             self._emit_turn("started", thread, turn_id)
         # On record it ends by the id by which it began.
         self._emit_turn("interrupted" if is_cut else "completed", thread, running or turn_id)
+        self.book.turn_runs(thread.id, None if thread.turn is None else thread.turn["id"])
         return True
 
     def _emit_turn(self, what: str, thread: Thread, turn_id: str) -> None:
         detail = {
             "threadId": thread.id,
             "turnId": turn_id,
-            "sessionId": self.book.session_of(thread.id),
+            "sessionId": self.book.session_of_turn(thread.id),
         }
         self.act(Emit("info", f"turn.{what}", f"A turn was {what}.", detail))

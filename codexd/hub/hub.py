@@ -128,7 +128,7 @@ class Hub:
         for record in self._core.book.restore(records):
             assert record.thread_id is not None
             thread = self._core.threads.get(record.thread_id)
-            thread.is_ephemeral = EPHEMERAL in record.metadata
+            thread.is_ephemeral |= EPHEMERAL in record.metadata
             thread.restore(kept.threads.get(thread.id, {}))
             turn_id = record.metadata.get(RUNNING_TURN)
             if turn_id is not None:

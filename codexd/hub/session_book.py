@@ -27,15 +27,21 @@ class SessionBook:
         self._endpoint = endpoint
         self._act = act
         self._by_thread: dict[str, SessionRecord] = {}
+        # Sessions that were closed while a turn of theirs ran: it is theirs until it ends.
+        self._outlived: dict[str, SessionRecord] = {}
 
     def restore(self, records: Iterable[SessionRecord]) -> list[SessionRecord]:
-        """Take over the active sessions of the registry; returns those that have a thread."""
+        """Take over the sessions of the registry; returns those whose thread goes on."""
         for record in records:
-            if record.status == "active" and record.thread_id is not None:
+            if record.thread_id is None:
+                continue
+            if record.status == "active":
                 self._by_thread[record.thread_id] = record
                 # What still waits, the server asks again.
                 self.waiting(record.thread_id, 0)
-        return list(self._by_thread.values())
+            elif RUNNING_TURN in record.metadata:
+                self._outlived[record.thread_id] = record
+        return [*self._outlived.values(), *self._by_thread.values()]
 
     def session_of(self, thread_id: str) -> str | None:
         """The id of the thread's active session."""
@@ -92,6 +98,15 @@ class SessionBook:
     def turn_runs(self, thread_id: str, turn_id: str | None) -> None:
         """A turn runs on the thread; None: none does any more."""
         self._note(thread_id, RUNNING_TURN, turn_id)
+        outlived = self._outlived.get(thread_id)
+        if outlived is not None and outlived.metadata[RUNNING_TURN] != turn_id:
+            del self._outlived[thread_id]
+            self._act(SessionChanged(_at_rest(outlived)))
+
+    def session_of_turn(self, thread_id: str) -> str | None:
+        """The id of the session of the turn that runs on the thread, or ran last."""
+        outlived = self._outlived.get(thread_id)
+        return self.session_of(thread_id) if outlived is None else outlived.session_id
 
     def is_ephemeral(self, thread_id: str) -> None:
         """The thread is written down nowhere."""
@@ -138,9 +153,20 @@ class SessionBook:
         if record is None:
             return None
         ended = msgspec.structs.replace(record, status="closed", updated_at=now_iso())
+        if RUNNING_TURN in ended.metadata:
+            self._outlived[thread_id] = ended
+        else:
+            ended = _at_rest(ended)
         self._act(SessionChanged(ended))
         return ended
 
     def _emit(self, type_: str, message: str, record: SessionRecord) -> None:
         detail = {"sessionId": record.session_id, "threadId": record.thread_id}
         self._act(Emit("info", type_, message, detail))
+
+
+def _at_rest(record: SessionRecord) -> SessionRecord:
+    """The session with nothing going on in it any more."""
+    going_on = (RUNNING_TURN, WAITING_APPROVALS)
+    metadata = {name: value for name, value in record.metadata.items() if name not in going_on}
+    return msgspec.structs.replace(record, metadata=metadata, updated_at=now_iso())

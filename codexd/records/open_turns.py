@@ -36,8 +36,12 @@ def bring_up_to_date(
     sessions: Iterable[SessionRecord], events: Iterable[Event], endpoint: str
 ) -> list[SessionRecord]:
     """The sessions that are not as the events tell, as they should be."""
+    sessions = list(sessions)
     known = {record.thread_id: record for record in sessions if record.status == "active"}
     before = dict(known)
+    # A session may be closed while its turn runs.
+    closed = {_turn_of(record): record for record in sessions if record.status != "active"}
+    rested: list[SessionRecord] = []
     for event in events:
         detail = event.detail or {}
         thread_id, turn_id = detail.get("threadId"), detail.get("turnId")
@@ -47,9 +51,13 @@ def bring_up_to_date(
         if event.type == "turn.started":
             record = record or _lost_session(event, thread_id, endpoint)
             known[thread_id] = _with_turn(record, turn_id)
-        elif event.type in TURN_ENDS and record is not None and _turn_of(record) == turn_id:
-            known[thread_id] = _with_turn(record, None)
-    return [record for thread_id, record in known.items() if before.get(thread_id) != record]
+        elif event.type in TURN_ENDS:
+            if record is not None and _turn_of(record) == turn_id:
+                known[thread_id] = _with_turn(record, None)
+            if turn_id in closed:
+                rested.append(_with_turn(closed.pop(turn_id), None))
+    changed = [record for thread_id, record in known.items() if before.get(thread_id) != record]
+    return rested + changed
 
 
 def running_turns(sessions: Iterable[SessionRecord]) -> dict[str, str]:

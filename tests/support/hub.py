@@ -39,7 +39,9 @@ class HubRig:
         self.closed: list[int] = []
         self.events: list[Emit] = []
         self.introductions: list[Introduced] = []
+        # The newest of each thread, and all of them by their own id.
         self.sessions: dict[str, SessionRecord] = {}
+        self.registry: dict[str, SessionRecord] = {}
         self._count = 0
         if ready:
             self.ready()
@@ -60,6 +62,7 @@ class HubRig:
                     self.events.append(action)
                 case SessionChanged(record):
                     self.sessions[record.thread_id or ""] = record
+                    self.registry[record.session_id] = record
 
     def do_raw(self, actions: list[Action]) -> None:
         """Let be done what follows from bytes that may be no text: it is JSON apart from those."""

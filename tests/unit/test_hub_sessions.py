@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from codexd.contracts import RUNNING_TURN
 from tests.support.hub import HubRig
 
 OPENED = {"id": "t", "preview": "", "cwd": "/work", "name": None}
@@ -121,3 +122,40 @@ def test_a_session_that_is_closed_by_hand_is_another_when_its_thread_is_used_aga
     again = rig.sessions["t"]
     assert again.status == "active"
     assert again.session_id != first
+
+
+@pytest.mark.parametrize("is_used_again", [True, False])
+def test_a_turn_that_outlives_its_session_is_told_and_ends_as_its_own(
+    *, is_used_again: bool
+) -> None:
+    rig = HubRig()
+    opened(rig)
+    turned(rig, "x")
+    first = rig.sessions["t"].session_id
+    rig.do(rig.hub.close_session("t", rig.now))
+    closed = rig.sessions["t"]
+    assert (closed.status, closed.metadata) == ("closed", {RUNNING_TURN: "u"})
+    if is_used_again:
+        rig.do(rig.hub.register("t", "worker", {}, rig.now)[1])
+        assert rig.sessions["t"].status == "active"
+    rig.tell("turn/completed", threadId="t", turn={"id": "u", "items": [], "status": "completed"})
+    assert [record.metadata for record in rig.registry.values()] == [{}] * (1 + is_used_again)
+    assert rig.registry[first].status == "closed"
+    ended = [event for event in rig.events if event.type == "turn.completed"]
+    assert [event.detail["sessionId"] for event in ended] == [first]
+
+
+def test_a_turn_that_outlived_its_session_is_heard_of_by_the_next_plugin() -> None:
+    rig = HubRig()
+    opened(rig)
+    turned(rig, "x")
+    rig.do(rig.hub.close_session("t", rig.now))
+    later = HubRig(ready=False)
+    later.do(later.hub.restore([rig.sessions["t"]], later.now))
+    assert later.hub.snapshot()["activeSessions"] == 0
+    later.ready("t", same_child=True)
+    later.answer("thread/resume", {"thread": {"id": "t", "status": {"type": "active"}}})
+    assert later.hub.snapshot()["runningTurns"] == 1
+    later.tell("turn/completed", threadId="t", turn={"id": "u", "items": [], "status": "completed"})
+    assert later.sessions["t"].metadata == {}
+    assert [event.type for event in later.events if "turn" in event.type] == ["turn.completed"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from codexd.contracts import RUNNING_TURN, Event, SessionRecord
 from codexd.records.open_turns import bring_up_to_date, end_open_turns, since_the_registry
@@ -55,6 +56,17 @@ def test_a_session_that_the_registry_missed_is_put_back() -> None:
     (record,) = bring_up_to_date([], [_event(1, "turn.started", "a", "u1")], "stdio://x")
     assert (record.session_id, record.thread_id, record.status) == ("session-a", "a", "active")
     assert record.metadata == {RUNNING_TURN: "u1"}
+
+
+def test_a_turn_that_outlived_its_session_has_ended_with_the_event() -> None:
+    closed = replace(_session("a", "u1"), status="closed")
+    (record,) = bring_up_to_date([closed], [_event(1, "turn.completed", "a", "u1")], "stdio://x")
+    assert (record.session_id, record.status, record.metadata) == (
+        closed.session_id,
+        "closed",
+        {"kept": "yes"},
+    )
+    assert bring_up_to_date([closed], [_event(1, "turn.completed", "a", "u2")], "stdio://x") == []
 
 
 def test_events_from_before_the_registry_are_not_read() -> None:
