@@ -197,7 +197,10 @@ class ApprovalHook:
         return None if thread_id is None else self._approvals.session_of(thread_id)
 
     def _failed(self, approval_id: str, why: str) -> None:
-        message = f"The approval command failed: {why}. The approval still waits."
+        message = f"The approval command failed: {why}."
+        with contextlib.suppress(AlreadyDecided, UnknownApproval):
+            self._approvals.approval(approval_id)
+            message += " The approval still waits."
         detail = {"approvalId": approval_id, "reason": why}
         self._record("warn", "approval.command.failed", message, detail)
 

@@ -49,6 +49,7 @@ class Desk:
     def record(self, level: str, type_: str, message: str, detail: dict[str, Any]) -> None:
         assert level == "warn"
         assert "\n" not in message
+        assert ("still waits" in message) == (detail["approvalId"] not in self.over)
         self.events.append((type_, detail))
 
 
@@ -153,6 +154,11 @@ def test_somebody_who_was_quicker_is_no_failure(error: Exception, tmp_path: Path
     wait = f"touch {tmp_path}/began; until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo accept"
     desk = play(wait, act)
     assert (desk.decided, desk.events) == ({}, [])
+    for name in ("began", "go"):
+        (tmp_path / name).unlink()
+    reason = "it ended with code 3"
+    failed = ("approval.command.failed", {"approvalId": "a", "reason": reason})
+    assert play(f"{wait}; exit 3", act).events == [failed]
 
 
 def test_never_more_than_a_few_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
