@@ -46,15 +46,24 @@ def prepare_tokens(files: TokenFiles) -> None:
     Raises:
         BadListener, BadToken: they cannot be used.
     """
+    check_tokens(files)
+    for path in filter(None, (files.all, files.read)):
+        token_file.make(path)
+
+
+def check_tokens(files: TokenFiles) -> None:
+    """See that the tokens that are there can be used. Makes nothing.
+
+    Raises:
+        BadListener, BadToken: they cannot.
+    """
     if files.read is not None and os.path.realpath(files.read) == os.path.realpath(files.all):
         raise BadListener(
             f'The token for reading cannot be the one for everything, "{files.all}": '
             "give --hub-read-token-file another path."
         )
-    tokens = []
-    for path in filter(None, (files.all, files.read)):
-        token_file.make(path)
-        tokens.append(token_file.read(path))
+    paths = filter(None, (files.all, files.read))
+    tokens = [token_file.read(path) for path in paths if os.path.lexists(path)]
     if len(set(tokens)) < len(tokens):
         raise BadToken(
             f'The token files hold the same token: remove "{files.read}", and a new one is made.'
@@ -77,15 +86,18 @@ def resolve(address: Address) -> Sequence[Place]:
         raise _named(error, address) from error
 
 
-def bind(address: Address, places: Sequence[Place], kept_path: str) -> socket.socket:
+def bind(address: Address, places: Sequence[Place], kept_path: str | None) -> socket.socket:
     """A socket that is bound to the first of the places that can be had.
 
-    Port 0 is the one that an earlier plugin of this daemon had, if it can be.
+    Port 0 is the one that an earlier plugin of this daemon had, if it can be: ``kept_path`` has it,
+    where it is kept.
 
     Raises:
         OSError: none can be bound.
     """
-    kept = _kept_port(kept_path, address) if address.port == 0 else 0
+    # Whoever named a port has it.
+    kept_path = kept_path if address.port == 0 else None
+    kept = _kept_port(kept_path, address) if kept_path is not None else 0
     if kept:
         with contextlib.suppress(OSError):
             return _bind(address, places, kept)
@@ -93,7 +105,7 @@ def bind(address: Address, places: Sequence[Place], kept_path: str) -> socket.so
         bound = _bind(address, places, address.port)
     except OSError as error:
         raise _named(error, address) from error
-    if address.port == 0:
+    if kept_path is not None:
         # Without it, the next plugin takes another.
         with contextlib.suppress(OSError):
             entry = _Kept(str(address), bound.getsockname()[1])

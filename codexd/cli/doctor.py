@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from codexd.doctor.examine import CHECKS, examine
 from codexd.doctor.finding import Finding, Verdict
 from codexd.doctor.scene import Scene
 from codexd.encoding import encode_json
+from codexd.service.choose import installed_program
 from codexd.settings import SettingError
 from codexd.settings_file import SettingsFile, read_settings_file, settings_path
 
@@ -53,6 +56,9 @@ def doctor(flags: dict[str, Any], file: str | None, as_json: bool) -> None:
         click.echo(msgspec.json.format(encode_json({"healthy": is_well, "checks": checks})))
     elif is_for_people:
         click.echo(summary([finding for _, finding in findings]))
+        where = tell_where(findings, os.environ.get("PATH"))
+        if where is not None:
+            click.echo(where)
     if not is_well:
         sys.exit(1)
 
@@ -120,6 +126,14 @@ def summary(findings: list[Finding]) -> str:
     if not wrong and not doubtful:
         return "All is well."
     return f"{wrong} wrong, {doubtful} to look at, {len(findings) - wrong - doubtful} well."
+
+
+def tell_where(findings: list[tuple[str, Finding]], path: str | None) -> str | None:
+    """Where codexd is, for who is to type it and has it on no PATH: in a checkout, say."""
+    is_told = any(finding.mend and "codexd " in finding.mend for _, finding in findings)
+    if not is_told or shutil.which("codexd", path=path) is not None:
+        return None
+    return f"codexd is on no PATH here: type {shlex.join(installed_program())} for it."
 
 
 def _can_show(marks: str) -> bool:

@@ -165,8 +165,7 @@ def _read_configuration(path: str) -> dict[str, Any] | Finding | None:
             return failed(f"{path} is a link that leads nowhere.", f"rm {shlex.quote(path)}")
         return None
     except OSError as error:
-        mend = f"chmod u+r {shlex.quote(path)}; ls -l {shlex.quote(path)}"
-        return failed(f"{path} cannot be read: {error.strerror}.", mend)
+        return _unreadable(path, error)
     if len(data) > _MAX_BYTES:
         return failed(f"{path} is larger than {_MAX_BYTES} bytes.", edit)
     try:
@@ -175,6 +174,13 @@ def _read_configuration(path: str) -> dict[str, Any] | Finding | None:
         # Where, and not what: a line of it may hold a secret.
         where = re.search(r"at line \d+, column \d+", str(error))
         return failed(f"{path} is no TOML{f', {where[0]}' if where else ''}.", edit)
+
+
+def _unreadable(path: str, error: OSError) -> Finding:
+    quoted = shlex.quote(path)
+    is_mode = isinstance(error, PermissionError)
+    mend = f"chmod u+r {quoted}; ls -l {quoted}" if is_mode else f"mv {quoted} {quoted}.old"
+    return failed(f"{path} cannot be read: {error.strerror}.", mend)
 
 
 def login(scene: Scene) -> Finding:
@@ -226,7 +232,7 @@ def _login_on_disk(scene: Scene) -> Finding:
     except FileNotFoundError:
         return failed(f"There is no {path}: codex is not logged in.", _login(scene))
     except OSError as error:
-        return failed(f"{path} cannot be read: {error.strerror}.", f"chmod 600 {shlex.quote(path)}")
+        return _unreadable(path, error)
     except (ValueError, RecursionError):
         is_json = False
     if not is_json:
@@ -255,13 +261,12 @@ def home(scene: Scene) -> Finding:
     if other is not None:
         return failed(other, "stop one of the two, or give this one another CODEX_HOME")
     if not os.path.lexists(served):
-        if scene.environ.get("CODEX_HOME", "").strip():
-            return failed(
-                f"CODEX_HOME {served} is not there, and codex does not start without it.",
-                f"mkdir -m 700 -p {quoted}",
-            )
-        return ok(f"codex makes {served} at its first start.")
-    status = os.stat(served)
+        return _missing_home(scene, served)
+    try:
+        status = os.stat(served)
+    except OSError as error:
+        detail = f"CODEX_HOME {served} cannot be used: {error.strerror}."
+        return failed(detail, f"ls -ld {quoted}")
     if not stat.S_ISDIR(status.st_mode):
         return failed(f"CODEX_HOME {served} is no directory.", "set CODEX_HOME to one")
     if status.st_uid != os.geteuid():
@@ -272,6 +277,19 @@ def home(scene: Scene) -> Finding:
     if status.st_mode & _OTHERS_WRITE:
         return warn(f"Others may write into CODEX_HOME {served}.", f"chmod go-w {quoted}")
     return ok(f"{served} is served by no other daemon.")
+
+
+def _missing_home(scene: Scene, served: str) -> Finding:
+    mend = f"mkdir -m 700 -p {shlex.quote(served)}"
+    if scene.environ.get("CODEX_HOME", "").strip():
+        return failed(
+            f"CODEX_HOME {served} is not there, and codex does not start without it.", mend
+        )
+    named = codex_home(scene.environ, cwd=scene.config.server.child_cwd)
+    if os.path.islink(named):
+        detail = f"{named} is a link that leads nowhere, and codex does not start with it."
+        return failed(detail, mend)
+    return ok(f"codex makes {served} at its first start.")
 
 
 def _pid(scene: Scene) -> int | None:

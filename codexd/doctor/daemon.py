@@ -123,7 +123,7 @@ def server(scene: Scene) -> Finding:
             f"{health['lastAnswerAt']}.",
             "codexd restart --now, if it hangs",
         )
-    if scene.live.up:
+    if scene.live.up or (scene.hub is not None and scene.hub.get("ready")):
         return ok(f"The server is {child.status} and ready.")
     if child.status == "stopped":
         return warn("The server was stopped.", "codexd restart")

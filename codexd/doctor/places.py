@@ -6,7 +6,7 @@ import os
 import shlex
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from codexd.child.command import check_cwd
@@ -16,6 +16,7 @@ from codexd.link.endpoint import BadEndpoint, check_endpoint, default_control_so
 from codexd.platform.files import kind_of, require_private_directory
 from codexd.platform.users import user_name
 from codexd.runtime import UnusableDirectory, refuse_links
+from codexd.store.snapshot import find_damage
 
 _OTHERS: Final = 0o077
 _MIB: Final = 1 << 20
@@ -54,7 +55,11 @@ def directories(scene: Scene) -> Finding:
 
 def _unusable(path: str, flag: str) -> Finding | None:
     place = _nearest(path)
-    status, quoted = os.stat(place), shlex.quote(place)
+    quoted = shlex.quote(place)
+    try:
+        status = os.stat(place)
+    except OSError as error:
+        return failed(f"{place} leads nowhere: {error.strerror}.", f"rm {quoted}")
     if not stat.S_ISDIR(status.st_mode):
         what = kind_of(status.st_mode)
         return failed(f"{place} is {what}, and must be a directory.", f"mv {quoted} {quoted}.old")
@@ -71,9 +76,9 @@ def _unusable(path: str, flag: str) -> Finding | None:
     return None
 
 
-def _nearest(path: str) -> str:
+def _nearest(path: str, is_there: Callable[[str], bool] = os.path.lexists) -> str:
     """The path, or what there is above it."""
-    while not os.path.lexists(path):
+    while not is_there(path):
         path = os.path.dirname(path)
     return path
 
@@ -113,7 +118,7 @@ def disk(scene: Scene) -> Finding:
     paths = scene.config.paths
     least, where = None, ""
     for path in (paths.logs_dir, paths.state_dir, scene.codex_home):
-        place = _nearest(path)
+        place = _nearest(path, is_there=os.path.exists)
         system = os.statvfs(place)
         if system.f_flag & os.ST_RDONLY:
             return failed(f"The disk of {place} is mounted read-only.", f"findmnt -T {place}")
@@ -128,6 +133,22 @@ def disk(scene: Scene) -> Finding:
     if least < _TOO_LITTLE:
         return failed(detail, mend)
     return warn(detail, mend) if least < _LITTLE else ok(detail)
+
+
+def state_files(scene: Scene) -> Finding:
+    """The state files can be read, and the logs are files."""
+    paths = scene.config.paths
+    found = find_damage(paths, scene.config.server)
+    for path in (paths.structured_event_log_path, paths.stdout_log_path, paths.stderr_log_path):
+        if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+            found.append(f"{path} is {kind_of(os.lstat(path).st_mode)}")
+    if found:
+        return warn(
+            f"{'; '.join(found)}. The next start keeps a copy aside and goes on with what can be "
+            "read.",
+            "codexd start" if scene.process is None else "codexd stop && codexd start",
+        )
+    return ok("The state files can be read.")
 
 
 def runtime_directory(scene: Scene) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from codexd.client.service import closed_directories, find_obstacle, wait_for_service
+from codexd.platform.files import explain
 from codexd.service.file import ServiceFile
 from codexd.service.hands import Hands, ServiceError
 from codexd.service.manager import Manager
@@ -83,9 +84,21 @@ def _check(manager: Manager, file: ServiceFile, warn: Warn) -> None:
                 f"warning: macOS may keep launchd jobs out of {path}; the service then ends with "
                 "126. Give it Full Disk Access (docs/how-to/install-launchd.md), or move it."
             )
-    obstacle = find_obstacle(config, file.environ, manager.pid())
+    obstacle = find_obstacle(config, file.environ, manager.pid()) or _find_bad_token(file)
     if obstacle is not None:
         raise ServiceError(f"{obstacle} Nothing was changed.")
+
+
+def _find_bad_token(file: ServiceFile) -> str | None:
+    if not file.config.policy.hub_listen:
+        return None
+    from codexd.api.tcp import check_tokens, token_files
+
+    try:
+        check_tokens(token_files(file.config.policy, file.config.paths, file.environ))
+    except OSError as error:
+        return explain(error)
+    return None
 
 
 def _wait(

@@ -6,11 +6,11 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from codexd.config import Config, Paths
+from codexd.config import Config, Paths, Server
 from codexd.contracts import DaemonState, Identity, RecentEvents, Record, SessionRegistry
 from codexd.platform.files import read_whole
 from codexd.store.blank import blank_daemon, blank_recent
-from codexd.store.load import peek
+from codexd.store.load import decode, peek
 
 R = TypeVar("R", bound=Record)
 
@@ -27,10 +27,7 @@ class Snapshot(NamedTuple):
 def read_snapshot(config: Config) -> Snapshot:
     """Read all four."""
     paths = config.paths
-    nobody = Identity(
-        daemon_id="", node_id=config.node_id, repo_root=paths.repo_root, created_at=""
-    )
-    identity = peek(paths.identity_path, nobody)
+    identity = peek(paths.identity_path, _nobody(config.node_id, paths))
     recent = _peek_or(paths.recent_events_path, blank_recent(config.event_cache_size))
     recent.newest = msgspec.UNSET
     return Snapshot(
@@ -39,6 +36,31 @@ def read_snapshot(config: Config) -> Snapshot:
         sessions=read_sessions(paths),
         recent=recent,
     )
+
+
+def _nobody(node_id: str, paths: Paths) -> Identity:
+    return Identity(daemon_id="", node_id=node_id, repo_root=paths.repo_root, created_at="")
+
+
+def find_damage(paths: Paths, server: Server) -> list[str]:
+    """What is wrong with the state files that are there: a clause for each, which names it."""
+    blanks: dict[str, Record] = {
+        paths.identity_path: _nobody("", paths),
+        paths.daemon_state_path: blank_daemon(server),
+        paths.session_registry_path: SessionRegistry(),
+        paths.recent_events_path: blank_recent(0),
+    }
+    found = []
+    for path, blank in blanks.items():
+        try:
+            faults = decode(read_whole(path), blank)[1]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            faults = [f"cannot be read ({error.strerror})"]
+        if faults:
+            found.append(f"{path} {faults[0]}")
+    return found
 
 
 def read_sessions(paths: Paths) -> SessionRegistry:

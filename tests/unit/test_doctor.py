@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import msgspec
 import pytest
 
 from codexd.child import steps
-from codexd.cli.doctor import format_finding, format_line, make_scene, summary
+from codexd.cli.doctor import format_finding, format_line, make_scene, summary, tell_where
 from codexd.cli.terminal import painter
 from codexd.client.live import Live
 from codexd.config import resolve
@@ -28,6 +30,7 @@ from codexd.doctor.scene import Scene
 from codexd.platform import lock
 from codexd.platform.filelock import FileLock
 from codexd.platform.process import identify
+from codexd.service.choose import installed_program
 from codexd.service.status import ServiceStatus
 from codexd.settings import BY_NAME
 from codexd.store.blank import blank_daemon
@@ -242,6 +245,17 @@ def _unreadable_list(patient: Patient) -> None:
     patient.write(patient.root / "xdg/codexd/daemons/x.json", "{")
 
 
+def _link_for_home(patient: Patient, target: str) -> None:
+    shutil.rmtree(patient.home)
+    patient.home.symlink_to(target)
+
+
+def _dead_state(patient: Patient) -> None:
+    (patient.root / "dead").symlink_to("/gone")
+    (patient.root / "repo").mkdir()
+    patient.flags.update(repo_root=f"{patient.root}/repo", state_dir=f"{patient.root}/dead")
+
+
 BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("settings", lambda p: p.flags.update(hub_listen="127.0.0.1:1", hub_tls_cert="/x"), "failed",
         "go together"),
@@ -258,6 +272,7 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("config.toml", lambda p: (p.home / "config.toml").mkdir(), "failed", "cannot be read"),
     ("config.toml", lambda p: (p.home / "config.toml").symlink_to("/gone"), "failed", "nowhere"),
     ("config.toml", lambda p: p.run({"configFaults": ["no such\nkey"]}), "failed", "no suchkey"),
+    ("config.toml", lambda p: os.mkfifo(p.home / "config.toml"), "failed", "Not a regular file"),
     ("login", lambda p: (p.home / "auth.json").unlink(), "failed", "is not logged in"),
     ("login", lambda p: p.write(p.home / "auth.json", "very-secret"), "failed", "is damaged"),
     ("login", lambda p: (p.home / "auth.json").chmod(0o644), "warn", "Others may read"),
@@ -266,6 +281,8 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("login", lambda p: p.run({}), "warn", "has not said"),
     ("codex-home", lambda p: p.environ.update(CODEX_HOME="/no/such"), "failed", "is not there"),
     ("codex-home", lambda p: p.home.chmod(0o777), "warn", "Others may write"),
+    ("codex-home", lambda p: _link_for_home(p, "/no/such"), "failed", "that leads nowhere"),
+    ("codex-home", lambda p: _link_for_home(p, ".codex"), "failed", "Too many levels"),
     ("vendor", lambda p: _dead_socket(_control(p)), "warn", "dead socket"),
     ("vendor", lambda p: (p.flags.update(hub_default_socket="true"),
         p.write(_control(p), "")), "failed", "it is no socket"),
@@ -275,12 +292,20 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("directories", lambda p: p.flags.update(server_cwd="/no/such"), "failed", "does not exist"),
     ("modes", lambda p: p.logs.chmod(0o755), "warn", "Others may read or write"),
     ("modes", lambda p: p.write(p.state / "identity.json", "", 0o644), "warn", "identity.json"),
+    ("directories", _dead_state, "failed", "leads nowhere"),
+    ("state", lambda p: p.write(p.state / "identity.json", "{"), "warn", "is no JSON"),
+    ("state", lambda p: os.mkfifo(p.state / "session-registry.json"), "warn", "cannot be read"),
+    ("state", lambda p: (p.logs / "events.jsonl").mkdir(), "warn", "is a directory"),
     ("runtime", _open_runtime, "failed", "is writable by others"),
     ("runtime", _no_runtime, "failed", "is gone under the daemon"),
     ("sockets", lambda p: p.flags.update(server_endpoint=f"unix:///{'x' * 120}"), "failed",
         "is too long for a socket"),
     ("sockets", lambda p: p.environ.update(CODEX_HOME=f"/{'x' * 99}"), "warn",
         "A plain `codex` finds no server"),
+    ("listener", lambda p: p.flags.update(hub_listen="192.0.2.1:0", hub_allow_plaintext="true"),
+        "failed", "The hub cannot listen"),
+    ("listener", lambda p: p.flags.update(hub_listen="127.0.0.1:0", hub_token_file="/etc/passwd"),
+        "failed", "can be read or written by others"),
     # the daemon
     ("daemons", _unreadable_list, "warn", "tells of no daemon"),
     ("daemon", _ended_without_a_word, "failed", "ended without a word"),
@@ -358,6 +383,16 @@ def _not_ready(patient: Patient) -> None:
     patient.up = False
 
 
+def _ready_and_not_everywhere(patient: Patient) -> None:
+    patient.run({"ready": True, "unservedSockets": [{"reason": "Taken."}]})
+    patient.up = False
+
+
+def _listening(patient: Patient) -> None:
+    patient.flags["hub_listen"] = "127.0.0.1:0"
+    patient.run({"tcp": {"url": "ws://127.0.0.1:7"}})
+
+
 def _stopped(patient: Patient) -> None:
     _not_ready(patient)
     patient.record(started=True, pid=os.getpid(), child={"status": "stopped"})
@@ -392,6 +427,10 @@ ALSO: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("runtime", lambda p: Path(p.scene().config.runtime.runtime_dir).mkdir(mode=0o700), "ok",
         "was left by a daemon"),
     ("hub", lambda p: p.run({"clients": 3}), "ok", "3 clients"),
+    ("listener", lambda p: p.flags.update(hub_listen="127.0.0.1:0"), "ok", "can listen on"),
+    ("listener", _listening, "ok", "is on ws://127.0.0.1:7"),
+    ("disk", lambda p: _link_for_home(p, ".codex"), "ok", "are free"),
+    ("server", _ready_and_not_everywhere, "ok", "running and ready"),
     ("server", _stopped, "warn", "was stopped"),
     ("server", _not_ready, "failed", "running and not ready"),
     ("clock", lambda p: p.record(updated_at="2999-01-01T00:00:00.000Z"), "warn", "set back"),
@@ -589,6 +628,24 @@ def test_a_check_that_fails_itself_is_told_as_such(patient: Patient) -> None:
     assert found["b"] == ok("Well.")
 
 
+def test_a_check_that_has_no_end_is_told_as_such(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = threading.Event()
+
+    def hung(scene: Scene) -> Finding:
+        disk.wait()
+        return ok(scene.config.node_id)
+
+    monkeypatch.setattr("codexd.doctor.examine._PATIENCE_S", 0.05)
+    try:
+        found = dict(examine(patient.scene(), {"a": hung, "b": lambda _scene: ok("Well.")}))
+    finally:
+        disk.set()
+    assert (found["a"].status, "has no end" in found["a"].detail) == ("failed", True)
+    assert found["b"] == ok("Well.")
+
+
 def test_settings_that_cannot_be_used_are_told_and_left_out(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -647,6 +704,17 @@ def test_lines_for_programs_and_for_people(monkeypatch: pytest.MonkeyPatch) -> N
         dumb = format_finding("disk", failed("Full.", "rm /a"), 60, painter())
         assert dumb.isascii()
         assert dumb.startswith("failed disk")
+
+
+def test_who_has_codexd_on_no_path_is_told_where_it_is(tmp_path: Path) -> None:
+    told = [("a", failed("b", "codexd start"))]
+    where = tell_where(told, str(tmp_path))
+    assert where is not None
+    assert shlex.join(installed_program()) in where
+    assert tell_where([("a", failed("b", "rm c")), ("d", ok("e"))], str(tmp_path)) is None
+    (tmp_path / "codexd").write_text("")
+    (tmp_path / "codexd").chmod(0o755)
+    assert tell_where(told, str(tmp_path)) is None
 
 
 def test_the_summary_counts() -> None:

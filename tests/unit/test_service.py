@@ -15,7 +15,7 @@ from codexd.rendering import render_plist, render_systemd
 from codexd.service.choose import default_kind, installed_program
 from codexd.service.file import Kind, ServiceFile
 from codexd.service.hands import Hands, ServiceError
-from codexd.service.install import uninstall
+from codexd.service.install import install, uninstall
 from codexd.service.launchd import Launchd
 from codexd.service.seal import Sealed, read_seal, seal
 
@@ -102,6 +102,24 @@ class Gone(Launchd):
 
     def is_loaded(self) -> bool:
         return False
+
+
+def test_a_token_that_would_be_refused_is_told_before_anything_is_changed(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("everybody knows this one")
+    token.chmod(0o644)
+    flags = {
+        "repo_root": str(tmp_path),
+        "hub_listen": "127.0.0.1:0",
+        "hub_token_file": str(token),
+        "server_strategy": "external",
+    }
+    text = render_plist(resolve(flags, {}, cwd="/"), home=str(tmp_path), program=["/x"], kept={})
+    before, said = sorted(tmp_path.rglob("*")), list[str]()
+    manager, hands = Gone(str(tmp_path), "org.x"), Hands(said.append, is_dry=False)
+    with pytest.raises(ServiceError, match=r"by others.* Nothing was changed"):
+        install(manager, text, home=str(tmp_path), hands=hands, warn=said.append, force=False)
+    assert (sorted(tmp_path.rglob("*")), said) == (before, [])
 
 
 def test_what_was_edited_is_kept_also_where_it_is_removed(tmp_path: Path) -> None:
