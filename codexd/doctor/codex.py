@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import stat
-import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from codexd.child.npm_shim import behind_shim
 from codexd.codex_home import codex_home
 from codexd.daemons.homes import describe_other
 from codexd.doctor.finding import Finding, failed, ok, warn
+from codexd.doctor.program import NoAnswer, ask
 from codexd.doctor.scene import Scene
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import read_users
@@ -120,22 +120,16 @@ def _kind(path: str, environ: Mapping[str, str]) -> tuple[str, bool]:
 def _version(path: str, scene: Scene) -> tuple[str, tuple[int, int]] | Finding:
     quoted = shlex.quote(path)
     try:
-        done = subprocess.run(
-            [path, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_VERSION_S,
-            env=scene.codex_environ,
-        )
-    except subprocess.TimeoutExpired:
+        code, told = ask([path, "--version"], scene.codex_environ, _VERSION_S)
+    except NoAnswer:
         return failed(f"{path} --version says nothing for {_VERSION_S:.0f} s.", _INSTALL)
     except OSError as error:
         return failed(f"{path} cannot be run: {error.strerror}.", _INSTALL)
-    said = done.stdout.decode("utf-8", "replace")
+    said = told.decode("utf-8", "replace")
     found = _VERSION.search(said)
-    if done.returncode != 0 or found is None:
+    if code != 0 or found is None:
         return failed(
-            f"{path} --version ends with {done.returncode} and tells no version.",
+            f"{path} --version ends with {code} and tells no version.",
             f"{quoted} --version says why; then: {_INSTALL}",
         )
     return found[0], (int(found[1]), int(found[2]))

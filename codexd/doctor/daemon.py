@@ -159,6 +159,8 @@ def _why(event: Event, stderr_path: str) -> str:
     signal = detail.get("signal")
     if signal == "SIGKILL":
         return "SIGKILL: somebody killed it, or the machine ran out of memory."
+    if signal is None and detail.get("code") is None:
+        return event.message
     if not isinstance(reason, str):
         end, is_cut = read_end(stderr_path, _LINES, TAIL_BYTES)
         reason = last_words(end, is_cut=is_cut)

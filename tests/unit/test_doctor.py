@@ -38,6 +38,7 @@ from codexd.store.files import pretty, write_atomic
 from codexd.store.scaffold import Scaffold
 from codexd.store.snapshot import read_daemon
 from tests.support.codex import short_directory
+from tests.support.waiting import eventually
 
 NOBODY = 2**22 + 1
 CODEX = "#!/bin/sh\necho codex-cli 0.170.0\n"
@@ -89,7 +90,7 @@ class Patient:
             created_at=created,
             level=level,
             type="child.exited",
-            message="",
+            message="The daemon too.",
             detail=detail,
         )
         self.write(self.logs / "events.jsonl", msgspec.json.encode(event).decode() + "\n")
@@ -318,6 +319,7 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
         "missed 2 health checks"),
     ("crash", _crashed, "warn", "exit code 1, Error: no such model."),
     ("crash", lambda p: p.event(time.time(), "error", signal="SIGKILL"), "warn", "out of memory"),
+    ("crash", lambda p: p.event(time.time(), "error", code=None), "warn", ": The daemon too."),
     ("clock", _future, "warn", "s from now: the clock was set back"),
     ("clock", _skewed, "warn", "7200 s apart"),
 ]  # fmt: skip
@@ -452,6 +454,23 @@ def test_what_else_is_told(
     found = patient.found(check)
     assert (found.status, said in found.detail) == (status, True), found
     assert (found.mend is None) == (status == "ok")
+
+
+def test_a_codex_that_does_not_end_is_told_and_leaves_nothing(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(patient.root)
+    monkeypatch.setattr("codexd.doctor.codex._VERSION_S", 1.0)
+    patient.write(patient.codex, "#!/bin/sh\nsleep 60 &\necho $! >pid\n", 0o755)
+    found = patient.found("codex")
+    assert (found.status, "--version says nothing for" in found.detail) == ("failed", True)
+    pid = int((patient.root / "pid").read_text())
+    eventually(lambda: identify(pid) is None, what="the end of what it started")
+
+
+def test_of_a_codex_that_never_stops_talking_little_is_kept(patient: Patient) -> None:
+    patient.write(patient.codex, "#!/bin/sh\nexec yes\n", 0o755)
+    assert "tells no version" in patient.found("codex").detail
 
 
 def test_a_login_of_another_home_is_told_with_it(patient: Patient) -> None:
