@@ -31,7 +31,7 @@ class CliError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the line."""
-        line = " ".join(self.format_message().splitlines())
+        line = " ".join(part.strip() for part in self.format_message().splitlines())
         click.echo(f"codexd: {line}", file=file, err=True)
 
 

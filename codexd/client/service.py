@@ -44,6 +44,9 @@ def find_obstacle(config: Config, environ: Mapping[str, str], own_pid: int | Non
         return f"{error} (PATH of the service: {environ.get('PATH')})"
     except (BadEndpoint, OSError) as error:
         return str(error)
+    home = served_home(config.server, environ)
+    if home is not None and environ.get("CODEX_HOME", "").strip() and not os.path.isdir(home):
+        return f'CODEX_HOME "{home}" is no directory, and codex does not start without it.'
     return _find_other(config, environ, own_pid)
 
 

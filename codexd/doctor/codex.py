@@ -9,6 +9,7 @@ import shlex
 import shutil
 import stat
 import sys
+import time
 import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,6 +17,7 @@ from typing import Any, Final
 from codexd.api.stale import find_server
 from codexd.child.command import CommandNotFound, find_executable
 from codexd.child.npm_shim import behind_shim
+from codexd.client.http import ask_hub
 from codexd.codex_home import codex_home
 from codexd.daemons.homes import describe_other
 from codexd.doctor.finding import Finding, failed, ok, warn
@@ -28,6 +30,8 @@ from codexd.platform.users import user_name
 
 # npm's wrapper takes up to 1.5 s on a machine with nothing to do.
 _VERSION_S: Final = 15.0
+_ACCOUNT_S: Final = 3.0
+_POLL_S: Final = 0.1
 # The oldest that codexd was run with.
 _OLDEST: Final = (0, 163)
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.\d+\S*")
@@ -179,9 +183,9 @@ def _unreadable(path: str, error: OSError) -> Finding:
 
 def login(scene: Scene) -> Finding:
     """Whether the server is logged in: as it says itself, or by what it will find."""
-    account = scene.live.details["account"]
-    if scene.process is None or scene.hub is None:
+    if scene.process is None or scene.hub is None or not scene.hub.get("ready"):
         return _login_on_disk(scene)
+    account = scene.live.details["account"] or _hear_account(scene)
     if not isinstance(account, dict):
         return warn("The server has not said whether it is logged in.", "codexd doctor, again")
     if not account["required"]:
@@ -192,6 +196,17 @@ def login(scene: Scene) -> Finding:
         "The server is not logged in: every turn fails.",
         f"{_login(scene)}, then: codexd restart --when-idle",
     )
+
+
+def _hear_account(scene: Scene) -> Any:
+    """A server that has just become ready is asked, and says it a moment later."""
+    deadline = time.monotonic() + _ACCOUNT_S
+    while time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+        hub = ask_hub(scene.config.runtime.hub_socket_path)
+        if hub is None or hub.get("account"):
+            return hub and hub["account"]
+    return None
 
 
 def _login(scene: Scene) -> str:

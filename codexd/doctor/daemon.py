@@ -13,8 +13,6 @@ from codexd.contracts import Event
 from codexd.daemons.listing import read_list
 from codexd.doctor.finding import Finding, failed, ok, warn
 from codexd.doctor.scene import Scene
-from codexd.eventlog.bytes_reader import read_end
-from codexd.eventlog.last_words import TAIL_BYTES, last_words
 from codexd.eventlog.reader import events_with
 from codexd.listener_settings import check_settings
 from codexd.platform.limits import STARTERS_LIMIT
@@ -22,7 +20,6 @@ from codexd.platform.process import is_alive
 from codexd.store.scaffold import describe_scaffold, find_scaffold
 from codexd.store.snapshot import read_daemon
 
-_LINES: Final = 400
 # A crash of the last day is worth a look; an older one is history.
 _RECENT_S: Final = 86_400.0
 _SKEW_S: Final = 60.0
@@ -135,11 +132,10 @@ def server(scene: Scene) -> Finding:
 
 def crash(scene: Scene) -> Finding:
     """The newest end of a server that nobody asked for, and why."""
-    paths = scene.config.paths
-    event = _newest_crash(paths.structured_event_log_path)
+    event = _newest_crash(scene.config.paths.structured_event_log_path)
     if event is None:
         return ok("No server has crashed, as far as the events go back.")
-    detail = f"The newest crash was at {event.created_at}: {_why(event, paths.stderr_log_path)}"
+    detail = f"The newest crash was at {event.created_at}: {_why(event)}"
     at = to_epoch(event.created_at)
     if at is None or time.time() - at > _RECENT_S:
         return ok(detail)
@@ -153,7 +149,7 @@ def _newest_crash(path: str) -> Event | None:
     return None
 
 
-def _why(event: Event, stderr_path: str) -> str:
+def _why(event: Event) -> str:
     detail: dict[str, Any] = event.detail or {}
     reason = detail.get("reason")
     signal = detail.get("signal")
@@ -161,11 +157,10 @@ def _why(event: Event, stderr_path: str) -> str:
         return "SIGKILL: somebody killed it, or the machine ran out of memory."
     if signal is None and detail.get("code") is None:
         return event.message
-    if not isinstance(reason, str):
-        end, is_cut = read_end(stderr_path, _LINES, TAIL_BYTES)
-        reason = last_words(end, is_cut=is_cut)
     how = f"signal {signal}" if signal else f"exit code {detail.get('code')}"
-    said = "".join(filter(str.isprintable, reason)) if reason else "it said nothing"
+    said = (
+        "".join(filter(str.isprintable, reason)) if isinstance(reason, str) else "it said nothing"
+    )
     return f"{how}, {said}" if said.endswith((".", "!", "?")) else f"{how}, {said}."
 
 

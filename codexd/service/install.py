@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import Final
 
@@ -63,13 +64,17 @@ def install(
 def uninstall(manager: Manager, hands: Hands) -> None:
     """Stop the service and remove its file; logs and state stay.
 
-    Of a file that was edited a copy is kept.
+    Of a file that was edited a copy is kept. Where it is gone already, what still runs is stopped.
 
     Raises:
         ServiceError: the manager does not let go of it.
     """
     if _is_edited(manager.path):
         hands.keep_copy(manager.path)
+    was_there = os.path.lexists(manager.path) or manager.is_loaded() or manager.pid() is not None
+    if not was_there:
+        hands.say(f"{manager.label} is not installed")
+        return
     manager.remove(hands)
     if not hands.is_dry:
         hands.say(f"{manager.label} is not installed any more")
@@ -85,6 +90,8 @@ def _check(manager: Manager, file: ServiceFile, warn: Warn) -> None:
                 "126. Give it Full Disk Access (docs/how-to/install-launchd.md), or move it."
             )
     obstacle = find_obstacle(config, file.environ, manager.pid()) or _find_bad_token(file)
+    if obstacle is None and file.program is not None and shutil.which(file.program) is None:
+        obstacle = f"{file.program}, which the service is to run, is no executable file."
     if obstacle is not None:
         raise ServiceError(f"{obstacle} Nothing was changed.")
 

@@ -51,7 +51,7 @@ def service_status(manager: Manager, home: str) -> ServiceStatus:
         with open(manager.path, "rb") as stream:
             data = stream.read()
     except FileNotFoundError:
-        if status.loaded:
+        if status.loaded or status.pid is not None:
             status.reason = f"{manager.kind} knows it, and its file {manager.path} is gone."
         return status
     except OSError as error:

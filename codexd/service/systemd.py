@@ -93,12 +93,21 @@ class Systemd(Manager):
     def remove(self, hands: Hands) -> None:
         """See :meth:`Manager.remove`."""
         if not os.path.lexists(self.path):
+            self._forget(hands)
             return
         if hands.run(*_SYSTEMCTL, "disable", "--now", self.name) != 0:
             raise ServiceError(
                 f"systemctl --user disable --now {self.name} failed; {self.path} is still there."
             )
         hands.remove(self.path)
+        hands.run(*_SYSTEMCTL, "daemon-reload")
+
+    def _forget(self, hands: Hands) -> None:
+        """Its file was removed by hand: systemd runs it, and starts it, all the same."""
+        if hands.run(*_SYSTEMCTL, "stop", self.name) != 0:
+            raise ServiceError(f"systemctl --user stop {self.name} failed.")
+        wants = os.path.join(os.path.dirname(self.path), "default.target.wants", self.name)
+        hands.remove(wants)
         hands.run(*_SYSTEMCTL, "daemon-reload")
 
     def where_output_is(self, file: ServiceFile) -> str:

@@ -50,6 +50,17 @@ def test_nothing_is_in_the_way_of_a_service_that_can_run(config: Config) -> None
     assert find_obstacle(config, {"HOME": "/nowhere"}, None) is None
 
 
+def test_a_codex_home_that_is_not_there_is_in_the_way(tmp_path: Path) -> None:
+    flags = {"repo_root": str(tmp_path), "server_command": "/bin/sh"}
+    config = resolve(flags, {}, cwd="/")
+    environ = {"HOME": str(tmp_path), "CODEX_HOME": str(tmp_path / "none")}
+    said = find_obstacle(config, environ, None)
+    assert said is not None
+    assert f'CODEX_HOME "{tmp_path}/none" is no directory' in said
+    (tmp_path / "none").mkdir()
+    assert find_obstacle(config, environ, None) is None
+
+
 def test_a_daemon_is_in_the_way_unless_it_is_the_service_itself(config: Config) -> None:
     with running(config):
         assert find_obstacle(config, {}, os.getpid()) is None

@@ -143,7 +143,8 @@ def test_where_nothing_is_wrong_nothing_is_told(patient: Patient) -> None:
     assert set(wrong) == {"daemon"}, wrong
     assert wrong["daemon"].mend == "codexd start"
 
-    patient.run({"account": {"loggedIn": True, "required": True, "type": "chatgpt"}})
+    account = {"loggedIn": True, "required": True, "type": "chatgpt"}
+    patient.run({"ready": True, "account": account})
     found = dict(examine(patient.scene()))
     assert {name: f for name, f in found.items() if f.status != "ok"} == {}
     assert found["login"].detail == "The server is logged in (chatgpt)."
@@ -215,8 +216,7 @@ def _ended_without_a_word(patient: Patient) -> None:
 
 
 def _crashed(patient: Patient) -> None:
-    patient.write(patient.logs / "stderr.log", "starting\nError: no such model\n")
-    patient.event(time.time(), "error", code=1, signal=None)
+    patient.event(time.time(), "error", code=1, signal=None, reason="Error: no such model")
 
 
 def _no_plugin(patient: Patient) -> None:
@@ -277,9 +277,9 @@ BREAKS: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("login", lambda p: (p.home / "auth.json").unlink(), "failed", "is not logged in"),
     ("login", lambda p: p.write(p.home / "auth.json", "very-secret"), "failed", "is damaged"),
     ("login", lambda p: (p.home / "auth.json").chmod(0o644), "warn", "Others may read"),
-    ("login", lambda p: p.run({"account": {"required": True, "loggedIn": False}}), "failed",
-        "every turn fails"),
-    ("login", lambda p: p.run({}), "warn", "has not said"),
+    ("login", lambda p: p.run({"ready": True, "account": {"required": True, "loggedIn": False}}),
+        "failed", "every turn fails"),
+    ("login", lambda p: p.run({"ready": True}), "warn", "has not said"),
     ("codex-home", lambda p: p.environ.update(CODEX_HOME="/no/such"), "failed", "is not there"),
     ("codex-home", lambda p: p.home.chmod(0o777), "warn", "Others may write"),
     ("codex-home", lambda p: _link_for_home(p, "/no/such"), "failed", "that leads nowhere"),
@@ -412,7 +412,9 @@ ALSO: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("config.toml", lambda _p: None, "ok", "There is no"),
     ("login", _provider, "ok", "needs no login"),
     ("login", lambda p: _provider(p, "requires_openai_auth = true"), "failed", "not logged in"),
-    ("login", lambda p: p.run({"account": {"required": False}}), "ok", "needs no login"),
+    ("login", lambda p: p.run({"ready": True, "account": {"required": False}}), "ok",
+        "needs no login"),
+    ("login", lambda p: p.run({"ready": False}), "ok", "auth.json is there"),
     ("login", _keyring, "ok", "is kept in the keyring"),
     ("login", _key, "ok", "has a key to log in with"),
     ("login", lambda p: p.run(None), "ok", "auth.json is there"),
@@ -471,6 +473,15 @@ def test_a_codex_that_does_not_end_is_told_and_leaves_nothing(
 def test_of_a_codex_that_never_stops_talking_little_is_kept(patient: Patient) -> None:
     patient.write(patient.codex, "#!/bin/sh\nexec yes\n", 0o755)
     assert "tells no version" in patient.found("codex").detail
+
+
+def test_a_server_that_has_just_begun_is_heard_out(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([{"account": None}, {"account": {"required": False}}])
+    monkeypatch.setattr("codexd.doctor.codex.ask_hub", lambda _path: next(answers))
+    patient.run({"ready": True})
+    assert patient.found("login") == ok("The server's model provider needs no login.")
 
 
 def test_a_login_of_another_home_is_told_with_it(patient: Patient) -> None:

@@ -18,6 +18,8 @@ from codexd.service.hands import Hands, ServiceError
 from codexd.service.install import install, uninstall
 from codexd.service.launchd import Launchd
 from codexd.service.seal import Sealed, read_seal, seal
+from codexd.service.status import service_status
+from codexd.service.systemd import Systemd
 
 
 @pytest.mark.parametrize("text", ["", "a", "a\nb\n", "é\udcff\n\n", "x" * 70_000])
@@ -114,12 +116,49 @@ def test_a_token_that_would_be_refused_is_told_before_anything_is_changed(tmp_pa
         "hub_token_file": str(token),
         "server_strategy": "external",
     }
-    text = render_plist(resolve(flags, {}, cwd="/"), home=str(tmp_path), program=["/x"], kept={})
+    text = render_plist(
+        resolve(flags, {}, cwd="/"), home=str(tmp_path), program=["/bin/sh"], kept={}
+    )
     before, said = sorted(tmp_path.rglob("*")), list[str]()
     manager, hands = Gone(str(tmp_path), "org.x"), Hands(said.append, is_dry=False)
     with pytest.raises(ServiceError, match=r"by others.* Nothing was changed"):
         install(manager, text, home=str(tmp_path), hands=hands, warn=said.append, force=False)
     assert (sorted(tmp_path.rglob("*")), said) == (before, [])
+
+
+def test_a_program_that_is_not_there_is_told_before_anything_is_changed(tmp_path: Path) -> None:
+    config = resolve({"repo_root": str(tmp_path), "server_strategy": "external"}, {}, cwd="/")
+    manager, hands = Gone(str(tmp_path), "org.x"), Hands(print, is_dry=False)
+    for program in ("/no/such", "/usr", "/etc/passwd"):
+        text = render_plist(config, home=str(tmp_path), program=[program], kept={})
+        with pytest.raises(ServiceError, match=f"^{program}, which .* Nothing was changed"):
+            install(manager, text, home=str(tmp_path), hands=hands, warn=print, force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_never_installed_is_not_said_to_be_gone_now(tmp_path: Path) -> None:
+    said: list[str] = []
+    uninstall(Gone(str(tmp_path), "org.x"), Hands(said.append, is_dry=False))
+    assert said == ["org.x is not installed"]
+
+
+def test_a_unit_that_was_removed_by_hand_still_runs_and_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    manager = Systemd(str(tmp_path), {})
+    monkeypatch.setattr(manager, "pid", lambda: 7)
+    status = service_status(manager, str(tmp_path))
+    assert (status.installed, "is gone" in (status.reason or "")) == (False, True)
+    wants = tmp_path / ".config/systemd/user/default.target.wants/codexd.service"
+    wants.parent.mkdir(parents=True)
+    wants.symlink_to("../codexd.service")
+    uninstall(manager, Hands(said.append, is_dry=True))
+    assert said == [
+        "would run: systemctl --user stop codexd.service",
+        f"would run: rm -f {wants}",
+        "would run: systemctl --user daemon-reload",
+    ]
 
 
 def test_what_was_edited_is_kept_also_where_it_is_removed(tmp_path: Path) -> None:
