@@ -27,12 +27,17 @@ const at = (id) => document.getElementById(id);
 
 // Characters that hide others, or turn their order around, are shown by their numbers: a command
 // that is to be accepted has to look like what it is.
-const HIDING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const HIDING = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\u034f\u115f\u1160\u2800\u3164\uffa0]/gu;
+
+function byNumber(one) {
+  const number = one.codePointAt(0).toString(16);
+  return number.length > 4 ? `\\u{${number}}` : `\\u${number.padStart(4, "0")}`;
+}
 
 function plain(value, limit = TEXT_SHOWN) {
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2) ?? "";
   const cut = text.length > limit ? `${text.slice(0, limit)}\n… ${text.length - limit} characters more` : text;
-  return cut.replaceAll("\r\n", "\n").replace(HIDING, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return cut.replaceAll("\r\n", "\n").replace(HIDING, byNumber);
 }
 
 function make(tag, className, ...parts) {
@@ -485,15 +490,24 @@ function showApprovals() {
   if (count === 0) at("approvals-said").textContent = "";
 }
 
+// What is to be decided on is shown whole, however long, and scrolls from the keyboard.
+const whole = (value) => document.createTextNode(plain(value, Infinity));
+
+function block(value) {
+  const node = make("pre", "", whole(value));
+  node.tabIndex = 0;
+  return node;
+}
+
 function approvalCard(entry) {
   const { command, cwd, reason, files, ...rest } = entry.summary;
   const title = known.sessions.find((session) => session.threadId === entry.threadId)?.title;
   const card = make("li", "", make("div", "", make("span", "name", KINDS[entry.kind] ?? entry.kind), " ", make("span", "soft", title ?? entry.threadId ?? "")));
-  if (reason) card.append(make("p", "", reason));
-  if (command) card.append(make("pre", "", Array.isArray(command) ? command.join(" ") : command));
+  if (reason) card.append(make("p", "", whole(reason)));
+  if (command) card.append(block(Array.isArray(command) ? command.join(" ") : command));
   if (cwd) card.append(make("p", "soft", `in ${cwd}`));
-  if (files?.length) card.append(make("pre", "", files.map((file) => `${file.path ?? ""}\n${file.diff ?? ""}`.trimEnd()).join("\n")));
-  if (Object.keys(rest).length) card.append(make("pre", "", rest));
+  if (files?.length) card.append(block(files.map((file) => `${file.path ?? ""}\n${file.diff ?? ""}`.trimEnd()).join("\n")));
+  if (Object.keys(rest).length) card.append(block(rest));
   card.append(make("p", "soft", "since ", moment(entry.since)));
   const actions = make("div", "actions");
   for (const word of entry.decisions) {
@@ -660,6 +674,7 @@ async function runPrompt(event) {
   const input = at("prompt-text").value;
   if (run.isOn || !input.trim()) return;
   Object.assign(run, { isOn: true, threadId: at("prompt-thread").value || null, turnId: null, items: new Map() });
+  const had = document.activeElement === at("prompt-run");
   at("prompt-run").disabled = true;
   at("run").replaceChildren();
   at("run").hidden = false;
@@ -672,7 +687,10 @@ async function runPrompt(event) {
   }
   Object.assign(run, { isOn: false });
   at("prompt-run").disabled = false;
+  const was = document.activeElement === at("prompt-interrupt");
   at("prompt-interrupt").disabled = true;
+  // What is disabled loses the focus, and Tab would begin at the top.
+  if (was || (had && document.activeElement === document.body)) at("prompt-run").focus();
   refreshSoon();
 }
 

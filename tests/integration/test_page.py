@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real
 CALL = (
     "exec_command",
     {
-        "cmd": "echo <b>bold</b> \u202egnp.exe",
+        "cmd": "echo <b>bold</b> \u202egnp\U000e0041\u3164.exe # " + "y" * 30_000 + "end",
         "login": False,
         "sandbox_permissions": "require_escalated",
         "justification": "because",
@@ -175,10 +175,17 @@ def test_an_approval_is_answered(room: HubRoom, tab: Tab, word: str) -> None:
         ".observe(document.getElementById('approvals-list'), { childList: true })"
     )
     room.model.queue.append(Reply(call=CALL))
-    run_prompt(tab, "Ask me")
+    tab.evaluate("document.getElementById('prompt-text').focus()")
+    tab.type("Ask me")
+    for _ in range(10):
+        tab.press("Tab", 9)
+        if tab.evaluate("document.activeElement.id") == "prompt-run":
+            break
+    tab.press("Enter", 13)
     tab.until(APPROVAL_WAITS)
     shown = text_of(tab, "approvals-list")
-    assert "echo <b>bold</b> \\u202egnp.exe" in shown
+    assert "echo <b>bold</b> \\u202egnp\\u{e0041}\\u3164.exe" in shown
+    assert "yend" in shown
     assert "because" in shown
     tab.until("document.title.startsWith('(1)')")
     tab.evaluate(
@@ -188,6 +195,8 @@ def test_an_approval_is_answered(room: HubRoom, tab: Tab, word: str) -> None:
     tab.press("Enter", 13)
     tab.until("document.getElementById('run-state').textContent.includes('completed')")
     tab.until(f"!({APPROVAL_WAITS})")
+    # Nobody who uses the keyboard begins at the top again.
+    assert tab.evaluate("document.activeElement.tagName") != "BODY"
     assert ("Command: declined" in text_of(tab, "run")) is (word == "Decline")
     assert tab.complaints == []
 
