@@ -10,6 +10,7 @@ class AiSdkAppServer(NpmClient):
 
     name = "ai-sdk-provider-codex-app-server"
     version = "1.1.7"
+    remark = "where no text has come, the error is its text"
     script = """
 import { createCodexAppServer } from "ai-sdk-provider-codex-app-server";
 

@@ -53,6 +53,12 @@ def test_its_punctuation_is_wide_and_its_paragraphs_are_one_line() -> None:
     assert list(wrapped(text)) == []
 
 
+def test_comments_beside_commands_have_wide_punctuation_as_well() -> None:
+    comments = re.findall(rf"^ops/.*# (.*[{_CJK}].*)$", CHINESE.read_text(), re.MULTILINE)
+    assert len(comments) > 10
+    assert [text for text in comments if re.search(r"[,;!?]", text)] == []
+
+
 def test_it_has_the_commands_and_links_of_the_english_one() -> None:
     assert commands(CHINESE) == commands(ENGLISH)
     assert targets(CHINESE) == targets(ENGLISH)
