@@ -18,6 +18,7 @@ from codexd.api.stale import find_server
 from codexd.child.command import CommandNotFound, find_executable
 from codexd.child.npm_shim import behind_shim
 from codexd.client.http import ask_hub
+from codexd.clock import to_epoch
 from codexd.codex_home import codex_home
 from codexd.daemons.homes import describe_other
 from codexd.doctor.finding import Finding, failed, ok, warn
@@ -30,7 +31,8 @@ from codexd.platform.users import user_name
 
 # npm's wrapper takes up to 1.5 s on a machine with nothing to do.
 _VERSION_S: Final = 15.0
-_ACCOUNT_S: Final = 3.0
+# How long codexd waits for the server's word, which takes seconds where the machine is busy.
+_ACCOUNT_S: Final = 11.0
 _POLL_S: Final = 0.1
 # The oldest that codexd was run with.
 _OLDEST: Final = (0, 163)
@@ -199,8 +201,10 @@ def login(scene: Scene) -> Finding:
 
 
 def _hear_account(scene: Scene) -> Any:
-    """A server that has just become ready is asked, and says it a moment later."""
-    deadline = time.monotonic() + _ACCOUNT_S
+    """A server that has just become ready has been asked, and says it some seconds later."""
+    ready_at = to_epoch(scene.live.daemon.child.ready_at or "")
+    age_s = time.time() - ready_at if ready_at is not None else 0.0
+    deadline = time.monotonic() + min(_ACCOUNT_S - age_s, _ACCOUNT_S)
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
         hub = ask_hub(scene.config.runtime.hub_socket_path)

@@ -482,6 +482,10 @@ def test_a_server_that_has_just_begun_is_heard_out(
     monkeypatch.setattr("codexd.doctor.codex.ask_hub", lambda _path: next(answers))
     patient.run({"ready": True})
     assert patient.found("login") == ok("The server's model provider needs no login.")
+    # One that has had its time is not waited for.
+    long_ago = {"status": "running", "ready": True, "ready_at": "2026-01-01T00:00:00.000Z"}
+    patient.record(started=True, pid=os.getpid(), child=long_ago)
+    assert patient.found("login").status == "warn"
 
 
 def test_a_login_of_another_home_is_told_with_it(patient: Patient) -> None:
