@@ -117,12 +117,12 @@ def _warn(line: str) -> None:
 
 
 def _tell_kept(config: Config) -> None:
-    """What of this shell the service gets: a value may be one that nobody thought of."""
+    """What of this shell and of codexd.toml it gets: a value may be one that nobody thought of."""
     kept = kept_by_service(config)
     settings = {setting.env[-1] for setting in BY_NAME.values()}
     told = [name if name in settings else f"{name}={value}" for name, value in kept.items()]
     if told:
-        click.echo(f"the service gets from this shell: {one_line(', '.join(told))}")
+        click.echo(f"the service is told: {one_line(', '.join(told))}")
 
 
 def _refuse_what_does_not_belong(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -749,6 +750,15 @@ def test_who_has_codexd_on_no_path_is_told_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "codexd").write_text("")
     (tmp_path / "codexd").chmod(0o755)
     assert tell_where(told, str(tmp_path)) is None
+
+
+def test_the_page_tells_of_every_check_and_each_is_broken_by_one_test() -> None:
+    page = Path(__file__).parents[2] / "docs/how-to/troubleshoot.md"
+    rows = re.findall(r"^\| ([\w., -]+) \| ", page.read_text(), re.MULTILINE)
+    assert [name for row in rows[2:] for name in row.split(", ")] == list(CHECKS)
+    # These have tests of their own.
+    elsewhere = {"disk", "open-files", "service"}
+    assert {row[0] for row in BREAKS} | elsewhere == set(CHECKS)
 
 
 def test_the_summary_counts() -> None:
