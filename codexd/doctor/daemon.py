@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any, Final
 
+from codexd.client.circus import running_turns
+from codexd.client.errors import DaemonError
 from codexd.clock import now_iso, to_epoch
 from codexd.contracts import Event
 from codexd.daemons.listing import read_list
@@ -55,11 +57,11 @@ def listing(scene: Scene) -> Finding:
 
 
 def daemon(scene: Scene) -> Finding:
-    """Whether it runs, and if not, whether it was ended in order."""
+    """Whether it runs and answers, and if not, whether it was ended in order."""
     config, child = scene.config, scene.supervised.child
     scaffold = find_scaffold(config.paths, ours=child.pid if child else None).daemon
     if scene.process is not None:
-        return ok(f"The daemon of {config.paths.repo_root} runs as pid {scene.process.pid}.")
+        return _ask_daemon(scene, scene.process.pid)
     if scaffold is not None:
         return failed(describe_scaffold(config.paths, scaffold), f"kill {scaffold.pid}")
     lost = [remark.removeprefix("codexd: ") for remark in scene.live.remarks if "lives" in remark]
@@ -73,6 +75,18 @@ def daemon(scene: Scene) -> Finding:
             "codexd start",
         )
     return warn(f"No daemon runs for {config.paths.repo_root}.", "codexd start")
+
+
+def _ask_daemon(scene: Scene, pid: int) -> Finding:
+    try:
+        running_turns(scene.config.runtime)
+    except DaemonError as error:
+        # One that hangs replaces nothing and cannot be stopped in order.
+        return failed(
+            f"The daemon (pid {pid}) runs and does not answer. {error}",
+            f"kill -CONT {pid}; and if it stays so: kill -9 {pid}; codexd start",
+        )
+    return ok(f"The daemon of {scene.config.paths.repo_root} runs as pid {pid}.")
 
 
 def hub(scene: Scene) -> Finding:

@@ -21,6 +21,7 @@ import pytest
 from codexd.child import steps
 from codexd.cli.doctor import format_finding, format_line, make_scene, summary, tell_where
 from codexd.cli.terminal import painter
+from codexd.client.errors import DaemonError
 from codexd.client.live import Live
 from codexd.config import resolve
 from codexd.contracts import Event, EventLevel
@@ -130,8 +131,9 @@ class Patient:
 
 
 @pytest.fixture
-def patient() -> Iterator[Patient]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient]:
     """In a place with a short path, for there are sockets in it."""
+    monkeypatch.setattr(daemon, "running_turns", lambda _place: 0)
     with short_directory() as directory:
         made = Patient(Path(directory))
         yield made
@@ -371,6 +373,14 @@ def _long_state(patient: Patient) -> None:
     patient.flags["state_dir"] = str(patient.root / ("x" * 90))
 
 
+def _installed(patient: Patient, where: str) -> None:
+    """codex on PATH is a link to one that an installer has put there."""
+    place = patient.root / where
+    place.mkdir(parents=True)
+    patient.codex.rename(place / "codex")
+    patient.codex.symlink_to(place / "codex")
+
+
 def _dead_link_on_path(patient: Patient) -> None:
     (patient.root / "bin/codex-x").symlink_to("/gone")
     patient.flags["server_command"] = "codex-x"
@@ -407,6 +417,10 @@ ALSO: list[tuple[str, Callable[[Patient], Any], str, str]] = [
     ("codex", lambda p: p.flags.update(server_strategy="external"), "ok", "is external"),
     ("codex", lambda p: p.flags.update(server_command="/bin/sh"), "ok", "another program"),
     ("codex", _new_binary, "warn", "The server runs another"),
+    ("codex", lambda p: _installed(p, "packages/standalone/0.170.0"), "ok",
+        "a link to the vendor's standalone installation"),
+    ("codex", lambda p: _installed(p, "Caskroom/codex/0.170.0"), "ok", "Homebrew's"),
+    ("codex", lambda p: _installed(p, "codex_cli_bin/bin"), "ok", "came with codexd"),
     ("codex", _dead_link_on_path, "failed", "bin/codex-x is a link that leads nowhere"),
     ("config.toml", lambda p: _bad(p, "#" * (1 << 20) + "#"), "failed", "is larger than"),
     ("config.toml", lambda p: _bad(p, "#" * (1 << 20)), "ok", "can be read"),
@@ -661,6 +675,17 @@ def test_a_check_that_fails_itself_is_told_as_such(patient: Patient) -> None:
     assert "This check itself failed: KeyError" in found["a"].detail
     assert "\n" not in found["a"].detail
     assert found["b"] == ok("Well.")
+
+
+def test_a_daemon_that_hangs_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mute(_place: object) -> None:
+        raise DaemonError("circusd did not answer: Timed out.")
+
+    monkeypatch.setattr(daemon, "running_turns", mute)
+    patient.run({})
+    found = patient.found("daemon")
+    assert (found.status, "runs and does not answer" in found.detail) == ("failed", True)
+    assert f"kill -CONT {os.getpid()}" in (found.mend or "")
 
 
 def test_a_check_that_has_no_end_is_told_as_such(
