@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -255,15 +256,21 @@ def test_everything_has_a_name_and_is_reached_by_tab(tab: Tab) -> None:
 
 
 def test_it_is_painted_soon(tab: Tab) -> None:
-    def painted() -> float:
-        tab.evaluate("window.isOld = true; location.reload()")
-        paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        tab.until(f"!window.isOld && {LIVE} && {paint} > 0")
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    page = str(tab.evaluate("location.href"))
+
+    def painted(url: str, is_there: str) -> float:
+        tab.evaluate("window.isOld = true")
+        tab.open(url)
+        tab.until(f"!window.isOld && {is_there} && {paint} > 0")
         return float(tab.evaluate(paint))
 
-    # How busy the machine is is not the page's doing: the quickest counts.
+    # How busy the machine is is not the page's doing: the quickest counts, beside that of a line
+    # of text from the same server.
     times: list[float] = []
+    bare: list[float] = []
     deadline = time.monotonic() + 20
-    while not times or (min(times) >= 100 and time.monotonic() < deadline):
-        times.append(painted())
-    assert min(times) < 100, json.dumps(times)
+    while not times or (min(times) >= 100 + min(bare) and time.monotonic() < deadline):
+        bare.append(painted(urljoin(page, "/healthz"), "true"))
+        times.append(painted(page, LIVE))
+    assert min(times) < 100 + min(bare), json.dumps([times, bare])
