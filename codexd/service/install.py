@@ -94,6 +94,25 @@ def _check(manager: Manager, file: ServiceFile, warn: Warn) -> None:
         obstacle = f"{file.program}, which the service is to run, is no executable file."
     if obstacle is not None:
         raise ServiceError(f"{obstacle} Nothing was changed.")
+    served = _served_so_far(manager, file)
+    if served not in (None, config.paths.state_dir):
+        warn(
+            f"warning: {manager.label} has served {served} so far; from now on it serves "
+            f"{config.paths.state_dir}, and what runs there ends."
+        )
+
+
+def _served_so_far(manager: Manager, file: ServiceFile) -> str | None:
+    """The state directory of the service that is installed; None for none that can be told."""
+    data = _read(manager.path)
+    if data is None:
+        return None
+    home = file.environ.get("HOME", "")
+    try:
+        before = ServiceFile(manager.kind, data.decode("utf-8", "surrogateescape"), home)
+    except ServiceError:
+        return None
+    return before.config.paths.state_dir
 
 
 def _find_bad_token(file: ServiceFile) -> str | None:

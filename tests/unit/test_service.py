@@ -136,6 +136,24 @@ def test_a_program_that_is_not_there_is_told_before_anything_is_changed(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_service_that_is_moved_to_another_directory_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codexd.service.install.find_obstacle", lambda *_about: None)
+    manager, warned = Gone(str(tmp_path), "org.x"), list[str]()
+    hands = Hands(lambda _line: None, is_dry=True)
+    path = Path(manager.path)
+    path.parent.mkdir(parents=True)
+    for repo in ("one", "two", "two"):
+        config = resolve({"repo_root": str(tmp_path / repo)}, {}, cwd="/")
+        text = render_plist(config, home=str(tmp_path), program=["/bin/sh"], kept={})
+        install(manager, text, home=str(tmp_path), hands=hands, warn=warned.append, force=False)
+        path.write_bytes(seal(text, "<!-- ", " -->"))
+    (told,) = warned
+    assert f"has served {tmp_path}/one/state/codexd so far" in told
+    assert f"serves {tmp_path}/two/state/codexd" in told
+
+
 def test_what_was_never_installed_is_not_said_to_be_gone_now(tmp_path: Path) -> None:
     said: list[str] = []
     uninstall(Gone(str(tmp_path), "org.x"), Hands(said.append, is_dry=False))
