@@ -93,7 +93,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         # Whether the client has left unread more than the transport's limit: of a WebSocket,
         # anything at all.
-        self._is_behind = False
+        self.is_behind = False
         self._may_write = asyncio.Event()
         self._may_write.set()
 
@@ -204,11 +204,11 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
-        self._is_behind = True
+        self.is_behind = True
         self._may_write.clear()
 
     def resume_writing(self) -> None:
-        self._is_behind = False
+        self.is_behind = False
         self._may_write.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -300,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def unread(self) -> int:
         """How much it has left unread."""
-        if self._transport is None or (self._socket is not None and not self._is_behind):
+        if self._transport is None or (self._socket is not None and not self.is_behind):
             return 0
         return self._transport.get_write_buffer_size()
 

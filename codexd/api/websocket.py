@@ -59,6 +59,8 @@ class Wire(Protocol):
     """What it needs of its connection."""
 
     @property
+    def is_behind(self) -> bool: ...
+    @property
     def unread(self) -> int: ...
     @property
     def backlog_bytes(self) -> int: ...
@@ -179,20 +181,20 @@ class WebSocket:
         """Send one message; a client that has left too much unread is cut off instead."""
         if self._closing or self._protocol.state is not OPEN:
             return
-        corked, cork = self._corked, self._cork
-        # What is kept the client could not read yet.
-        unread = self._wire.unread
-        if not unread and not corked:
+        corked, cork, wire = self._corked, self._cork, self._wire
+        if wire.is_behind:
+            # One message may be longer than the backlog: that alone is not the client's fault.
+            if wire.unread > wire.backlog_bytes + self._largest:
+                self._cut()
+                return
+        elif not corked:
+            # What is kept the client could not read yet.
             self._largest = 0
-        # One message may be longer than the backlog: that alone is not the client's fault.
-        elif unread > self._wire.backlog_bytes + self._largest:
-            self._cut()
-            return
         if len(data) > self._largest:
             self._largest = len(data)
         frame = cork.framer.frame(data)
         if not cork.is_in:
-            self._wire.write(frame)
+            wire.write(frame)
             return
         if not corked:
             cork.keeps(self)
@@ -243,9 +245,13 @@ class WebSocket:
         if reader is None:
             return
         # What it makes this end say by itself (pongs) is part of what it leaves unread.
-        unread = self._wire.unread
-        if unread and unread > self._wire.backlog_bytes + self._largest:
+        wire = self._wire
+        if wire.is_behind and wire.unread > wire.backlog_bytes + self._largest:
             self._cut()
+            return
+        message = None if self._pending or not self._has_spoken else reader.sole(data)
+        if message is not None and not self._closing:
+            self._adapter.message(self._client, message)
             return
         messages = reader.feed(data)
         if reader.has_passed_on:

@@ -89,7 +89,7 @@ class AppendLog:
         if written:
             self._torn_at = self._size - written
             with contextlib.suppress(OSError):
-                self._cut_torn_line()
+                self._cut_torn_line(self._torn_at)
         return False
 
     def write(self, data: bytes | bytearray) -> int:
@@ -151,13 +151,13 @@ class AppendLog:
             self.heal()
         if self._fd < 0:
             raise OSError(errno.EIO, self.trouble or "The log is not open")
-        self._cut_torn_line()
-
-    def _cut_torn_line(self) -> None:
         if self._torn_at is not None:
-            os.ftruncate(self._fd, self._torn_at)
-            self._size = os.lseek(self._fd, self._torn_at, os.SEEK_SET)
-            self._torn_at = None
+            self._cut_torn_line(self._torn_at)
+
+    def _cut_torn_line(self, torn_at: int) -> None:
+        os.ftruncate(self._fd, torn_at)
+        self._size = os.lseek(self._fd, torn_at, os.SEEK_SET)
+        self._torn_at = None
 
     def _note(self, error: OSError) -> None:
         self.error = error

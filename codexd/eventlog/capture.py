@@ -61,7 +61,8 @@ class OutputCapture:
         self._held = bytearray()
         self._lost = 0
         self._next_retry = 0.0
-        self._burst_bytes = 0
+        # How many bytes the next burst has so far.
+        self.burst_bytes = 0
         self._sample = b""
         self.written = 0
 
@@ -108,17 +109,12 @@ class OutputCapture:
 
     def take_burst(self) -> Burst | None:
         """What the log got since the last call, or None; call it at most every 100 ms."""
-        if self._burst_bytes == 0:
+        if self.burst_bytes == 0:
             return None
-        text = preview(self._sample, is_cut=self._burst_bytes > len(self._sample))
-        burst = Burst(self._burst_bytes, text, self._log.position)
-        self._burst_bytes, self._sample = 0, b""
+        text = preview(self._sample, is_cut=self.burst_bytes > len(self._sample))
+        burst = Burst(self.burst_bytes, text, self._log.position)
+        self.burst_bytes, self._sample = 0, b""
         return burst
-
-    @property
-    def burst_bytes(self) -> int:
-        """How many bytes the next burst has so far."""
-        return self._burst_bytes
 
     @property
     def is_holding(self) -> bool:
@@ -149,9 +145,10 @@ class OutputCapture:
     def _move(self, pipe_fd: int, limit_bytes: int, on_data: OnData) -> int:
         if self._held and not self._retry():
             return self._hold(pipe_fd, limit_bytes, on_data)
-        if self._log.full:
+        log = self._log
+        if log.full:
             self._rotate()
-        count = min(limit_bytes, self._log.room)
+        count = min(limit_bytes, log.room)
         if self._splices:
             try:
                 return self._splice(pipe_fd, count, on_data)
@@ -175,7 +172,7 @@ class OutputCapture:
     def _splice(self, pipe_fd: int, limit_bytes: int, on_data: OnData) -> int:
         count = self._log.splice_from(pipe_fd, limit_bytes)
         # Reading all of it back costs a copy that only a listener is worth.
-        wanted = count if on_data is not _ignore else min(count, self._sample_room)
+        wanted = count if on_data is not _ignore else min(count, SAMPLE_BYTES - len(self._sample))
         data = self._log.read_back(wanted, before_end=count) if wanted else b""
         self._account(count, data)
         if count:
@@ -190,13 +187,11 @@ class OutputCapture:
         on_data(data)
         return len(data)
 
-    @property
-    def _sample_room(self) -> int:
-        return SAMPLE_BYTES - len(self._sample)
-
     def _account(self, count: int, data: bytes) -> None:
-        self._sample += data[: self._sample_room]
-        self._burst_bytes += count
+        room = SAMPLE_BYTES - len(self._sample)
+        if room:
+            self._sample += data[:room]
+        self.burst_bytes += count
         self.written += count
 
     # -- trouble -----------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def stripped(message: Message) -> Message:
         return message
     del params[name]
     fields = {**message.fields, "params": msgspec.Raw(msgspec.json.encode(params))}
-    return Message(msgspec.json.encode(fields), fields, message.method)
+    return Message(msgspec.json.encode(fields), fields, message.method, message.id)
 
 
 def _field(method: str, message: Message) -> str | None:

@@ -42,6 +42,7 @@ from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
 from codexd.hub.turns import Turns
+from codexd.hub.untouched import LOOKED_AT
 from codexd.hub.young_threads import YoungThreads
 from codexd.shapes import RUNS, Decision
 
@@ -204,22 +205,30 @@ class Hub:
             self._core.act(ToChild(message.data))
 
     def _client_asks(self, client: Client, message: Message, client_id: bytes, now: float) -> None:
-        if message.method == "initialize":
+        if client.is_initialized and message.method not in LOOKED_AT:
+            self._pass_on(client, message, client_id, now)
+        elif message.method == "initialize":
             self._greeting.initialize(client, message, now)
         elif not client.is_initialized:
             self._refuse(client, message, client_id, "Not initialized")
         elif (refusal := self._refusal(client, message)) is not None:
             self._refuse(client, message, client_id, refusal)
         elif message.method != "thread/unsubscribe" or not self._stays_subscribed(client, message):
+            if jsonrpc.why_unheard(message) is None:
+                fill_in(client.profile, message)
+                self._core.handles.outgoing(client, message)
+                if message.method in methods.SUBSCRIBING_BY_NAME:
+                    self._wants(client, message.params(ThreadRef).thread_id or "")
+            self._pass_on(client, message, client_id, now)
+
+    def _pass_on(self, client: Client, message: Message, client_id: bytes, now: float) -> None:
+        # What is short is not deep.
+        if len(message.data) > jsonrpc.MAX_DEPTH or "trace" in message.fields:
             unheard = jsonrpc.why_unheard(message)
             if unheard is not None:
                 self._refuse(client, message, client_id, f"Invalid request: {unheard}")
                 return
-            fill_in(client.profile, message)
-            self._core.handles.outgoing(client, message)
-            if message.method in methods.SUBSCRIBING_BY_NAME:
-                self._wants(client, message.params(ThreadRef).thread_id or "")
-            self._requests.submit(Pending(message, client.number, client_id, now))
+        self._requests.submit(Pending(message, client.number, client_id, now))
 
     def _wants(self, client: Client, thread_id: str) -> None:
         """A thread that is there is a client's own also while its resume waits for its turn."""
@@ -411,7 +420,10 @@ class Hub:
         if entry is None:
             return
         if entry.client is not None:
-            self._take_answer(entry, entry.client, message)
+            if "result" in message.fields and entry.message.method not in LOOKED_AT:
+                self._pass_back(entry, entry.client, message)
+            else:
+                self._take_answer(entry, entry.client, message)
         elif entry.on_answer is not None:
             entry.on_answer(message)
         if self._requests.openings == 0:
@@ -425,11 +437,24 @@ class Hub:
             return
         if self._young.helps(entry, message):
             return
-        self._answered_at = self._core.now
-        code = OK if refusal is None else code_of(refusal.code)
-        waited_s = self._core.now - entry.came_at
-        self._core.counts.request_ended(entry.message.method, code, waited_s)
+        self._note_answered(entry, OK if refusal is None else code_of(refusal.code))
         self._answer_client(entry, client, message)
+
+    def _pass_back(self, entry: Pending, number: int, message: Message) -> None:
+        """What was asked for was done, and that is for its client alone."""
+        self._note_answered(entry, OK)
+        client = self._core.clients.get(number)
+        if client is not None:
+            self._give(client, entry, message)
+
+    def _note_answered(self, entry: Pending, code: str) -> None:
+        now = self._answered_at = self._core.now
+        self._core.counts.request_ended(entry.message.method, code, now - entry.came_at)
+
+    def _give(self, client: Client, entry: Pending, message: Message) -> None:
+        if client.profile.private and entry.message.method == "thread/loaded/list":
+            client.leave_out_others(message)
+        self._core.act(ToClient(client.number, message.with_id(entry.client_id)))
 
     def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
         is_ok = "result" in message.fields
@@ -445,9 +470,7 @@ class Hub:
         self._core.handles.answered(client, entry.message, ok=is_ok)
         if not is_ok:
             self._core.handles.restore(client, entry.message.method, message)
-        if client.profile.private and entry.message.method == "thread/loaded/list":
-            client.leave_out_others(message)
-        self._core.act(ToClient(number, message.with_id(entry.client_id)))
+        self._give(client, entry, message)
         if opened is not None:
             self._core.asked.deliver(number, opened)
 

@@ -32,21 +32,21 @@ OVERLOADED = -32001
 SERVER_RESTARTED = -32050
 
 
-class Message:
+class Message(msgspec.Struct, eq=False):
     """One message. ``id`` is the raw JSON of the id: clients get back what they sent."""
 
-    __slots__ = ("data", "fields", "id", "method")
-
-    def __init__(self, data: bytes, fields: Fields, method: str | None) -> None:
-        self.data = data
-        self.fields = fields
-        self.method = method
-        raw_id = fields.get("id")
-        self.id = None if raw_id is None else bytes(raw_id)
+    data: bytes
+    fields: Fields
+    method: str | None
+    id: bytes | None = None
 
     def with_id(self, new_id: bytes) -> bytes:
         """The same message under another id."""
         return _encode({**self.fields, "id": msgspec.Raw(new_id)})
+
+    def with_text_id(self, new_id: str) -> bytes:
+        """The same message under another id, which is a text."""
+        return _encode({**self.fields, "id": new_id})
 
     def params(self, type_: type[Any]) -> Any:
         """The params as ``type_``; an empty one where they are of another form."""
@@ -85,9 +85,10 @@ def parse(data: bytes) -> Message | None:
     except UNDECODABLE:
         return None
     raw_id = fields.get("id")
-    if raw_id is not None and not is_id(bytes(raw_id)):
-        return None
-    return Message(data, fields, method)
+    if raw_id is None:
+        return Message(data, fields, method)
+    id_ = bytes(raw_id)
+    return Message(data, fields, method, id_) if is_id(id_) else None
 
 
 class _Trace(msgspec.Struct, frozen=True):

@@ -71,16 +71,16 @@ class FairQueue(Generic[Item]):
 
     def __init__(self) -> None:
         self._by_owner: dict[int, deque[Item]] = {}
+        # Whether there is any.
+        self.has_any = False
 
     def __iter__(self) -> Iterator[Item]:
         for items in self._by_owner.values():
             yield from items
 
-    def __bool__(self) -> bool:
-        return bool(self._by_owner)
-
     def put(self, owner: int, item: Item) -> None:
         """Add an item behind the others of its owner."""
+        self.has_any = True
         self._by_owner.setdefault(owner, deque()).append(item)
 
     def take(self, may: Callable[[int], bool]) -> Item | None:
@@ -92,6 +92,7 @@ class FairQueue(Generic[Item]):
                 if items:
                     # Behind those who wait as well.
                     self._by_owner[owner] = items
+                self.has_any = bool(self._by_owner)
                 return item
         return None
 
@@ -99,4 +100,5 @@ class FairQueue(Generic[Item]):
         """Take everything."""
         items = list(self)
         self._by_owner.clear()
+        self.has_any = False
         return items

@@ -117,10 +117,10 @@ class Requests:
         self._order += 1
         entry.order = self._order
         entry.came_at = entry.since
+        if self._goes_at_once(entry.client):
+            self._send(entry)
+            return
         if self._load.has_room(entry.client, entry.size):
-            if self._goes_at_once(entry.client):
-                self._send(entry)
-                return
             self._load.add(entry.client, entry.size)
             self._place(entry)
             self._send_ready()
@@ -132,8 +132,9 @@ class Requests:
         """Whether nothing waits, and nothing is to be waited for."""
         return (
             self._core.state == "up"
-            and not (self.holds_turns or self._load.total or self._ready or self._core.threads.away)
-            and self._window.may_send(client)
+            and not (self.holds_turns or self._load.total or self._ready.has_any)
+            and not self._core.threads.away
+            and self._may_send(client)
         )
 
     def put_back(self, entry: Pending, client: int) -> None:
@@ -180,10 +181,16 @@ class Requests:
     # -- out ---------------------------------------------------------------------------------
 
     def _send_ready(self) -> None:
-        while (entry := self._ready.take(self._window.may_send)) is not None:
+        while (entry := self._ready.take(self._may_send)) is not None:
             if entry.client is not None:
                 self._load.remove(entry.client, entry.size)
             self._send(entry)
+
+    def _may_send(self, client: int) -> bool:
+        if self._window.may_send(client):
+            return True
+        self._window.grow_old(self._core.now)
+        return self._window.may_send(client)
 
     def _send(self, entry: Pending) -> None:
         self._count += 1
@@ -197,7 +204,7 @@ class Requests:
             self.openings += 1
         elif method in methods.NAMES_REQUEST and entry.client is not None:
             self._rename_request(entry, methods.NAMES_REQUEST[method])
-        self._core.act(ToChild(entry.message.with_id(jsonrpc.quoted(hub_id))))
+        self._core.act(ToChild(entry.message.with_text_id(hub_id)))
 
     def _rename_request(self, entry: Pending, name: str) -> None:
         """The client names a request of its own by its id, and the server knows that by another."""
@@ -247,8 +254,8 @@ class Requests:
 
     def go_on(self) -> None:
         """Something was answered, or time has passed: send what there is room for now."""
-        self._window.grow_old(self._core.now)
-        self._send_ready()
+        if self._ready.has_any:
+            self._send_ready()
 
     def starting_turns(self, is_busy: Callable[[str], bool]) -> int:
         """How many turns the child was asked to start on threads where none runs yet."""
@@ -385,7 +392,7 @@ class Requests:
     @property
     def is_waiting(self) -> bool:
         """Whether anything waits to be sent."""
-        return self._load.total > 0 or bool(self._ready)
+        return self._load.total > 0 or self._ready.has_any
 
     def refuse_for_thread(self, thread_id: str, reason: str, *, older_than_s: float) -> None:
         """A thread cannot be loaded just now: who has waited for it is told why.

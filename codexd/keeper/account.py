@@ -15,7 +15,6 @@ Ask = Callable[[str, Any, float], Awaitable[bytes]]
 
 _TIMEOUT_S = 10.0
 _CHANGED = (b'"account/updated"', b'"account/login/completed"')
-_ACCOUNT = b'"account/'
 # JSON-RPC's words for a question that a child does not know: asked again, it says the same.
 _UNKNOWN = (-32601, -32600)
 # A method stands at the beginning of a message; what follows may be long.
@@ -63,9 +62,7 @@ class Account:
         self.tick()
 
     def heard(self, message: bytes) -> None:
-        """Every message of the child; one of them may say that the account changed."""
-        if message.find(_ACCOUNT, 0, _HEAD_BYTES) < 0:
-            return
+        """What the child says of the account; it may be that it changed."""
         head = message[:_HEAD_BYTES]
         if any(changed in head for changed in _CHANGED):
             self._is_settled = False

@@ -67,7 +67,7 @@ def assemble(config: Config, records: Records, circus: Orders) -> Keeper:
         policy,
         records,
         reporter.changed,
-        on_message=lambda data: account.heard(data),
+        on_account=lambda data: account.heard(data),
         on_client=lambda info, capabilities: connector.client_came(info, capabilities),
         on_approval=lambda approval_id: hook.requested(approval_id),
         kept=KeptThreads(runtime_dir),

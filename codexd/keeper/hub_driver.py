@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from websockets.frames import CloseCode
 
@@ -44,14 +44,19 @@ logger = logging.getLogger("codexd")
 
 # Nothing went through for so long: it may stay so.
 _QUIET_S = 3.0
+# What the server says of the account; a method stands at the beginning of a message, and what
+# follows may be long.
+_ACCOUNT: Final = b'"account/'
+_HEAD_BYTES: Final = 64
 
 
 class HubDriver:
     """Carries out what the hub decides. An :class:`codexd.api.websocket.HubAdapter`.
 
     ``endpoint`` is the child's, as the records name it. ``on_change()`` is called when turns begin
-    or end and when the server comes or goes; ``on_message(data)`` hears what the child says as
-    well, ``on_client`` who each client says it is, ``on_approval(approval_id)`` what is asked.
+    or end and when the server comes or goes; ``on_account(data)`` hears what the child says of the
+    account as well, ``on_client`` who each client says it is, ``on_approval(approval_id)`` what is
+    asked.
     ``soon()`` has :meth:`tick` called soon; ``quiet_period_s`` is how often circusd is told of a
     hub in which nothing goes on.
     """
@@ -62,7 +67,7 @@ class HubDriver:
         policy: Policy,
         records: Records,
         on_change: Callable[[], None],
-        on_message: Callable[[bytes], None],
+        on_account: Callable[[bytes], None],
         on_client: Callable[[ClientInfo, Capabilities], None],
         on_approval: Callable[[str], None],
         kept: KeptThreads,
@@ -75,9 +80,8 @@ class HubDriver:
         self._on_client = on_client
         self._on_approval = on_approval
         self._on_change = on_change
-        self._on_message = on_message
+        self._on_account = on_account
         self._records = records
-        self._loop = asyncio.get_event_loop()
         self._hub = Hub(
             limits=HubLimits(
                 initialize_timeout_s=policy.hub_initialize_ms / 1000,
@@ -89,7 +93,7 @@ class HubDriver:
         self._counts = self._hub.counts
         self._order = 0
         self._told: ServerState = "away"
-        self._answered_at = self._loop.time()
+        self._answered_at = monotonic()
         # Asked once in an interval, a server that lives answers within the time-out.
         interval_ms, timeout_ms = policy.health_interval_ms, policy.health_timeout_ms
         self._fresh_s = (interval_ms + timeout_ms) / 1000 + STALL_S
@@ -103,7 +107,7 @@ class HubDriver:
     def start(self) -> None:
         """Take over the sessions there are."""
         sessions = list(self._records.state.sessions.values())
-        self._do(self._hub.restore(sessions, self._loop.time(), self._kept.load()))
+        self._do(self._hub.restore(sessions, monotonic(), self._kept.load()))
 
     def held_up(self, late_s: float) -> None:
         """This process did not run for a while: nobody was asked, so nobody could answer."""
@@ -111,7 +115,7 @@ class HubDriver:
 
     def tick(self) -> float | None:
         """Time passes; returns in how many seconds it is to be called again, where it is."""
-        now = self._loop.time()
+        now = monotonic()
         actions = self._hub.tick(now)
         if actions:
             self._do(actions)
@@ -129,13 +133,13 @@ class HubDriver:
         """A client has connected."""
         self._count += 1
         self._ends[self._count] = end
-        self._do(self._hub.client_opened(self._count, self._loop.time(), profile))
+        self._do(self._hub.client_opened(self._count, monotonic(), profile))
         return self._count
 
     def message(self, client: int, data: bytes) -> None:
         """A client has sent a message."""
         self._counts.from_clients += 1
-        now = self._loop.time()
+        now = monotonic()
         try:
             self._do(self._hub.client_message(client, data, now), now)
         except Exception:
@@ -147,7 +151,7 @@ class HubDriver:
         """A client is gone."""
         self._ends.pop(client, None)
         try:
-            self._do(self._hub.client_closed(client, self._loop.time()))
+            self._do(self._hub.client_closed(client, monotonic()))
         except Exception:
             logger.exception("the leaving of client %d could not be handled", client)
 
@@ -169,7 +173,7 @@ class HubDriver:
         """The handshake with a child is done."""
         self._send = send
         self.answered()
-        now = self._loop.time()
+        now = monotonic()
         self._do(
             self._hub.child_ready(initialize_result, now, same_child=same_child, child_pid=pid)
         )
@@ -177,7 +181,7 @@ class HubDriver:
     def introduced(self, send: Callable[[bytes], None], initialize_result: bytes) -> None:
         """A child that waited for it knows with whom it speaks, maybe on another connection."""
         self._send = send
-        self._do(self._hub.introduced(initialize_result, self._loop.time()))
+        self._do(self._hub.introduced(initialize_result, monotonic()))
 
     @property
     def answered_at(self) -> float | None:
@@ -215,21 +219,24 @@ class HubDriver:
         if holds:
             self._hub.drain()
         else:
-            self._do(self._hub.undrain(self._loop.time()))
+            self._do(self._hub.undrain(monotonic()))
         self._on_change()
 
     def answered(self) -> None:
         """The child has answered a health check."""
-        self._answered_at = self._loop.time()
+        self._answered_at = monotonic()
 
     def child_message(self, data: bytes) -> None:
         """The child has sent a message; one that cannot be handled takes nothing with it."""
-        self._answered_at = now = self._loop.time()
+        self._answered_at = now = monotonic()
         self._counts.from_server += 1
         try:
             # What it says of others' threads is all that is known of what they have it do.
-            self._stir(now)
-            self._on_message(data)
+            if now - self._stirred_at >= _QUIET_S:
+                self._stir(now)
+            self._stirred_at = now
+            if data.find(_ACCOUNT, 0, _HEAD_BYTES) >= 0:
+                self._on_account(data)
             self._do(self._hub.child_message(data, now), now)
         except Exception:
             logger.exception("a message of the server could not be handled")
@@ -238,14 +245,14 @@ class HubDriver:
         """The child is gone; it has certainly not read ``unread``."""
         self._send = None
         try:
-            self._do(self._hub.child_lost(reason, self._loop.time(), unread))
+            self._do(self._hub.child_lost(reason, monotonic(), unread))
         except Exception:
             logger.exception("the loss of the server could not be handled")
 
     def child_ended(self) -> None:
         """The child that was lost has ended as well."""
         try:
-            self._do(self._hub.child_ended(self._loop.time()))
+            self._do(self._hub.child_ended(monotonic()))
         except Exception:
             logger.exception("the end of the server could not be handled")
 
@@ -255,7 +262,10 @@ class HubDriver:
         self._soon()
         if actions:
             self._is_used = True
-            self._stir(self._loop.time() if now is None else now)
+            now = monotonic() if now is None else now
+            if now - self._stirred_at >= _QUIET_S:
+                self._stir(now)
+            self._stirred_at = now
         self._carry_out_all(actions)
 
     def _carry_out_all(self, actions: list[Action]) -> None:
@@ -265,6 +275,8 @@ class HubDriver:
                 # Nearly all of them are these.
                 if type(action) is ToClient:
                     self._to_client(action.client, action.data)
+                elif type(action) is ToChild:
+                    self._to_child(action.data)
                 else:
                     self._carry_out(action)
             except Exception as error:
@@ -277,17 +289,12 @@ class HubDriver:
             raise failure
 
     def _stir(self, now: float) -> None:
-        was_quiet = now - self._stirred_at >= _QUIET_S
+        """Something goes on after a while in which nothing did: circusd expects no word yet."""
         self._stirred_at = now
-        if was_quiet:
-            # circusd expects no word for a while.
-            self._on_change()
+        self._on_change()
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case ToChild(data):
-                self._counts.to_server += 1
-                self._to_child(data)
             case Introduced(info, capabilities):
                 self._on_client(info, capabilities)
             case Emit():
@@ -315,6 +322,7 @@ class HubDriver:
             end.send(data)
 
     def _to_child(self, data: bytes) -> None:
+        self._counts.to_server += 1
         if self._send is None:
             return
         try:
@@ -332,13 +340,13 @@ class HubDriver:
     @property
     def is_usable(self) -> bool:
         """Whether a client's request that comes now is answered, as far as anyone can tell."""
-        is_fresh = self._loop.time() - self._answered_at <= self._fresh_s
+        is_fresh = monotonic() - self._answered_at <= self._fresh_s
         return self._records.recorder.child.ready and self._hub.server == "up" and is_fresh
 
     def report(self, child: int | None) -> Report:
         """What circusd should know, where ``child`` is the pid of the child that is spoken with."""
         hub = self._hub
-        is_still = self._loop.time() - self._stirred_at >= _QUIET_S
+        is_still = monotonic() - self._stirred_at >= _QUIET_S
         is_quiet = is_still and hub.server == "up" and hub.turns == 0 and not hub.holds_turns
         return Report(
             plugin=os.getpid(),
@@ -362,7 +370,7 @@ class HubDriver:
 
     def decide(self, approval_id: str, decision: Decision) -> None:
         """See :meth:`codexd.hub.hub.Hub.decide`."""
-        self._do(self._hub.decide(approval_id, decision, self._loop.time()))
+        self._do(self._hub.decide(approval_id, decision, monotonic()))
 
     def turn_status(self, thread_id: str, turn_id: str) -> str | None:
         """See :meth:`codexd.hub.hub.Hub.turn_status`."""
@@ -382,13 +390,13 @@ class HubDriver:
         self, thread_id: str, purpose: SessionPurpose, metadata: Mapping[str, str]
     ) -> SessionRecord:
         """See :meth:`codexd.hub.hub.Hub.register`."""
-        record, actions = self._hub.register(thread_id, purpose, metadata, self._loop.time())
+        record, actions = self._hub.register(thread_id, purpose, metadata, monotonic())
         self._do(actions)
         return record
 
     def close_session(self, thread_id: str) -> None:
         """See :meth:`codexd.hub.hub.Hub.close_session`."""
-        self._do(self._hub.close_session(thread_id, self._loop.time()))
+        self._do(self._hub.close_session(thread_id, monotonic()))
 
     def snapshot(self) -> dict[str, Any]:
         """Counts, for `status`."""

@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Literal
 
 from codexd.child import pipes as child_io
@@ -169,14 +170,17 @@ class StreamLog:
         if self._talks != self._is_talk():
             self._tell_burst()
             self._talks = not self._talks
-        before = self._capture.written
-        moved = self._capture.pump(source.descriptor, _TURN_BYTES, self._listener(source))
+        capture, feed = self._capture, self._feed
+        before = capture.written
+        listener = feed[1] if feed is not None and feed[0] == source.generation else None
+        moved = capture.pump(source.descriptor, _TURN_BYTES, listener)
         self.moved += moved
-        if self.is_holding:
+        if capture.is_holding:
             self._on_held()
         if moved:
-            self._last_words.heard(self._loop.time(), before)
-            self._tell_later()
+            self._last_words.heard(monotonic(), before)
+            if self._timer is None or capture.burst_bytes > _TALK_BYTES:
+                self._tell_later()
         return moved
 
     def _tell_later(self) -> None:
@@ -185,10 +189,6 @@ class StreamLog:
         elif self._timer is None:
             delay_s = TALK_S if self._talks else BURST_S
             self._timer = self._loop.call_later(delay_s, self._tell_burst)
-
-    def _listener(self, source: _Source) -> Feed | None:
-        is_for_it = self._feed is not None and self._feed[0] == source.generation
-        return self._feed[1] if self._feed is not None and is_for_it else None
 
     def _drop(self) -> None:
         while self._pump():
@@ -200,7 +200,7 @@ class StreamLog:
         os.close(source.descriptor)
         self._tell_burst()
         if source.ended:
-            said = self._last_words.read(self._loop.time(), self._capture)
+            said = self._last_words.read(monotonic(), self._capture)
             self._said = {source.generation: said}
             self._on_empty(source.generation)
 

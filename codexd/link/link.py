@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -243,7 +244,7 @@ class Link:
         return bytes(answer.result)
 
     def _received(self, data: bytes) -> None:
-        self.last_heard = self._loop.time()
+        self.last_heard = monotonic()
         if self._awaited and b'"codexd-' in data and self._is_own(data):
             return
         if self._held is not None:

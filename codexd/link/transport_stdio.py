@@ -115,13 +115,14 @@ class StdioTransport:
         self.buffered = 0
 
     def _write(self, data: bytes) -> None:
-        self._end += len(data)
+        size = len(data)
+        self._end += size
         written = 0 if self._unsent else self._write_some(data)
-        if written < len(data) and self._descriptor is not None:
+        if written < size and self._descriptor is not None:
             if not self._unsent:
                 asyncio.get_running_loop().add_writer(self._descriptor, self._flush)
             self._unsent.append(memoryview(data)[written:])
-            self.buffered += len(data) - written
+            self.buffered += size - written
 
     def _write_some(self, data: bytes | memoryview) -> int:
         """Write what the pipe takes now; how much that was."""

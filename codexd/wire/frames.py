@@ -33,6 +33,10 @@ _KEPT_BYTES: Final = 1 << 20
 FRAME_LIMIT_HEADER: Final = "x-codex-websocket-max-unfragmented-message-bytes"
 
 
+# The heads of what is short.
+_HEADS: Final = tuple(bytes((_TEXT, size)) for size in range(126))
+
+
 class Framer:
     """Frames messages as a server does: one frame each, unmasked (RFC 6455, section 5.2).
 
@@ -47,8 +51,9 @@ class Framer:
         """The frame of a text message."""
         if message is self._message:
             return self._frame
-        frame = _head(len(message), 0) + message
-        if len(message) <= _KEPT_BYTES:
+        size = len(message)
+        frame = (_HEADS[size] if size < 126 else _head(size, 0)) + message
+        if size <= _KEPT_BYTES:
             self._message, self._frame = message, frame
         return frame
 
@@ -149,6 +154,28 @@ class MessageReader:
     def held(self) -> int:
         """Bytes that have come of a message which is not whole yet."""
         return self._assembler.held + len(self._begun)
+
+    def sole(self, data: bytes) -> bytes | None:
+        """The message that ``data`` is, from the first byte to the last, as it is of a client that
+        asks one thing after the other; None where it is anything else, for :meth:`feed`.
+        """
+        if self._begun or self._rest or len(data) < 2:
+            return None
+        length, begin = data[1] & 0x7F, 2
+        if length >= 126:
+            begin = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:begin], "big")
+        if self._mask_bit:
+            begin += _MASK_BYTES
+        if begin + length != len(data) or not self._is_simple(data[0], data[1], length):
+            return None
+        message = data[begin:]
+        if self._mask_bit:
+            message = apply_mask(message, data[begin - _MASK_BYTES : begin])
+        if message.isascii() or _is_utf8(message):
+            self.has_passed_on = False
+            return message
+        return None
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that ``data`` completes."""

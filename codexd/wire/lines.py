@@ -26,8 +26,11 @@ class LineSplitter:
         """Take the next bytes; calls ``on_line`` for each whole line, without its end."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
-            self._keep(data[start:end])
-            self.finish()
+            if self._size:
+                self._keep(data[start:end])
+                self.finish()
+            else:
+                self._take(data[start:end])
             start = end + 1
         if start < len(data):
             self._keep(data[start:] if start else data)
@@ -35,13 +38,20 @@ class LineSplitter:
     def finish(self) -> None:
         """Take what there is for a whole line: a line end was read, or the stream has ended."""
         parts = self._parts
-        line = (parts[0] if len(parts) == 1 else b"".join(parts)).strip()
-        too_long = self._size > self._limit
+        line = parts[0] if len(parts) == 1 else b"".join(parts)
+        is_too_long = self._size > self._limit
         parts.clear()
         self._size = 0
-        if line.startswith(b"{") and line.endswith(b"}"):
-            self._on_line(as_utf8(line))
-        elif line or too_long:
+        if is_too_long:
+            self.noise += 1
+        else:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        line = line.strip()
+        if line[:1] == b"{" and line[-1:] == b"}" and len(line) <= self._limit:
+            self._on_line(line if line.isascii() else as_utf8(line))
+        elif line:
             self.noise += 1
 
     def _keep(self, piece: bytes) -> None:

@@ -31,6 +31,10 @@ class Wire:
         self.client.events_received()
         self.writes.clear()
 
+    @property
+    def is_behind(self) -> bool:
+        return self.unread > 0
+
     def opened(self, _profile: object, _end: object) -> int:
         return 1
 

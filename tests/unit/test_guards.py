@@ -151,8 +151,8 @@ def test_a_request_and_its_answer_are_taken_apart_once_each(work: Counter[str]) 
     sent = to_child(
         rig.hub.client_message(1, b'{"id":7,"method":"model/list","params":{}}', rig.now)
     )
-    # The method; the id of the hub's own and the message with it.
-    assert work == {"taken apart": 1, "text": 1, "written": 2}
+    # The method; the message with the id of the hub's own.
+    assert work == {"taken apart": 1, "text": 1, "written": 1}
     hub_id = sent[sent.index(b'"hub-') :].partition(b",")[0]
     work.clear()
     answer = b'{"id":' + hub_id + b',"result":{"data":[]}}'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from codexd.child.told import Report
 from codexd.config import Config
 from codexd.contracts import ChildState, DaemonState, SessionRecord
 from codexd.hub.profile import NOTHING
+from codexd.keeper import hub_driver
 from codexd.keeper.hub_driver import HubDriver
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.link.errors import LinkLost, MessageTooLong, NotReading
@@ -160,7 +162,6 @@ def test_a_request_goes_to_the_child_and_its_answer_back(play: Play) -> None:
         room.says({"id": asked["id"], "result": {"data": []}})
         assert len(room.answers(second)) == 1
         assert room.answers(first) == []
-        assert room.heard[-1] == json.dumps({"id": asked["id"], "result": {"data": []}}).encode()
         counts = room.driver.counts
         # Each client said hello, initialized and one asked; the server was asked for its threads.
         assert (counts.from_clients, counts.to_clients) == (5, 3)
@@ -327,9 +328,8 @@ def test_usable_is_a_server_that_was_heard_of_late(
     play: Play, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def act(room: Room) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        monkeypatch.setattr(loop, "time", lambda: now)
+        now = time.monotonic()
+        monkeypatch.setattr(hub_driver, "monotonic", lambda: now)
         assert not room.driver.is_usable
         room.ready()
         assert not room.driver.is_usable
@@ -377,9 +377,8 @@ def test_a_hub_in_which_nothing_goes_on_is_told_of_seldom(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def act(room: Room) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        monkeypatch.setattr(loop, "time", lambda: now)
+        now = time.monotonic()
+        monkeypatch.setattr(hub_driver, "monotonic", lambda: now)
         room.ready()
         client = room.client()
         assert room.driver.report(1).again_s == 1.0
