@@ -131,8 +131,8 @@ class Cork:
         self._corked.append(corked)
 
     def around(self, feed: Callable[[bytes], None], data: bytes) -> None:
-        """Call ``feed(data)`` with the cork in."""
-        if self.is_in:
+        """Call ``feed(data)`` with the cork in, where that may be more than one message."""
+        if self.is_in or data.find(b"\n") == len(data) - 1:
             feed(data)
             return
         self.is_in = True

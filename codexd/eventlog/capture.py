@@ -145,10 +145,9 @@ class OutputCapture:
     def _move(self, pipe_fd: int, limit_bytes: int, on_data: OnData) -> int:
         if self._held and not self._retry():
             return self._hold(pipe_fd, limit_bytes, on_data)
-        log = self._log
-        if log.full:
+        if self._log.full:
             self._rotate()
-        count = min(limit_bytes, log.room)
+        count = min(limit_bytes, self._log.room)
         if self._splices:
             try:
                 return self._splice(pipe_fd, count, on_data)

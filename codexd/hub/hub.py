@@ -36,7 +36,7 @@ from codexd.hub.notifications import Notifications
 from codexd.hub.process_state import ProcessState, whole_error_text
 from codexd.hub.profile import NOTHING, ClientProfile, fill_in
 from codexd.hub.recovery import Recovery
-from codexd.hub.refusals import refusal_of
+from codexd.hub.refusals import Refusal, refusal_of
 from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
 from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
@@ -420,59 +420,55 @@ class Hub:
         if entry is None:
             return
         if entry.client is not None:
-            if "result" in message.fields and entry.message.method not in LOOKED_AT:
-                self._pass_back(entry, entry.client, message)
-            else:
-                self._take_answer(entry, entry.client, message)
+            self._take_answer(entry, entry.client, message)
         elif entry.on_answer is not None:
             entry.on_answer(message)
         if self._requests.openings == 0:
             self._notifications.nothing_opens()
         self._requests.go_on()
 
-    def _take_answer(self, entry: Pending, client: int, message: Message) -> None:
-        refusal = refusal_of(message)
-        if refusal is not None and refusal.is_draining and client in self._core.clients:
-            self._requests.put_back(entry, client)
+    def _take_answer(self, entry: Pending, number: int, message: Message) -> None:
+        core, method = self._core, entry.message.method
+        is_ok, code, opened = "result" in message.fields, OK, None
+        if not is_ok:
+            refusal = refusal_of(message) or Refusal()
+            if self._is_put_off(entry, number, message, refusal):
+                return
+            code = code_of(refusal.code)
+        self._answered_at = core.now
+        core.counts.request_ended(method, code, core.now - entry.came_at)
+        client = core.clients.get(number)
+        if not is_ok or method in LOOKED_AT:
+            opened = self._look_at_answer(entry, number, message, is_ok=is_ok)
+        if client is None:
             return
-        if self._young.helps(entry, message):
-            return
-        self._note_answered(entry, OK if refusal is None else code_of(refusal.code))
-        self._answer_client(entry, client, message)
-
-    def _pass_back(self, entry: Pending, number: int, message: Message) -> None:
-        """What was asked for was done, and that is for its client alone."""
-        self._note_answered(entry, OK)
-        client = self._core.clients.get(number)
-        if client is not None:
-            self._give(client, entry, message)
-
-    def _note_answered(self, entry: Pending, code: str) -> None:
-        now = self._answered_at = self._core.now
-        self._core.counts.request_ended(entry.message.method, code, now - entry.came_at)
-
-    def _give(self, client: Client, entry: Pending, message: Message) -> None:
-        if client.profile.private and entry.message.method == "thread/loaded/list":
+        if client.profile.private and method == "thread/loaded/list":
             client.leave_out_others(message)
-        self._core.act(ToClient(client.number, message.with_id(entry.client_id)))
+        core.act(ToClient(number, message.with_id(entry.client_id)))
+        if opened is not None:
+            core.asked.deliver(number, opened)
 
-    def _answer_client(self, entry: Pending, number: int, message: Message) -> None:
-        is_ok = "result" in message.fields
-        if is_ok:
-            opened = self._note_answer(entry, number, message)
-        else:
-            opened = self._note_failure(entry, number, message)
+    def _is_put_off(self, entry: Pending, number: int, answer: Message, refusal: Refusal) -> bool:
+        """Whether a refusal is none for the client: it is asked for once more."""
+        if refusal.is_draining and number in self._core.clients:
+            self._requests.put_back(entry, number)
+            return True
+        return self._young.helps(entry, answer)
+
+    def _look_at_answer(
+        self, entry: Pending, number: int, answer: Message, *, is_ok: bool
+    ) -> str | None:
+        """See what follows from it; returns the thread that its client now listens to."""
+        note = self._note_answer if is_ok else self._note_failure
+        opened = note(entry, number, answer)
         if opened is not None:
             self._notifications.opened(opened)
         client = self._core.clients.get(number)
-        if client is None:
-            return
-        self._core.handles.answered(client, entry.message, ok=is_ok)
-        if not is_ok:
-            self._core.handles.restore(client, entry.message.method, message)
-        self._give(client, entry, message)
-        if opened is not None:
-            self._core.asked.deliver(number, opened)
+        if client is not None:
+            self._core.handles.answered(client, entry.message, ok=is_ok)
+            if not is_ok:
+                self._core.handles.restore(client, entry.message.method, answer)
+        return opened
 
     def _note_answer(self, entry: Pending, client: int, answer: Message) -> str | None:
         """What an answer changes; returns the thread that its client now listens to."""

@@ -88,7 +88,9 @@ def parse(data: bytes) -> Message | None:
     if raw_id is None:
         return Message(data, fields, method)
     id_ = bytes(raw_id)
-    return Message(data, fields, method, id_) if is_id(id_) else None
+    if id_[:1] != b'"' and not is_id(id_):
+        return None
+    return Message(data, fields, method, id_)
 
 
 class _Trace(msgspec.Struct, frozen=True):

@@ -167,7 +167,14 @@ class MessageReader:
             length = int.from_bytes(data[2:begin], "big")
         if self._mask_bit:
             begin += _MASK_BYTES
-        if begin + length != len(data) or not self._is_simple(data[0], data[1], length):
+        if (
+            begin + length != len(data)
+            or data[0] != _TEXT
+            or data[1] & _MASKED != self._mask_bit
+            or length > self._max_bytes
+            or self._is_in_parts
+            or self._protocol.state is not OPEN
+        ):
             return None
         message = data[begin:]
         if self._mask_bit:
