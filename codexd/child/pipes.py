@@ -1,4 +1,4 @@
-"""The named pipes of each child: RUNTIME/io/GENERATION/{stdin,stdout,stderr}.
+"""The named pipes of each child: RUNTIME/io/GENERATION/{stdin,stdout,stderr}, and two stages.
 
 Every child gets pipes of its own, so that nothing of an old child mixes with a new one's. They
 are opened read-write by circusd and by the child itself: stdin then never ends while writers
@@ -19,6 +19,9 @@ from codexd.platform.files import create_once, make_ours, make_private_directory
 from codexd.platform.pipes import set_pipe_capacity
 
 STREAMS = ("stdin", "stdout", "stderr")
+# By way of them goes what a child writes in great amounts, see :mod:`codexd.eventlog.stage`.
+# Without splice(2) they would be of no use.
+_STAGES = ("stdout-stage", "stderr-stage") if sys.platform == "linux" else ()
 # What a child can write while the plugin is away: as much as Linux lets a user have in one pipe.
 # On macOS it stays at 8 KiB.
 _CAPACITY = 1 << 20
@@ -41,6 +44,11 @@ def aside(generation: int) -> str:
 def pipe_path(runtime_dir: str, generation: int | str, stream: str) -> str:
     """The named pipe of one stream of one generation, or of one that is :func:`aside`."""
     return str(io_dir(runtime_dir) / str(generation) / stream)
+
+
+def stage_path(runtime_dir: str, generation: int, stream: str) -> str:
+    """The named pipe by which much goes from one stream into its log."""
+    return pipe_path(runtime_dir, generation, f"{stream}-stage")
 
 
 def generations(runtime_dir: str) -> list[int]:
@@ -84,16 +92,17 @@ def _make_place(runtime_dir: str, generation: int | str) -> Path:
 
 @dataclass(slots=True)
 class ChildPipes:
-    """The pipes of one generation, held open read-write."""
+    """The pipes of one generation, held open read-write; ``stages`` for codexd alone."""
 
     generation: int
     stdin: int
     stdout: int
     stderr: int
+    stages: tuple[int, ...]
 
     @classmethod
     def create(cls, runtime_dir: str, generation: int, *, spare: bool = False) -> ChildPipes:
-        """Make and open the three pipes; those of a ``spare`` are aside.
+        """Make and open the pipes; those of a ``spare`` are aside.
 
         Raises:
             OSError: they cannot be made.
@@ -101,16 +110,18 @@ class ChildPipes:
         directory = _make_place(runtime_dir, aside(generation) if spare else generation)
         opened: list[int] = []
         try:
-            for stream in STREAMS:
-                path = directory / stream
+            for name in (*STREAMS, *_STAGES):
+                path = directory / name
                 os.mkfifo(path, 0o600)
                 opened.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
-                set_pipe_capacity(opened[-1], _CAPACITY)
+                if name in STREAMS:
+                    set_pipe_capacity(opened[-1], _CAPACITY)
         except OSError:
             for descriptor in opened:
                 os.close(descriptor)
             raise
-        return cls(generation, *opened)
+        stdin, stdout, stderr, *stages = opened
+        return cls(generation, stdin, stdout, stderr, tuple(stages))
 
     def come_forth(self, runtime_dir: str) -> None:
         """The spare whose pipes these are is the child from now on.
@@ -141,13 +152,14 @@ class ChildPipes:
         if is_there or sys.platform != "linux":
             return
         directory = _make_place(runtime_dir, self.generation)
-        for stream in STREAMS:
-            os.symlink(f"/proc/{os.getpid()}/fd/{getattr(self, stream)}", directory / stream)
+        pipes = [self.stdin, self.stdout, self.stderr, *self.stages]
+        for name, descriptor in zip((*STREAMS, *_STAGES), pipes, strict=True):
+            os.symlink(f"/proc/{os.getpid()}/fd/{descriptor}", directory / name)
         speaks_first(runtime_dir, self.generation)
 
     def close(self) -> None:
         """Let go of the pipes."""
-        for descriptor in (self.stdin, self.stdout, self.stderr):
+        for descriptor in (self.stdin, self.stdout, self.stderr, *self.stages):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 

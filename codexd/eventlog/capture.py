@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from codexd.eventlog.accounting import last_burst_detail, unaccounted
 from codexd.eventlog.appendlog import AppendLog, Position
 from codexd.eventlog.preview import SAMPLE_BYTES, preview
+from codexd.eventlog.stage import Stage
 from codexd.platform.pipes import CannotSplice
 
 __all__ = ["Burst", "OutputCapture", "last_burst_detail", "unaccounted"]
@@ -18,6 +19,8 @@ _READ_BYTES: Final = 1 << 16
 # A step that moved less has emptied the pipe. (Before a rotation it may have been asked for less:
 # then the next look at the pipe goes on.)
 _FEW_BYTES: Final = 1 << 12
+# Where a step moved as much, the child may be waiting for the pipe: the next one goes by the stage.
+_MUCH_BYTES: Final = 1 << 16
 # What is kept of the output while the disk takes nothing; the pipe must be emptied all the same.
 _MAX_HELD: Final = 1 << 20
 _RETRY_S: Final = 0.2
@@ -58,6 +61,7 @@ class OutputCapture:
         self._on_burst = on_burst
         self._on_lost = on_lost
         self._splices = True
+        self._is_much = False
         self._held = bytearray()
         self._lost = 0
         self._next_retry = 0.0
@@ -71,24 +75,49 @@ class OutputCapture:
         pipe_fd: int,
         limit_bytes: int = 1 << 20,
         on_data: OnData | None = None,
+        stage: Stage | None = None,
     ) -> int:
         """Move what is in a non-blocking pipe, up to about ``limit_bytes``; never waits.
 
-        ``on_data`` gets every byte in order, whether the log took it or not.
+        ``on_data`` gets every byte in order, whether the log took it or not. Much goes by the
+        ``stage``; it is empty afterwards.
 
         Returns:
             How many bytes left the pipe; 0 when it was empty or has no writer any more.
         """
         moved = 0
+        on_data = on_data or _ignore
         while moved < limit_bytes:
             try:
-                count = self._move(pipe_fd, limit_bytes - moved, on_data or _ignore)
+                if stage is not None and (stage.held or self._is_much):
+                    count = self._move_staged(pipe_fd, limit_bytes - moved, on_data, stage)
+                else:
+                    count = self._move(pipe_fd, limit_bytes - moved, on_data)
             except BlockingIOError:
+                self._is_much = False
                 break
             moved += count
             if count < _FEW_BYTES:
                 # All that there was: whoever watches the pipe hears of more without another look.
+                self._is_much = False
                 break
+            self._is_much = count >= _MUCH_BYTES
+        return moved
+
+    def _move_staged(self, pipe_fd: int, limit_bytes: int, on_data: OnData, stage: Stage) -> int:
+        """Move what is in the stage, or comes into it now, to the last byte."""
+        if not stage.held:
+            try:
+                stage.fill(pipe_fd, limit_bytes)
+            except BlockingIOError:
+                raise
+            except (CannotSplice, OSError):
+                return self._move(pipe_fd, limit_bytes, on_data)
+        moved = 0
+        while stage.held:
+            count = self._move(stage.descriptor, stage.held, on_data)
+            stage.held -= count
+            moved += count
         return moved
 
     def put(self, data: bytes) -> None:

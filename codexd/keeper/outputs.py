@@ -17,6 +17,7 @@ from codexd.contracts import EventLevel
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.last_words import TAIL_BYTES, last_words
+from codexd.eventlog.stage import Stage
 from codexd.eventlog.types import PROTOCOL
 from codexd.platform.pipe_watch import PipeWatch, watch_pipe
 from codexd.settings import Policy
@@ -33,14 +34,16 @@ _TALK_BYTES = 16 << 20
 # What was written longer than this before a child's end does not tell of it.
 _LAST_WORDS_S = 5.0
 # Bytes moved in one turn of the loop, so that a flood does not hold up everything else: a message
-# of a hundred bytes takes the hub some 30 µs.
+# of a hundred bytes takes the hub some 30 µs. What nobody listens to takes half a millisecond.
 _TURN_BYTES = 128 << 10
+_UNHEARD_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
 class _Source:
     generation: int
     descriptor: int
+    stage: Stage | None
     ended: bool = False
     # What was read of it before, while it was a spare's.
     early: bytes = b""
@@ -118,7 +121,11 @@ class StreamLog:
         """
         path = child_io.pipe_path(self._runtime_dir, generation, self.stream)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        self._sources.append(_Source(generation, descriptor, early=early))
+        # Pipes of an earlier version have none.
+        stage = None
+        with contextlib.suppress(OSError):
+            stage = Stage(child_io.stage_path(self._runtime_dir, generation, self.stream))
+        self._sources.append(_Source(generation, descriptor, stage, early=early))
         if len(self._sources) == 1:
             self._listen()
 
@@ -163,7 +170,10 @@ class StreamLog:
             self._tell_later()
             if self.is_holding:
                 self._on_held()
-        self._watch = watch_pipe(self._loop, self._sources[0].descriptor, self._pump)
+        self._watch = watch_pipe(self._loop, source.descriptor, self._pump)
+        if source.stage is not None and source.stage.held:
+            # Nobody tells of what an earlier plugin left there.
+            self._pump()
 
     def _pump(self) -> int:
         source = self._sources[0]
@@ -173,7 +183,8 @@ class StreamLog:
         capture, feed = self._capture, self._feed
         before = capture.written
         listener = feed[1] if feed is not None and feed[0] == source.generation else None
-        moved = capture.pump(source.descriptor, _TURN_BYTES, listener)
+        limit = _UNHEARD_BYTES if listener is None else _TURN_BYTES
+        moved = capture.pump(source.descriptor, limit, listener, source.stage)
         self.moved += moved
         if capture.is_holding:
             self._on_held()
@@ -198,6 +209,8 @@ class StreamLog:
             self._watch.close()
             self._watch = None
         os.close(source.descriptor)
+        if source.stage is not None:
+            source.stage.close()
         self._tell_burst()
         if source.ended:
             said = self._last_words.read(monotonic(), self._capture)

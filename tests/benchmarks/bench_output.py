@@ -20,10 +20,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from codexd.child.pipes import ChildPipes, pipe_path
+from codexd.child.pipes import ChildPipes, pipe_path, stage_path
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture
 from codexd.eventlog.log import EventLog
+from codexd.eventlog.stage import Stage
 from codexd.keeper.outputs import BURST_S
 from codexd.platform.pipes import set_pipe_capacity
 from codexd.store.state import Flusher, StateStore
@@ -141,9 +142,10 @@ class Plugin:
         runtime_dir = self.config.runtime.runtime_dir
         pipes = ChildPipes.create(runtime_dir, 1)
         reading = os.open(pipe_path(runtime_dir, 1, "stdout"), os.O_RDONLY | os.O_NONBLOCK)
+        stage = Stage(stage_path(runtime_dir, 1, "stdout")) if sys.platform == "linux" else None
 
         def pump() -> None:
-            self.moved += self.capture.pump(reading)
+            self.moved += self.capture.pump(reading, stage=stage)
 
         loop.add_reader(reading, pump)
         ticker = asyncio.ensure_future(self._tick())
@@ -155,6 +157,8 @@ class Plugin:
         loop.remove_reader(reading)
         ticker.cancel()
         os.close(reading)
+        if stage is not None:
+            stage.close()
         pipes.close()
 
     async def _tick(self) -> None:

@@ -33,8 +33,9 @@ class Child(threading.Thread):
 
     def __init__(self, fifo: Path) -> None:
         super().__init__()
-        # Held open read-write, as circusd does: bytes wait in it while nobody reads.
+        # Held open read-write, as circusd does: bytes wait in them while nobody reads.
         self._pipe = os.open(fifo, os.O_RDWR)
+        self._stage = os.open(f"{fifo}-stage", os.O_RDWR)
         self._enough = threading.Event()
         self.written = 0
 
@@ -66,6 +67,7 @@ class Child(threading.Thread):
                 os.read(self._pipe, 1 << 16)
             self.join(0.01)
         os.close(self._pipe)
+        os.close(self._stage)
 
 
 @contextlib.contextmanager
@@ -110,6 +112,7 @@ def test_kills_at_random_moments(tmp_path: Path, max_bytes: int) -> None:
     fifo, config = tmp_path / "fifo", config_at(tmp_path)
     log_path = Path(config.paths.stdout_log_path)
     os.mkfifo(fifo)
+    os.mkfifo(f"{fifo}-stage")
     chance = random.Random(max_bytes)
     child = Child(fifo)
     child.start()
@@ -170,6 +173,7 @@ def check_recent(config: Config, seqs: list[int]) -> None:
 def test_a_kill_without_splice_leaves_whole_files(tmp_path: Path) -> None:
     fifo, config = tmp_path / "fifo", config_at(tmp_path)
     os.mkfifo(fifo)
+    os.mkfifo(f"{fifo}-stage")
     child = Child(fifo)
     child.start()
     try:

@@ -1,8 +1,9 @@
 """A process that writes the memory as the plugin does, to be killed at any moment.
 
 ``python -m tests.support.memory_writer ROOT FIFO MAX_BYTES [copy]``: moves what comes through
-FIFO into stdout.log, records bursts and other events, and changes the state all the time.
-``copy`` does without splice. Prints ``ready`` once it writes.
+FIFO into stdout.log, records bursts and other events, and changes the state all the time. What is
+more than a kilobyte goes by way of FIFO-stage. ``copy`` does without splice. Prints ``ready``
+once it writes.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from codexd.eventlog import appendlog
+from codexd.eventlog import appendlog, capture
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture, last_burst_detail, unaccounted
 from codexd.eventlog.log import EventLog
+from codexd.eventlog.stage import Stage
 from codexd.platform import pipes
 from codexd.platform.filelock import FileLock
 from codexd.platform.files import make_private_directory
@@ -57,16 +59,17 @@ def main(root: str, fifo: str, max_bytes: int) -> None:
         detail = {"bytes": count, "stream": "stdout", **position}
         events.record("info", "child.stdout", "stdout: from before", detail)
     log = AppendLog(paths.stdout_log_path, max_bytes=max_bytes, backups=10_000)
-    capture = OutputCapture(log, on_burst=tell, on_lost=lambda _: os.abort())
+    output = OutputCapture(log, on_burst=tell, on_lost=lambda _: os.abort())
     pipe = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    stage = Stage(f"{fifo}-stage") if sys.platform == "linux" else None
     print("ready", flush=True)
     number = 0
     while True:
         select.select([pipe], [], [], 0.005)
-        capture.pump(pipe, 20_000)
+        output.pump(pipe, 20_000, stage=stage)
         number += 1
         if number % 3 == 0:
-            burst = capture.take_burst()
+            burst = output.take_burst()
             if burst is not None:
                 tell(burst)
         store.update_child(restarts=number)
@@ -80,4 +83,5 @@ if __name__ == "__main__":
             raise pipes.CannotSplice
 
         vars(appendlog)["splice"] = no_splice
+    vars(capture)["_MUCH_BYTES"] = 1 << 10
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

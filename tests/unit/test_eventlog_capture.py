@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.capture import Burst, OutputCapture, last_burst_detail, unaccounted
 from codexd.eventlog.newest import Newest
 from codexd.eventlog.preview import preview
+from codexd.eventlog.stage import Stage
 from codexd.platform import pipes
 from tests.support.memory import log_bytes, open_log, pipe, record_many
 
@@ -34,6 +37,7 @@ class Rig:
         )
         self.reading, self.writing = os.pipe()
         os.set_blocking(self.reading, False)
+        self.stage: Stage | None = None
 
     def feed(self, data: bytes, *, listen: bool = False) -> int:
         """Write ``data`` into the pipe and pump it out."""
@@ -41,9 +45,10 @@ class Rig:
         for start in range(0, len(data), 60_000):
             os.write(self.writing, data[start : start + 60_000])
             while count := self.capture.pump(
-                self.reading, on_data=self.data.append if listen else None
+                self.reading, on_data=self.data.append if listen else None, stage=self.stage
             ):
                 moved += count
+                assert self.stage is None or not self.stage.held
         return moved
 
     def take(self) -> Burst:
@@ -56,18 +61,32 @@ class Rig:
         self.capture.close()
         os.close(self.reading)
         os.close(self.writing)
+        if self.stage is not None:
+            self.stage.close()
 
 
-@pytest.fixture(params=["splice", "copy"])
+_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has splice(2)")
+
+
+@pytest.fixture(params=["splice", "copy", pytest.param("stage", marks=_LINUX)])
 def rig(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Rig]:
-    """The same with and without splice."""
+    """The same with and without splice, and with all of it by way of a stage."""
     if request.param == "copy":
         monkeypatch.setattr("codexd.eventlog.appendlog.splice", no_splice)
     made = Rig(tmp_path, max_bytes=200_000)
+    if request.param == "stage":
+        monkeypatch.setattr(capture_module, "_MUCH_BYTES", 1)
+        monkeypatch.setattr(capture_module, "_FEW_BYTES", 1)
+        made.stage = open_stage(tmp_path)
     yield made
     made.close()
+
+
+def open_stage(directory: Path) -> Stage:
+    os.mkfifo(directory / "stage")
+    return Stage(str(directory / "stage"))
 
 
 def no_splice(*_: object) -> int:
@@ -147,6 +166,49 @@ def test_any_pieces_and_any_size_of_file(
     everything = b"".join(pieces)
     assert log_bytes(made.path, backups=10_000) == everything == b"".join(made.data)
     assert sum(burst.bytes for burst in made.bursts) == len(everything)
+
+
+# -- the stage -------------------------------------------------------------------------------
+
+
+@_LINUX
+def test_much_goes_by_the_stage_and_a_message_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Rig(tmp_path)
+    made.stage = open_stage(tmp_path)
+    filled: list[int] = []
+    fill = made.stage.fill
+
+    def counted(pipe_fd: int, max_bytes: int) -> int:
+        filled.append(fill(pipe_fd, max_bytes))
+        return filled[-1]
+
+    monkeypatch.setattr(made.stage, "fill", counted)
+    fcntl.fcntl(made.writing, fcntl.F_SETPIPE_SZ, 1 << 20)
+    for _ in range(3):
+        os.write(made.writing, b"a message\n")
+        assert made.capture.pump(made.reading, stage=made.stage) == 10
+    assert filled == []
+    os.write(made.writing, b"x" * 500_000)
+    for _ in range(4):
+        made.capture.pump(made.reading, 1 << 17, stage=made.stage)
+    assert filled == [1 << 17] * 2 + [500_000 - 3 * (1 << 17)]
+    assert made.path.stat().st_size == 500_030
+    made.close()
+
+
+@_LINUX
+def test_what_an_earlier_process_left_on_the_stage_comes_first(tmp_path: Path) -> None:
+    made = Rig(tmp_path)
+    stage = open_stage(tmp_path)
+    os.write(made.writing, b"first,")
+    stage.fill(made.reading, 100)
+    made.stage = Stage(str(tmp_path / "stage"))
+    stage.close()
+    assert made.feed(b"then", listen=True) == 10
+    assert made.path.read_bytes() == b"first,then" == b"".join(made.data)
+    made.close()
 
 
 # -- previews --------------------------------------------------------------------------------

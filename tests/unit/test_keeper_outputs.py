@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codexd.child.pipes import ChildPipes
+from codexd.child.pipes import ChildPipes, remove, stage_path
 from codexd.config import Config
 from codexd.contracts import EventLevel
 from codexd.eventlog.accounting import unaccounted
+from codexd.eventlog.stage import Stage
 from codexd.keeper import outputs
 from codexd.keeper.outputs import Outputs
 from tests.support.memory import config_at
@@ -181,5 +183,28 @@ def test_what_a_child_said_long_before_does_not_tell_of_its_end(
         os.write(pipes.stderr, b"so long\n")
         monkeypatch.setattr(outputs, "_LAST_WORDS_S", 5.0)
         assert room.end(pipes) == "Error: of its beginning"
+
+    run(config, act)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has stages")
+@pytest.mark.parametrize("is_named_anew", [False, True])
+def test_what_a_plugin_that_died_left_on_the_stage_is_read(
+    config: Config, is_named_anew: bool
+) -> None:
+    async def act(room: Room) -> None:
+        runtime_dir = config.runtime.runtime_dir
+        pipes = ChildPipes.create(runtime_dir, 1)
+        os.write(pipes.stdout, b"left")
+        if is_named_anew:
+            # The names were taken away meanwhile, and circusd has made them again.
+            remove(runtime_dir, 1)
+            pipes.name_again(runtime_dir)
+        stage = Stage(stage_path(runtime_dir, 1, "stdout"))
+        assert stage.fill(pipes.stdout, 100) == 4
+        stage.close()
+        room.outputs.add(1)
+        assert Path(config.paths.stdout_log_path).read_bytes() == b"left"
+        room.end(pipes)
 
     run(config, act)
