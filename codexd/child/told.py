@@ -19,6 +19,8 @@ import msgspec
 PERIOD_S = 1.0
 # A report that was to be followed by another so long ago says nothing of now.
 _LATE_S = 2.0
+# One that was to be followed by now may be on its way, while nothing goes on.
+_LATE_QUIET_S = 0.5
 # While nothing goes on: so many words within the time for which the plugin may be silent, and so
 # many looks of circusd; and how long they are apart at most.
 _QUIET_WORDS = 3
@@ -121,7 +123,9 @@ class Told:
     def is_quiet(self, now: float) -> bool:
         """Whether nothing goes on, and the plugin is as good as its word."""
         report = self._report
-        return report is not None and report.is_quiet and now - self._heard_at <= report.again_s
+        if report is None or not report.is_quiet:
+            return False
+        return now - self._heard_at <= report.again_s + _LATE_QUIET_S
 
     def turns(
         self, child: int | None, now: float, *, drain: int = 0, has_plugin: bool = True

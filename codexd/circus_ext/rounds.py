@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from circus import logger
 
+from codexd.beat import until_beat
 from codexd.child.told import PERIOD_S
 from codexd.platform.directory_watch import watch_directories
 
@@ -57,7 +58,8 @@ class Rounds:
             # Before it is looked: what goes from here on is told.
             is_watched = self._watch is not None and self._watch.look()
             wait_s = self._go()
-            self._due = self._went_at + (wait_s if is_watched else min(wait_s, PERIOD_S))
+            wait_s = wait_s if is_watched else min(wait_s, PERIOD_S)
+            self._due = self._went_at + until_beat(self._went_at, wait_s)
         except Exception:
             # Whatever it was, the watch goes on.
             logger.exception("circusd could not look after its things")

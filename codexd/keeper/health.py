@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
+from codexd.beat import until_beat
 from codexd.settings import Policy
 
 # A timer that fires this much late means that this process was held up itself.
@@ -92,6 +93,7 @@ class Health:
         pause_s = self._interval_s
         while True:
             slept_from = loop.time()
+            pause_s = until_beat(slept_from, pause_s)
             await asyncio.sleep(pause_s)
             is_stalled = loop.time() - slept_from > pause_s + _STALL_S
             pause_s = self._interval_s

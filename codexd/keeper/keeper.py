@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from codexd.beat import until_beat
 from codexd.child import pipes as child_io
 from codexd.child import steps as supervision
 from codexd.child.steps import Step, Supervision
@@ -233,7 +234,7 @@ class Keeper:
         self._calm_looks = self._calm_looks + 1 if is_calm else 0
         # One more, for what could not be done at the first.
         if self._calm_looks > 1:
-            self._look_at = now + _QUIET_LOOK_S
+            self._look_at = now + until_beat(now, _QUIET_LOOK_S)
 
     @property
     def _is_as_it_was(self) -> bool:

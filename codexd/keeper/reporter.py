@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from codexd.beat import until_beat
 from codexd.child.told import PERIOD_S, Report, Trouble
 from codexd.contracts import EventLevel
 from codexd.keeper.circusd import Circusd, CircusError
@@ -62,8 +63,9 @@ class Reporter:
             except (CircusError, msgspec.ValidationError) as error:
                 period_s = min(period_s, PERIOD_S)
                 self._complain(str(error))
+            now = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(period_s):
+                async with asyncio.timeout(until_beat(now, period_s)):
                     await self._changed.wait()
             except TimeoutError:
                 continue

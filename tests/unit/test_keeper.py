@@ -19,6 +19,7 @@ from codexd.child import steps as supervision
 from codexd.child.steps import Step, Supervision
 from codexd.child.told import Report
 from codexd.config import Config
+from codexd.keeper import keeper as keeper_module
 from codexd.keeper import keeper as module
 from codexd.keeper.circusd import WATCHER, CircusError
 from codexd.keeper.keeper import Keeper
@@ -628,14 +629,19 @@ def test_at_the_end_clients_leave_before_circusd_hears_the_last_word(play: Play)
 # -- what time brings ------------------------------------------------------------------------
 
 
-def test_an_idle_plugin_is_looked_after_seldom_and_soon_after_a_change(play: Play) -> None:
+def test_an_idle_plugin_is_looked_after_seldom_and_soon_after_a_change(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The next beat is half a second sooner.
+    monkeypatch.setattr(keeper_module, "until_beat", lambda _now, wait_s: wait_s - 0.5)
+
     async def act(room: Room) -> None:
         keeper, outputs = room.keeper, room.people["outputs"]
         room.write(spawned(1, 1, 71))
         await keeper.start(DAEMON)
         assert [keeper.tick(0.0) for _ in range(2)] == pytest.approx([1.0, 1.0], abs=0.2)
         keeper._look_at = 0.0
-        assert keeper.tick(0.0) == pytest.approx(5.0, abs=0.2)
+        assert keeper.tick(0.0) == pytest.approx(4.5, abs=0.2)
         # Somebody takes something away: it is made again when that may be done, and looked once
         # more a second later.
         os.unlink(room.records.steps_path)

@@ -274,7 +274,7 @@ def test_a_word_counts_until_the_next_is_late(told: Told) -> None:
     assert not report().is_quiet
     told.take(said, 10.0)
     assert [told.turns(CHILD, now) for now in (17.0, 19.5, 19.75)] == [0, 0, None]
-    assert [told.is_quiet(now) for now in (17.5, 17.75)] == [True, False]
+    assert [told.is_quiet(now) for now in (17.5, 18.0, 18.25)] == [True, True, False]
     told.take(report(), 20.0)
     assert not told.is_quiet(20.0)
 
