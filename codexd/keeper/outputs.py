@@ -31,6 +31,10 @@ BURST_S = 0.1
 # The same where it is the protocol itself, of which an event tells no more than that.
 TALK_S = 60.0
 _TALK_BYTES = 16 << 20
+# So little in that time is what the server answers codexd itself: each event has files written and
+# two processes look at them, so an idle daemon tells of it as seldom.
+_LITTLE_BYTES = 4 << 10
+_LITTLE_S = 600.0
 # What was written longer than this before a child's end does not tell of it.
 _LAST_WORDS_S = 5.0
 # Bytes moved in one turn of the loop, so that a flood does not hold up everything else: a message
@@ -103,6 +107,8 @@ class StreamLog:
         self._timer: asyncio.TimerHandle | None = None
         # Whether what is not told yet is the protocol.
         self._talks = False
+        # As soon as a burst has more bytes it is not left to the timer.
+        self._patient_bytes = _TALK_BYTES
         self._last_words = _LastWords()
         self._said: dict[int, str | None] = {}
         # How many bytes the children have written, whether the log took them or not.
@@ -190,16 +196,31 @@ class StreamLog:
             self._on_held()
         if moved:
             self._last_words.heard(monotonic(), before)
-            if self._timer is None or capture.burst_bytes > _TALK_BYTES:
+            if self._timer is None or capture.burst_bytes > self._patient_bytes:
                 self._tell_later()
         return moved
 
     def _tell_later(self) -> None:
-        if self._talks and self._capture.burst_bytes > _TALK_BYTES:
+        if not self._talks:
+            if self._timer is None:
+                self._timer = self._loop.call_later(BURST_S, self._tell_burst)
+        elif self._capture.burst_bytes > _TALK_BYTES:
             self._tell_burst()
-        elif self._timer is None:
-            delay_s = TALK_S if self._talks else BURST_S
-            self._timer = self._loop.call_later(delay_s, self._tell_burst)
+        else:
+            self._set_timer(TALK_S, self._tell_of_talk, _TALK_BYTES)
+
+    def _tell_of_talk(self) -> None:
+        """A minute has passed; for little it takes ten."""
+        if self._capture.burst_bytes > _LITTLE_BYTES:
+            self._tell_burst()
+        else:
+            self._set_timer(_LITTLE_S - TALK_S, self._tell_burst, _LITTLE_BYTES)
+
+    def _set_timer(self, delay_s: float, then: Callable[[], None], patient_bytes: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay_s, then)
+        self._patient_bytes = patient_bytes
 
     def _drop(self) -> None:
         while self._pump():
@@ -221,6 +242,7 @@ class StreamLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._patient_bytes = _TALK_BYTES
         burst = self._capture.take_burst()
         if burst is not None:
             self._tell(burst)

@@ -90,6 +90,8 @@ def run(config: Config, act: Callable[[Room], Awaitable[None]]) -> Room:
 
 
 TALK = "stdout: (protocol messages)"
+# More than what the server answers codexd itself.
+TURN = b'{"method":"item/agentMessage/delta"}\n' * 200
 
 
 def test_talk_is_told_once_for_long_and_before_anything_else(config: Config) -> None:
@@ -138,7 +140,33 @@ def test_a_minute_or_much_talk_is_told_as_well(
         await room.say(pipes, b"{}\n")
         await room.say(pipes, b"{1234567}\n")
         assert room.told == [("child.stdout", TALK, 13)]
+        monkeypatch.setattr(outputs, "_TALK_BYTES", 1 << 20)
         monkeypatch.setattr(outputs, "TALK_S", 0.01)
+        await room.say(pipes, TURN)
+        await room.until(lambda: len(room.told) == 2)
+        assert room.told[1] == ("child.stdout", TALK, len(TURN))
+
+    run(config, act)
+
+
+def test_little_talk_is_told_seldom_and_more_of_it_as_soon_as_ever(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(room: Room) -> None:
+        room.talks = True
+        stdout = room.outputs._streams[0]
+        pipes = room.child(1)
+        monkeypatch.setattr(outputs, "TALK_S", 0.01)
+        await room.say(pipes, b"{}\n")
+        await room.until(lambda: stdout._patient_bytes < len(TURN))
+        assert stdout._timer is not None
+        left_s = stdout._timer.when() - asyncio.get_running_loop().time()
+        assert 500 < left_s < 600
+        assert room.told == []
+        await room.say(pipes, TURN)
+        await room.until(lambda: len(room.told) == 1)
+        assert room.told[0] == ("child.stdout", TALK, len(TURN) + 3)
+        monkeypatch.setattr(outputs, "_LITTLE_S", 0.02)
         await room.say(pipes, b"{}\n")
         await room.until(lambda: len(room.told) == 2)
 
