@@ -259,14 +259,16 @@ class HubDriver:
     # -- carrying out ------------------------------------------------------------------------
 
     def _do(self, actions: list[Action], now: float | None = None) -> None:
-        self._soon()
         if actions:
             self._is_used = True
             now = monotonic() if now is None else now
             if now - self._stirred_at >= _QUIET_S:
                 self._stir(now)
             self._stirred_at = now
-        self._carry_out_all(actions)
+        try:
+            self._carry_out_all(actions)
+        finally:
+            self._soon()
 
     def _carry_out_all(self, actions: list[Action]) -> None:
         failure: Exception | None = None

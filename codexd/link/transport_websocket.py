@@ -204,6 +204,9 @@ class _Wire(asyncio.BufferedProtocol):
         is_new = not self.upgraded.done()
         if is_new:
             data = self._take_answer(data)
+        elif not self._closed and (message := self._reader.sole(data)) is not None:
+            self._on_message(message)
+            return
         if data:
             self._around(self._take, data)
         if is_new or self._reader.has_passed_on:

@@ -37,6 +37,12 @@ def taken_by_the_protocol(protocol: Protocol, data: bytes) -> list[bytes]:
     return [whole for frame in frames if (whole := assembler.add(frame)) is not None]
 
 
+def heard(reader: MessageReader, data: bytes) -> list[bytes]:
+    """What whoever reads a connection makes of what it has read."""
+    message = reader.sole(data)
+    return reader.feed(data) if message is None else [message]
+
+
 def say_anything(end: Protocol, dice: random.Random) -> bytes:
     """Some frames of one message, or of none."""
     text = "é".encode() if dice.random() < 0.2 else b"x"
@@ -72,17 +78,19 @@ def in_pieces(data: bytes, dice: random.Random) -> list[bytes]:
 def test_whatever_comes_in_whatever_pieces_is_taken_alike(seed: int, side: Any) -> None:
     dice = random.Random(seed)
     sender = a_server() if side is a_client else a_client()
-    data = b"".join(say_anything(sender, dice) for _ in range(8))
+    said = [say_anything(sender, dice) for _ in range(8)]
     if dice.random() < 0.5:
         sender.send_close(1000, "bye")
-        data += sent(sender) + b"not heard any more"
-    expected, read = side(), side()
-    messages = taken_by_the_protocol(expected, data)
-    reader = MessageReader(read, LIMIT)
-    assert [m for piece in in_pieces(data, dice) for m in reader.feed(piece)] == messages
-    # What it says by itself is the same too: pongs, and the farewell.
-    assert read.state is expected.state
-    assert (read.close_rcvd is None) == (expected.close_rcvd is None)
+        said.append(sent(sender) + b"not heard any more")
+    data = b"".join(said)
+    for pieces in (in_pieces(data, dice), said):
+        expected, read = side(), side()
+        messages = taken_by_the_protocol(expected, data)
+        reader = MessageReader(read, LIMIT)
+        assert [m for piece in pieces for m in heard(reader, piece)] == messages
+        # What it says by itself is the same too: pongs, and the farewell.
+        assert read.state is expected.state
+        assert (read.close_rcvd is None) == (expected.close_rcvd is None)
 
 
 @pytest.mark.parametrize(
@@ -100,18 +108,18 @@ def test_a_breach_of_the_protocol_is_found_by_the_protocol(data: bytes, code: Cl
     for split in range(len(data)):
         server = a_server()
         reader = MessageReader(server, LIMIT)
-        assert reader.feed(data[:split]) + reader.feed(data[split:]) == []
+        assert heard(reader, data[:split]) + heard(reader, data[split:]) == []
         assert server.close_sent is not None
         assert server.close_sent.code == code
-        assert reader.feed(b"\x81\x82\0\0\0\0{}") == []
+        assert heard(reader, b"\x81\x82\0\0\0\0{}") == []
 
 
 def test_a_text_between_the_parts_of_another_is_a_breach() -> None:
     client, server = a_client(), a_server()
     client.send_text(b"{", fin=False)
     reader = MessageReader(server, LIMIT)
-    assert reader.feed(sent(client)) == []
-    assert reader.feed(masked_frame(b"{}")) == []
+    assert heard(reader, sent(client)) == []
+    assert heard(reader, masked_frame(b"{}")) == []
     assert server.close_sent is not None
 
 
@@ -120,14 +128,15 @@ def test_a_masked_frame_is_one_that_any_server_takes(size: int) -> None:
     message = b"m" * size
     assert taken_by_the_protocol(a_server(), masked_frame(message)) == [message]
     assert MessageReader(a_server(), LIMIT).feed(masked_frame(message)) == [message]
+    assert MessageReader(a_server(), LIMIT).sole(masked_frame(message)) == message
 
 
 def test_what_is_not_whole_is_held() -> None:
     frame = masked_frame(b"m" * 1000)
     for split in (*range(1, 20), len(frame) - 1):
         reader = MessageReader(a_server(), LIMIT)
-        assert reader.feed(frame[:split]) == []
+        assert heard(reader, frame[:split]) == []
         # The head is held only for as long as it is not whole.
         assert reader.held == (split if split < len(frame) - 1000 else split + 1000 - len(frame))
-        assert reader.feed(frame[split:]) == [b"m" * 1000]
+        assert heard(reader, frame[split:]) == [b"m" * 1000]
         assert reader.held == 0
