@@ -153,7 +153,7 @@ def _start_of(files: list[BinaryIO], lines: int | None) -> tuple[list[BinaryIO],
         return files[:1], size(files[0]) if files else 0
     for count, file in enumerate(files, start=1):
         starts = list(islice(line_starts_backward(file, size(file)), lines))
-        if starts[-1:] == [0] and count < len(files) and not _ends_a_line(files[count]):
+        if starts[-1:] == [0] and not _begins_a_line(files[count:]):
             # A rotation may come in the middle of a line, which then begins in the older file.
             starts.pop()
         if len(starts) == lines:
@@ -164,12 +164,17 @@ def _start_of(files: list[BinaryIO], lines: int | None) -> tuple[list[BinaryIO],
 
 def _start_after(files: list[BinaryIO], after: Place) -> tuple[list[BinaryIO], int]:
     """Where the line begins that ``after`` is in; with its file gone, all there is comes later."""
-    for count, file in enumerate(files, start=1):
-        if inode(file) == after.inode and after.end <= size(file):
-            is_whole = after.end == 0 or os.pread(file.fileno(), 1, after.end - 1) == b"\n"
-            start = after.end if is_whole else next(line_starts_backward(file, after.end), 0)
-            return files[:count][::-1], start
-    return files[::-1], 0
+    at = next((n for n, file in enumerate(files) if inode(file) == after.inode), None)
+    if at is None or after.end > size(files[at]):
+        return files[::-1], 0
+    end = after.end
+    if end and os.pread(files[at].fileno(), 1, end - 1) == b"\n":
+        return files[: at + 1][::-1], end
+    start = next(line_starts_backward(files[at], end), 0)
+    while start == 0 and not _begins_a_line(files[at + 1 :]):
+        at += 1
+        start = next(line_starts_backward(files[at], size(files[at])), 0)
+    return files[: at + 1][::-1], start
 
 
 def _later(
@@ -183,9 +188,11 @@ def _later(
     return min(one, other, key=behind)
 
 
-def _ends_a_line(file: BinaryIO) -> bool:
-    end = size(file)
-    return end == 0 or os.pread(file.fileno(), 1, end - 1) == b"\n"
+def _begins_a_line(older: list[BinaryIO]) -> bool:
+    """Whether what follows ``older`` files, the newest of them first, begins a line."""
+    # One that is empty tells nothing: it may lie in the middle of a line, too.
+    last = next((file for file in older if size(file)), None)
+    return last is None or os.pread(last.fileno(), 1, size(last) - 1) == b"\n"
 
 
 def _is_at(path: str, file: BinaryIO, offset: int) -> bool:

@@ -7,17 +7,21 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codexd.eventlog.appendlog import AppendLog
-from codexd.eventlog.bytes_reader import read_bytes
+from codexd.eventlog.bytes_reader import Place, read_bytes
+from codexd.eventlog.chain import inode, open_chain, size
 from tests.support.waiting import eventually
 
 
 def write_log(path: Path, pieces: list[bytes], *, max_bytes: int) -> None:
+    """Where a piece is empty, the log is rotated: so a file may be empty, too."""
     log = AppendLog(str(path), max_bytes=max_bytes, backups=10_000)
     for piece in pieces:
+        if not piece:
+            log.rotate()
         while piece:
             if log.full:
                 log.rotate()
@@ -25,11 +29,13 @@ def write_log(path: Path, pieces: list[bytes], *, max_bytes: int) -> None:
     log.close()
 
 
-@given(
-    st.lists(st.sampled_from([b"\n", b"a", b"bc\n", b"\n\n", b"long line " * 5]), max_size=20),
-    st.integers(1, 20),
-    st.none() | st.integers(0, 12),
+PIECES = st.lists(
+    st.sampled_from([b"\n", b"a", b"bc\n", b"\n\n", b"long line " * 5, b""]), max_size=20
 )
+
+
+@given(PIECES, st.integers(4, 20), st.none() | st.integers(0, 12))
+@example([b"a", b"", b"", b"bc\n"], 20, 1)
 @settings(max_examples=80, deadline=None)
 def test_the_last_lines_over_any_rotation(
     tmp_path_factory: pytest.TempPathFactory,
@@ -46,6 +52,29 @@ def test_the_last_lines_over_any_rotation(
         every.pop()
     wanted = every if lines is None else every[len(every) - min(lines, len(every)) :]
     assert b"".join(read_bytes(str(path), lines=lines)) == b"".join(wanted)
+
+
+@given(PIECES, st.integers(4, 20), st.integers(0, 1000))
+@example([b"\na", b"", b"", b"bc\n"], 20, 3)
+@settings(max_examples=40, deadline=None)
+def test_from_the_line_that_a_place_is_in(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], max_bytes: int, at: int
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "stdout.log"
+    write_log(path, pieces, max_bytes=max_bytes)
+    whole = b"".join(pieces)
+    at = min(at, len(whole))
+    left = at
+    with open_chain(str(path)) as files:
+        for file in reversed(files):
+            place = Place(inode(file), left)
+            if left <= size(file):
+                break
+            left -= size(file)
+        else:
+            return
+    begin = whole.rfind(b"\n", 0, at) + 1
+    assert b"".join(read_bytes(str(path), after=place)) == whole[begin:]
 
 
 def test_no_log_is_nothing(tmp_path: Path) -> None:
