@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from codexd.cli.status import notes, status_line
 from codexd.cli.status_block import View, block
 from codexd.cli.streams import reader_is_gone, writing_to
 from codexd.cli.terminal import cells, columns, harmless, is_terminal, painter
+from codexd.cli.top.tty import obey
 from codexd.client.live import look
 from codexd.client.owner import check_owner
 from codexd.config import Config
@@ -85,14 +87,14 @@ def watch_status(config: Config) -> None:
 def _redraw(config: Config) -> None:
     lines: list[str] = []
     try:
-        with _own_screen():
+        with _own_screen() as pause:
             while True:
                 lines = _lines(config)
                 size = shutil.get_terminal_size()
                 fitted = _fitted(lines, size.columns, size.lines)
                 shown = "".join(f"{line}{_CLEAR_LINE}\n" for line in fitted)
                 click.echo(f"{_HOME}{shown}{_CLEAR_BELOW}", nl=False, color=True)
-                time.sleep(_PERIOD_S)
+                pause(_PERIOD_S)
     finally:
         # What was seen last stays to be read.
         if lines:
@@ -112,20 +114,61 @@ def _fitted(lines: list[str], width: int, height: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _own_screen() -> Iterator[None]:
-    # A terminal that shows this program no more is to show what was there before.
-    before = {signum: signal.signal(signum, _end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+def _own_screen() -> Iterator[Callable[[float], None]]:
+    """The screen that programs draw on; yields a pause, which ends when it is to be drawn anew.
+
+    A terminal that shows this program no more is to show what was there before: at its end, and
+    while it is stopped by Ctrl-Z.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wake, False)
+
+    def pause(seconds: float) -> None:
+        select.select([woken], [], [], seconds)
+        with contextlib.suppress(BlockingIOError):
+            os.read(woken, 4096)
+
+    before = {
+        signum: signal.signal(signum, handler)
+        for signum, handler in _HANDLERS.items()
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    }
+    woken_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     click.echo(_ENTER, nl=False, color=True)
     try:
-        yield
+        yield pause
     finally:
         click.echo(_LEAVE, nl=False, color=True)
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        signal.set_wakeup_fd(woken_before)
+        for signum, was in before.items():
+            signal.signal(signum, was)
+        os.close(woken)
+        os.close(wake)
 
 
 def _end(signum: int, _frame: object) -> None:
     sys.exit(128 + signum)
+
+
+def _stop(_signum: int, _frame: object) -> None:
+    # Past Python's buffer, in which the signal may have come.
+    os.write(1, _LEAVE.encode())
+    obey(signal.SIGTSTP)
+    os.write(1, _ENTER.encode())
+
+
+def _draw_anew(_signum: int, _frame: object) -> None:
+    """The signal ends the pause."""
+
+
+_HANDLERS: Final = {
+    signal.SIGTERM: _end,
+    signal.SIGHUP: _end,
+    signal.SIGTSTP: _stop,
+    signal.SIGCONT: _draw_anew,
+    signal.SIGWINCH: _draw_anew,
+}
 
 
 def _tell_changes(config: Config) -> None:
