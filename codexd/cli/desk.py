@@ -126,7 +126,10 @@ class AskOnTerminal:
                 self._say("codexd: that is not asked any more")
                 return None
             if select.select([self._tty], [], [], _TICK_S)[0]:
-                data = os.read(self._tty, 1024)
+                data = b""
+                # A terminal that was hung up is as one that has ended.
+                with contextlib.suppress(OSError):
+                    data = os.read(self._tty, 1024)
                 if not data:
                     return ""
                 self._typed += data

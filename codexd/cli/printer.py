@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from codexd.cli.streams import discard_stderr
 from codexd.cli.terminal import clipped, columns, is_terminal, painter
 from codexd.cli.transcript import Note, Said, Shown
+
+
+class Unwritable(Exception):
+    """Nothing more can be written to stdout; the text says why."""
 
 
 class Printer:
@@ -23,7 +28,7 @@ class Printer:
         if isinstance(shown, Note):
             self.note(shown)
         elif isinstance(shown, Said) and self.streams_text and shown.text:
-            write(sys.stdout, shown.text)
+            write(shown.text)
             self._is_in_line = not shown.text.endswith("\n")
 
     def note(self, note: Note) -> None:
@@ -38,18 +43,44 @@ class Printer:
     def say(self, line: str) -> None:
         """A line on stderr, whatever stands on the screen."""
         if self._is_in_line and self._is_shared:
-            write(sys.stdout, "\n")
+            write("\n")
             self._is_in_line = False
-        write(sys.stderr, line + "\n")
+        try:
+            _write(sys.stderr, _encoded(sys.stderr, line + "\n"))
+        except OSError:
+            # The turn is wanted more than what is told about it.
+            discard_stderr()
 
     def end_line(self) -> None:
         """What is said next begins on a line of its own."""
         if self._is_in_line:
-            write(sys.stdout, "\n")
+            write("\n")
             self._is_in_line = False
 
 
-def write(stream: TextIO, text: str) -> None:
-    """Write at once, in whatever encoding the stream has."""
-    stream.buffer.write(text.encode(stream.encoding or "utf-8", "replace"))
+def write(text: str) -> None:
+    """As :func:`write_bytes`, in whatever encoding stdout has."""
+    write_bytes(_encoded(sys.stdout, text))
+
+
+def write_bytes(data: bytes) -> None:
+    """Write to stdout at once.
+
+    Raises:
+        Unwritable: it takes nothing any more.
+    """
+    try:
+        _write(sys.stdout, data)
+    except BrokenPipeError as error:
+        raise Unwritable("nobody reads what the agent says") from error
+    except OSError as error:
+        raise Unwritable(f"the output cannot be written ({error.strerror})") from error
+
+
+def _encoded(stream: TextIO, text: str) -> bytes:
+    return text.encode(stream.encoding or "utf-8", "replace")
+
+
+def _write(stream: TextIO, data: bytes) -> None:
+    stream.buffer.write(data)
     stream.buffer.flush()

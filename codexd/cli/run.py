@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from http import HTTPStatus
 from typing import Any
 
 import click
@@ -21,14 +22,14 @@ from codexd.cli.desk import (
 from codexd.cli.exec_fallback import ExecOrder, run_exec
 from codexd.cli.nouns import client_of, running_client, runs
 from codexd.cli.options import BadValue, CliError, Seconds, daemon_options, json_option
-from codexd.cli.printer import Printer, write
+from codexd.cli.printer import Printer, Unwritable, write, write_bytes
 from codexd.cli.server_ready import why_no_server
 from codexd.cli.streams import discard_stdout
 from codexd.cli.terminal import is_terminal
 from codexd.cli.threads import thread_id_of
 from codexd.cli.transcript import Transcript, error_text, seconds
 from codexd.cli.turn_driver import Left, Order, TurnDriver
-from codexd.client.errors import DaemonError
+from codexd.client.errors import DaemonError, Refused
 from codexd.client.sync import Client
 from codexd.client.where import PATIENCE_S
 from codexd.config import Config
@@ -38,6 +39,8 @@ from codexd.shapes import Approval, FinishedTurn
 _EXIT = {"completed": 0, "failed": 1, "interrupted": 4}
 _INTERRUPTED = 4
 _REFUSED = 5
+# What the daemon takes in one request (see the reference of HTTP).
+_LONGEST = 1 << 20
 
 
 @click.command("run")
@@ -83,12 +86,11 @@ def run(
         raise BadValue("The prompt is empty.")
     printer = Printer()
     looker = client_of(config)
+    exec_order = ExecOrder(text, where or os.getcwd(), thread, model, as_json, output_schema)
     if fallback is not None:
         reason = why_no_server(looker, config)
         if reason is not None:
-            printer.tell(f"{reason} `codex exec` runs it instead.")
-            order = ExecOrder(text, where or os.getcwd(), thread, model, as_json, output_schema)
-            return _exec(config, order, timeout)
+            return _exec(config, exec_order, timeout, printer, reason)
     client = running_client(config, timeout_s=PATIENCE_S)
     if config.server.mode != "app-server":
         raise CliError(f"The daemon of {config.paths.state_dir} runs no app-server: --mode exec.")
@@ -103,7 +105,17 @@ def run(
         daemon_lives=lambda: runs(config),
         timeout_s=timeout,
     )
-    return turn.run(driver, looker, Order(text, thread_id, where, model, schema))
+    try:
+        return turn.run(driver, looker, Order(text, thread_id, where, model, schema))
+    except Refused as error:
+        if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise _too_long() from error
+        raise
+    except DaemonError as error:
+        # What may run already is not run twice.
+        if fallback is None or driver.has_begun:
+            raise
+        return _exec(config, exec_order, timeout, printer, str(error))
 
 
 class _Turn:
@@ -132,6 +144,7 @@ class _Turn:
     def run(self, driver: TurnDriver, looker: Client, order: Order) -> int:
         """Run it; the exit code."""
         self._driver = driver
+        finished = None
         try:
             finished = driver.run(order)
             self._catch_up(driver, looker, finished)
@@ -140,11 +153,13 @@ class _Turn:
             self._printer.end_line()
             self._printer.tell(str(error))
             return _INTERRUPTED if driver.was_stopped else 1
-        except BrokenPipeError:
-            # Whoever asked for the turn has gone.
+        except Unwritable as error:
             discard_stdout()
-            with contextlib.suppress(Left):
-                driver.stop("nobody reads what the agent says: the turn is interrupted")
+            if finished is None:
+                with contextlib.suppress(Left):
+                    driver.stop(f"{error}: the turn is interrupted")
+            else:
+                self._printer.tell(str(error))
             return 1
         if self._was_refused and not driver.was_stopped:
             return _REFUSED
@@ -196,7 +211,7 @@ class _Turn:
         # Of a turn that was cut, what there was of its end is better than nothing.
         text = finished.final_response or self._transcript.last_words
         if not self._as_json and not printer.streams_text and text:
-            write(sys.stdout, text.rstrip("\n") + "\n")
+            write(text.rstrip("\n") + "\n")
         thread = driver.thread_id
         if finished.status != "completed":
             why = "" if finished.error is None else f": {error_text(finished.error)}"
@@ -227,13 +242,15 @@ def _completed(
 
 
 def _write_line(document: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(encode_json(document) + b"\n")
-    sys.stdout.buffer.flush()
+    write_bytes(encode_json(document) + b"\n")
 
 
-def _exec(config: Config, order: ExecOrder, timeout: float | None) -> int:
+def _exec(
+    config: Config, order: ExecOrder, timeout: float | None, printer: Printer, reason: str
+) -> int:
     from codexd.child.command import CommandNotFound
 
+    printer.tell(f"{reason} `codex exec` runs it instead.")
     try:
         return run_exec(config, order, timeout)
     except CommandNotFound as error:
@@ -248,7 +265,20 @@ def _directory(path: str) -> str:
 
 
 def _read_stdin() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
+    if is_terminal(sys.stdin) and is_terminal(sys.stderr):
+        click.echo("codexd: the prompt is read from here, until Ctrl-D", err=True)
+    # What never ends is not read for ever.
+    data = sys.stdin.buffer.read(_LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise _too_long()
+    return data.decode("utf-8", "replace")
+
+
+def _too_long() -> CliError:
+    return BadValue(
+        f"The prompt is too long: the daemon takes {_LONGEST} bytes. Put it into a file, and "
+        "name that in the prompt."
+    )
 
 
 def _read_schema(path: str) -> dict[str, Any]:

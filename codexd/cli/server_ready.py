@@ -26,7 +26,8 @@ def why_not_ready(status: dict[str, Any]) -> str | None:
         return "it is not ready."
     word, error = child.get("status"), child.get("lastError")
     if error:
-        return f"it is {word}: {error}"
+        end = "" if str(error).endswith((".", "!", "?", "…")) else "."
+        return f"it is {word}: {error}{end}"
     return "it does not answer yet." if word == "running" else f"it is {word}."
 
 

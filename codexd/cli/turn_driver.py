@@ -35,6 +35,8 @@ _LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 10.0
 # After this, one wants to know what is waited for.
 _QUIET_S: Final = 1.0
+# After this, also where the daemon has not a word to say.
+_MUTE_S: Final = 4.0
 # As long as the daemon itself waits for it, by default.
 _SERVER_S: Final = 120.0
 # A service manager has a daemon back by then.
@@ -104,10 +106,16 @@ class TurnDriver:
         self._give_up_at: float | None = None
         self._wants_stop = False
         self._signals_came = 0
+        self._is_told_of_silence = False
         self._is_asked_for = False
         self._beginning = threading.Lock()
         self._absent_since: float | None = None
         self._decided: set[str] = set()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the turn may run."""
+        return self._is_asked_for
 
     def stops(self) -> bool:
         """Whether the turn is being interrupted, or about to be."""
@@ -271,6 +279,7 @@ class TurnDriver:
         if now - max(self._looked_at, self._heard_at) < _LOOK_S:
             return
         self._looked_at = now
+        self._tell_of_silence(now)
         self._see_whether_there_is_one(now)
         if self.turn_id is not None and not self._wants_stop:
             self._see_to_approvals()
@@ -282,6 +291,13 @@ class TurnDriver:
         self._absent_since = self._absent_since or now
         if now - self._absent_since > _ABSENCE_S:
             raise Left(self._unknown("has lost its daemon, which does not come back"))
+
+    def _tell_of_silence(self, now: float) -> None:
+        """A turn that runs may be silent; before that, something hangs."""
+        is_mute = self.turn_id is None and now - self._heard_at >= _MUTE_S
+        if is_mute and not self._is_told_of_silence:
+            self._is_told_of_silence = True
+            self._watcher.tell("the turn has not begun yet: the daemon is waited for")
 
     def _see_to_approvals(self) -> None:
         for approval in self._waiting():
@@ -358,7 +374,12 @@ class TurnDriver:
             if self._signals_came > 1:
                 raise Left(self._unknown("was being interrupted"))
 
-        before = {number: signal.signal(number, came) for number in _SIGNALS}
+        # One that was ignored stays so: Ctrl-C is not meant for what runs in the background.
+        before = {
+            number: signal.signal(number, came)
+            for number in _SIGNALS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
         try:
             yield
         finally:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from codexd.cli.desk import AnswerAll
 from codexd.cli.exec_fallback import ExecOrder, run_exec
+from codexd.cli.run import run as cli_run
 from codexd.cli.sessions import sessions as cli_sessions
 from codexd.cli.terminal import cells, harmless
 from codexd.cli.turn_driver import Order, TurnDriver
@@ -275,6 +276,34 @@ def test_a_daemon_that_hangs_up_before_it_said_that_the_turn_runs(
             assert driver.run(turn).status == end
             assert driver.was_broken
         assert len(daemon.asked) == len(answers) + 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_run_by_exec"),
+    [
+        ([READY, READY], True),
+        # The turn was asked for, and may run.
+        ([READY, READY, THREAD, HANGS_UP, Answer("200 OK", '{"turns": []}')], False),
+    ],
+)
+def test_a_daemon_that_goes_before_the_turn_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[Answer], is_run_by_exec: bool
+) -> None:
+    codex = tmp_path / "codex"
+    codex.write_text("#!/bin/sh\ncat > /dev/null\n")
+    codex.chmod(0o755)
+    with short_directory() as directory:
+        client = Client(socket_path=ScriptedDaemon(directory, answers).path)
+        monkeypatch.setattr("codexd.cli.run.client_of", lambda _: client)
+        monkeypatch.setattr("codexd.cli.run.running_client", lambda *_, **__: client)
+        monkeypatch.setattr("codexd.cli.run.runs", lambda _: False)
+        where = ["--repo-root", str(tmp_path), "--server-command", str(codex)]
+        result = CliRunner().invoke(cli_run, ["go", "--fallback", "exec", *where])
+    assert ("`codex exec` runs it instead" in result.stderr) == is_run_by_exec
+    if is_run_by_exec:
+        assert result.exception is None
+    else:
+        assert isinstance(result.exception, TurnUnknown)
 
 
 def test_who_reads_no_more_ends_the_turn(room: HubRoom, client: Client) -> None:

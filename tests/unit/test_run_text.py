@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from codexd.cli.approval_text import details, gist
 from codexd.cli.desk import AnswerAll, AskOnTerminal, Verdict
@@ -15,6 +18,8 @@ from codexd.cli.ids import find_id, shortened
 from codexd.cli.kin import Kin
 from codexd.cli.nouns import NounGroup
 from codexd.cli.options import CliError
+from codexd.cli.printer import Printer, Unwritable, write
+from codexd.cli.run import run
 from codexd.cli.server_ready import why_not_ready
 from codexd.cli.sessions import sessions
 from codexd.cli.transcript import Note, Said, Transcript, error_text, item_line, seconds
@@ -281,7 +286,7 @@ def test_the_command_line_of_codex_exec() -> None:
                 "hub": {"ready": False},
                 "daemon": {"child": {"status": "failed", "lastError": "no such command"}},
             },
-            "it is failed: no such command",
+            "it is failed: no such command.",
         ),
         (
             {"hub": {"ready": False}, "daemon": {"child": {"status": "running"}}},
@@ -291,6 +296,34 @@ def test_the_command_line_of_codex_exec() -> None:
 )
 def test_why_a_server_is_waited_for(status: dict[str, Any], reason: str | None) -> None:
     assert why_not_ready(status) == reason
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_what_is_told_may_be_lost_and_what_is_said_not(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    # Unbuffered: nothing is left to be written at the end.
+    stream = io.TextIOWrapper(open(writer, "wb", buffering=0))  # noqa: SIM115
+    monkeypatch.setattr("codexd.cli.printer.discard_stderr", lambda: None)
+    monkeypatch.setattr(sys, name, stream)
+    printer = Printer()
+    with stream:
+        if name == "stderr":
+            printer.tell("the server is waited for")
+            write("said")
+            assert capfd.readouterr().out == "said"
+        else:
+            with pytest.raises(Unwritable, match="nobody reads"):
+                write("said")
+
+
+def test_a_prompt_without_end_is_not_read_for_ever() -> None:
+    result = CliRunner().invoke(run, ["-"], input=b"a" * ((1 << 20) + 1))
+    assert isinstance(result.exception, SystemExit)
+    assert result.exit_code == 2
+    assert "1048576 bytes" in result.stderr
 
 
 def test_who_sits_at_the_terminal_decides_or_somebody_else_does() -> None:
