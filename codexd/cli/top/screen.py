@@ -22,7 +22,7 @@ from codexd.cli.top.feed import Feed
 from codexd.cli.top.keys import Keys
 from codexd.cli.top.model import Model
 from codexd.cli.top.shown import Fed
-from codexd.cli.top.tty import ENDS, Terminal, obey, signals_to
+from codexd.cli.top.tty import ENDS, Terminal, TerminalGone, obey, signals_to
 from codexd.config import Config
 
 # The clock goes on, also while nobody answers.
@@ -64,6 +64,8 @@ class Screen:
                 self._enter()
                 self._feed.start()
                 end = self._loop()
+            except TerminalGone:
+                end = signal.SIGHUP
             finally:
                 self._leave()
         if end is signal.SIGINT:

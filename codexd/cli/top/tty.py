@@ -16,6 +16,10 @@ _USUAL: Final = (80, 24)
 _LFLAG, _IFLAG, _CC = 3, 0, 6
 
 
+class TerminalGone(Exception):
+    """Nobody is at the terminal any more."""
+
+
 class Terminal:
     """Keys one by one and not echoed, between :meth:`enter` and :meth:`leave`."""
 
@@ -24,7 +28,17 @@ class Terminal:
         self._before: list[Any] | None = None
 
     def enter(self) -> None:
-        """Also again, after somebody else has had the terminal."""
+        """Also again, after somebody else has had the terminal.
+
+        Raises:
+            TerminalGone: it was hung up, or the shell that had it is gone.
+        """
+        try:
+            self._enter()
+        except termios.error as error:
+            raise TerminalGone from error
+
+    def _enter(self) -> None:
         before = termios.tcgetattr(self._descriptor)
         self._before = before if self._before is None else self._before
         mode = [*before[:_CC], list(before[_CC])]
