@@ -11,7 +11,15 @@ import click
 import msgspec
 
 from codexd.cli.options import CliError
-from codexd.cli.terminal import Style, columns, is_terminal, one_line, painter, table
+from codexd.cli.terminal import (
+    Style,
+    columns,
+    is_terminal,
+    local_time,
+    one_line,
+    painter,
+    table,
+)
 from codexd.client.owner import check_owner
 from codexd.client.sync import Client
 from codexd.clock import to_epoch
@@ -116,6 +124,11 @@ def print_fields(fields: Iterable[tuple[str, str | None]]) -> None:
     size = max((len(name) for name, _ in known), default=0)
     for name, value in known:
         click.echo(f"{paint(name.ljust(size), 'dim')}  {one_line(value)}")
+
+
+def shown_time(iso: str) -> str:
+    """One of our times: by the local clock on a terminal, else as it is."""
+    return local_time(iso) if iso and is_terminal(sys.stdout) else iso
 
 
 def age(since: str | float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -17,9 +18,10 @@ from codexd.cli.nouns import (
     print_rows,
     running_client,
     runs,
+    shown_time,
 )
 from codexd.cli.options import BadValue, Count, daemon_options, json_option
-from codexd.cli.terminal import Style
+from codexd.cli.terminal import Style, is_terminal, painter
 from codexd.cli.threads import thread_id_of
 from codexd.client.errors import DaemonAway
 from codexd.config import Config
@@ -27,6 +29,8 @@ from codexd.contracts import SessionPurpose, SessionStatus
 from codexd.shapes import Session
 from codexd.store.snapshot import read_sessions
 
+# So many on a terminal: more would push the newest off it.
+_SHOWN = 20
 _HEAD = ("ID", "AGE", "STATUS", "PURPOSE", "THREAD", "TITLE")
 
 
@@ -51,21 +55,26 @@ def list_sessions(
     purpose: SessionPurpose | None,
     last: int | None,
 ) -> None:
-    """List the sessions, the newest first.
+    """List the sessions, the newest first; on a terminal 20 of them.
 
     Not on a terminal it is a line each, parted by tabs: id, when it was made, status, purpose,
     thread, the turn that runs, title. With no daemon running it is what was written down.
     """
+    known = _sessions(config)
     found = [
         session
-        for session in _sessions(config)
+        for session in known
         if status in (None, session.status) and purpose in (None, session.purpose)
     ][:last]
     if as_json:
         print_json({"sessions": found})
         return
-    short = shortened([session.session_id for session in found])
-    thread = shortened([session.thread_id for session in found if session.thread_id])
+    more = 0
+    if last is None and is_terminal(sys.stdout):
+        found, more = found[:_SHOWN], len(found[_SHOWN:])
+    # Told apart from those that are not shown, too: what is shown is to be typed.
+    short = shortened([session.session_id for session in known])
+    thread = shortened([session.thread_id for session in known if session.thread_id])
     print_rows(
         _HEAD,
         (
@@ -94,6 +103,9 @@ def list_sessions(
         nothing="There are no such sessions.",
         styles=_styles,
     )
+    if more:
+        told = f"and {more} more: `codexd sessions --last {len(found) + more}`"
+        click.echo(painter(sys.stdout)(told, "dim"))
 
 
 def _styles(row: Sequence[str]) -> Sequence[Style]:
@@ -188,8 +200,8 @@ def _print(session: Session, *, as_json: bool) -> None:
         ("turn", session.turn),
         ("clients", ", ".join(session.clients)),
         ("cwd", session.cwd),
-        ("created", session.created_at),
-        ("updated", session.updated_at),
+        ("created", shown_time(session.created_at)),
+        ("updated", shown_time(session.updated_at)),
         ("endpoint", session.endpoint),
     ]
     fields += sorted(session.metadata.items())

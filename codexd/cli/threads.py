@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from codexd.cli.ids import find_id, shortened
-from codexd.cli.nouns import NounGroup, age, print_fields, print_json, print_rows, running_client
+from codexd.cli.nouns import (
+    NounGroup,
+    age,
+    print_fields,
+    print_json,
+    print_rows,
+    running_client,
+    shown_time,
+)
 from codexd.cli.options import Count, daemon_options, json_option
 from codexd.cli.server_ready import require_server
 from codexd.cli.terminal import Style, harmless, painter
@@ -101,8 +109,8 @@ def show_thread(config: Config, thread_id: str, as_json: bool) -> None:
             ("title", _title(thread)),
             ("status", _status(thread)),
             ("cwd", _text(thread, "cwd")),
-            ("created", _time(thread.get("createdAt"))),
-            ("updated", _time(_updated(thread))),
+            ("created", shown_time(_time(thread.get("createdAt")))),
+            ("updated", shown_time(_time(_updated(thread)))),
         ]
     )
     paint = painter(sys.stdout)

@@ -22,9 +22,10 @@ from codexd.cli.printer import Printer, Unwritable, write
 from codexd.cli.run import run
 from codexd.cli.server_ready import why_not_ready
 from codexd.cli.sessions import sessions
+from codexd.cli.terminal import local_time
 from codexd.cli.transcript import Note, Said, Transcript, error_text, item_line, seconds
 from codexd.client import Client, DaemonAway
-from codexd.shapes import Approval
+from codexd.shapes import Approval, Session
 
 IDS = ["session-mwwk2sfo-4qdc9w", "session-mwwk2qip-hianjr", "session-mxxk2qip-aaaajr"]
 
@@ -324,6 +325,38 @@ def test_a_prompt_without_end_is_not_read_for_ever() -> None:
     assert isinstance(result.exception, SystemExit)
     assert result.exit_code == 2
     assert "1048576 bytes" in result.stderr
+
+
+def test_a_terminal_shows_the_newest_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [
+        Session(
+            session_id=f"session-{number:06}",
+            purpose="worker",
+            thread_id=None,
+            status="active",
+            endpoint="",
+            child_pid=None,
+            created_at="2026-11-25T21:06:51.000Z",
+            updated_at="2026-11-25T21:06:51.000Z",
+            metadata={},
+        )
+        for number in range(25)
+    ]
+    monkeypatch.setattr("codexd.cli.sessions._sessions", lambda _: known)
+    piped = CliRunner().invoke(sessions, [])
+    assert len(piped.stdout.splitlines()) == 25
+    monkeypatch.setattr("codexd.cli.nouns.is_terminal", lambda *_: True)
+    monkeypatch.setattr("codexd.cli.sessions.is_terminal", lambda *_: True)
+    _, *rows, more = CliRunner().invoke(sessions, []).stdout.splitlines()
+    assert [row.split()[0] for row in rows] == [f"{number:06}" for number in range(20)]
+    assert more == "and 5 more: `codexd sessions --last 25`"
+    assert len(CliRunner().invoke(sessions, ["--last", "25"]).stdout.splitlines()) == 26
+    (created,) = (
+        line
+        for line in CliRunner().invoke(sessions, ["show", "000003"]).stdout.splitlines()
+        if line.startswith("created")
+    )
+    assert created.split()[1:] == local_time(known[3].created_at).split()
 
 
 def test_who_sits_at_the_terminal_decides_or_somebody_else_does() -> None:
