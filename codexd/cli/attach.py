@@ -99,12 +99,25 @@ def app_server(
     if overrides.rest:
         raise BadValue(f'Unknown argument "{overrides.rest[0]}" of app-server.')
     auth, config = _auth_options(ws), found_config()
+    if overrides.features:
+        _check_features(config, overrides.features)
     if listen is None or listen == "stdio://":
         _attach(config, overrides)
         return
     from codexd.cli.listen import serve
 
     serve(config, listen, auth, _prepare(config, overrides))
+
+
+def _check_features(config: Config, names: list[str]) -> None:
+    from codexd.cli.features import unknown_feature
+
+    unknown = unknown_feature(config, names)
+    if unknown is not None:
+        raise BadValue(
+            f'Unknown feature "{unknown}" (--enable, --disable): `codex features list` has those '
+            "that there are."
+        )
 
 
 def _run_subcommand(name: str, words: list[str], arguments: list[str]) -> None:

@@ -19,11 +19,12 @@ class CannotGive(ValueError):
 class Overrides:
     """``config`` by dotted path, for every thread; ``cwd`` is below the working directory.
 
-    ``rest`` is what was no option.
+    ``features`` are those that --enable and --disable name, ``rest`` is what was no option.
     """
 
     config: dict[str, Any] = field(default_factory=dict)
     cwd: str = ""
+    features: list[str] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
 
 
@@ -120,6 +121,7 @@ def _value(text: str) -> Any:
 def _feature(is_on: bool) -> Callable[[Overrides, str], None]:
     def take(overrides: Overrides, name: str) -> None:
         overrides.config[f"features.{name}"] = is_on
+        overrides.features.append(name)
 
     return take
 

@@ -399,8 +399,8 @@ def test_it_is_started_as_tools_start_an_app_server(hub: Path, shape: tuple[str,
 
 GIVEN = [
     ("app-server", "--analytics-default-enabled"),
-    ("app-server", "-c", "model=x", "--enable", "feature", "--listen", "stdio://"),
-    ("app-server", "--config", 'sandbox_mode="read-only"', "--disable=feature"),
+    ("app-server", "-c", "model=x", "--enable", "multi_agent", "--listen", "stdio://"),
+    ("app-server", "--config", 'sandbox_mode="read-only"', "--disable=multi_agent"),
     ("--config", "model=x", "app-server", "--listen", "stdio://"),
     ("-c", "model=x", "app-server"),
     ("-m", "x", "-s", "read-only", "-a", "never", "-C", "/", "app-server"),
@@ -411,6 +411,14 @@ GIVEN = [
 def test_options_of_codex_are_taken_without_a_word(hub: Path, shape: tuple[str, ...]) -> None:
     result = codexd(hub, *shape)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("option", ["--enable", "--disable"])
+def test_a_feature_that_codex_does_not_know_is_refused(hub: Path, option: str) -> None:
+    result = codexd(hub, "app-server", "--enable", "multi_agent", option, "no_such")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith('codexd: Unknown feature "no_such" ')
 
 
 @pytest.mark.parametrize(
