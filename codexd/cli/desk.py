@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from codexd.cli.approval_text import details, gist
+from codexd.cli.called import as_called
 from codexd.cli.terminal import is_terminal, painter
 from codexd.shapes import Approval
 
@@ -165,5 +166,5 @@ def _cut(lines: list[str], approval: Approval) -> list[str]:
     if len(lines) <= _MAX_LINES:
         return lines
     left = len(lines) - _MAX_LINES
-    more = f"  … {left} lines more: codexd approvals show {approval.approval_id}"
+    more = as_called(f"  … {left} lines more: `codexd approvals show {approval.approval_id}`")
     return [*lines[:_MAX_LINES], more]

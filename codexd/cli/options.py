@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from codexd.cli.called import as_called
+from codexd.cli.streams import tell
 from codexd.config import Config, build, read_values
 from codexd.settings import (
     SETTINGS,
@@ -32,6 +34,8 @@ class CliError(click.ClickException):
     def show(self, file: Any = None) -> None:
         """Print the line."""
         line = " ".join(part.strip() for part in self.format_message().splitlines())
+        if file is None and sys.stderr.isatty():
+            line = as_called(line)
         click.echo(f"codexd: {line}", file=file, err=True)
 
 
@@ -176,11 +180,11 @@ def found_config() -> Config:
     except (SettingError, NoPlace) as error:
         raise BadValue(str(error)) from error
     for fault in place.faults:
-        click.echo(f"codexd: {fault}", err=True)
+        tell(fault)
     if place.is_only_one and place.process is not None and sys.stderr.isatty():
         # Whoever is elsewhere wants to know whom they are about to stop.
         who = f"the daemon of {place.repo_root} (pid {place.process.pid})"
-        click.echo(f"codexd: {who}, the only one that runs", err=True)
+        tell(f"{who}, the only one that runs")
     return place.config
 
 

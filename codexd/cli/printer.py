@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
+from codexd.cli.called import as_called
 from codexd.cli.streams import discard_stderr
 from codexd.cli.terminal import clipped, columns, is_terminal, painter
 from codexd.cli.transcript import Note, Said, Shown
@@ -38,7 +39,8 @@ class Printer:
 
     def tell(self, text: str) -> None:
         """A sentence of codexd's own."""
-        self.say(self._paint(f"codexd: {text}", "dim"))
+        shown = as_called(text) if is_terminal(sys.stderr) else text
+        self.say(self._paint(f"codexd: {shown}", "dim"))
 
     def say(self, line: str) -> None:
         """A line on stderr, whatever stands on the screen."""

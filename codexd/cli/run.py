@@ -24,7 +24,7 @@ from codexd.cli.nouns import client_of, running_client, runs
 from codexd.cli.options import BadValue, CliError, Seconds, daemon_options, json_option
 from codexd.cli.printer import Printer, Unwritable, write, write_bytes
 from codexd.cli.server_ready import why_no_server
-from codexd.cli.streams import discard_stdout
+from codexd.cli.streams import discard_stdout, tell
 from codexd.cli.terminal import is_terminal
 from codexd.cli.threads import thread_id_of
 from codexd.cli.transcript import Transcript, error_text, seconds
@@ -266,7 +266,7 @@ def _directory(path: str) -> str:
 
 def _read_stdin() -> str:
     if is_terminal(sys.stdin) and is_terminal(sys.stderr):
-        click.echo("codexd: the prompt is read from here, until Ctrl-D", err=True)
+        tell("the prompt is read from here, until Ctrl-D")
     # What never ends is not read for ever.
     data = sys.stdin.buffer.read(_LONGEST + 1)
     if len(data) > _LONGEST:

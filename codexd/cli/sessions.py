@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import click
 
+from codexd.cli.called import as_called
 from codexd.cli.ids import find_id, shortened
 from codexd.cli.nouns import (
     NounGroup,
@@ -21,6 +22,7 @@ from codexd.cli.nouns import (
     shown_time,
 )
 from codexd.cli.options import BadValue, Count, daemon_options, json_option
+from codexd.cli.streams import tell
 from codexd.cli.terminal import Style, is_terminal, painter
 from codexd.cli.threads import thread_id_of
 from codexd.client.errors import DaemonAway
@@ -104,7 +106,7 @@ def list_sessions(
         styles=_styles,
     )
     if more:
-        told = f"and {more} more: `codexd sessions --last {len(found) + more}`"
+        told = as_called(f"and {more} more: `codexd sessions --last {len(found) + more}`")
         click.echo(painter(sys.stdout)(told, "dim"))
 
 
@@ -178,7 +180,7 @@ def _sessions(config: Config) -> list[Session]:
         return client.sessions()
     except DaemonAway as error:
         why = str(error) if runs(config) else f"No daemon runs on {config.paths.state_dir}."
-        click.echo(f"codexd: {why} This is what session-registry.json holds.", err=True)
+        tell(f"{why} This is what session-registry.json holds.")
     records = read_sessions(config.paths).sessions
     records.sort(key=lambda record: (record.created_at, record.session_id), reverse=True)
     return [

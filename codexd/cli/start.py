@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import subprocess
@@ -17,7 +16,7 @@ from codexd.child.outcome import Outcome
 from codexd.cli.options import IS_BARE, BadValue, CliError, config_options, json_option
 from codexd.cli.starter import Starter, Word
 from codexd.cli.status import print_status, tcp_note
-from codexd.cli.streams import discard_stdout
+from codexd.cli.streams import discard_stdout, tell
 from codexd.client.owner import check_owner
 from codexd.config import Config, setting_texts, spare_refusal
 from codexd.platform.users import owner_of_place, user_name
@@ -114,8 +113,7 @@ def _run_in_foreground(
         except OSError as error:
             # The server is wanted more than the line about it.
             discard_stdout()
-            with contextlib.suppress(OSError):
-                click.echo(f"codexd: the status cannot be written: {error.strerror}", err=True)
+            tell(f"the status cannot be written: {error.strerror}")
 
     _tell_of_no_spare(config)
     daemon = Daemon(config, announce)
@@ -141,13 +139,13 @@ def _run_in_foreground(
 def _tell_of_no_spare(config: Config) -> None:
     refusal = spare_refusal(config)
     if refusal is not None:
-        click.echo(f"codexd: there is no spare: {refusal}.", err=True)
+        tell(f"there is no spare: {refusal}.")
 
 
 def _say(outcome: Outcome, config: Config) -> None:
     word = _word_of(outcome, config)
     if word is not None:
-        click.echo(f"codexd: {word}", err=True)
+        tell(word)
 
 
 def _tell_of_tcp(config: Config) -> None:
@@ -159,7 +157,7 @@ def _tell_of_tcp(config: Config) -> None:
     why = unserved.get(config.policy.hub_listen)
     note = tcp_note(hub) if why is None else f"the hub does not listen on TCP so far: {why}"
     if note is not None:
-        click.echo(f"codexd: {note}", err=True)
+        tell(note)
 
 
 def _word_of(outcome: Outcome, config: Config) -> str | None:
@@ -196,7 +194,7 @@ def _tell_of_the_vendors_daemon(config: Config) -> None:
         if config.policy.hub_default_socket
         else "serves the same CODEX_HOME: a thread that it has open cannot be resumed here"
     )
-    click.echo(f"codexd: {server.name} {what}.{stop}", err=True)
+    tell(f"{server.name} {what}.{stop}")
 
 
 def tell_whose_place_it_is(config: Config) -> None:
@@ -204,11 +202,10 @@ def tell_whose_place_it_is(config: Config) -> None:
     owner = owner_of_place(config.paths.state_dir)
     # Under sudo it is refused.
     if owner is not None and "SUDO_UID" not in os.environ:
-        click.echo(
-            f"codexd: {config.paths.state_dir} is in a place of {user_name(owner)}, and what is "
+        tell(
+            f"{config.paths.state_dir} is in a place of {user_name(owner)}, and what is "
             "made there belongs to root: name another with --state-dir and --logs-dir, or run "
-            "codexd as that user.",
-            err=True,
+            "codexd as that user."
         )
 
 

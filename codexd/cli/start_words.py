@@ -6,9 +6,8 @@ import os
 import shlex
 import sys
 
-import click
-
 from codexd.cli.options import CliError
+from codexd.cli.streams import tell
 from codexd.client.find import flags_of
 from codexd.client.ini import read_ini
 from codexd.config import Config, setting_texts
@@ -73,10 +72,10 @@ def tell_what_comes(config: Config) -> None:
         for daemon, flag in flags_of(others)
     ]
     for line in lines:
-        click.echo(f"codexd: {line}", err=True)
+        tell(line)
 
 
 def tell_where_to_attach(config: Config) -> None:
     """Once the server is ready; only a terminal is told."""
     if sys.stderr.isatty() and config.server.mode == "app-server":
-        click.echo(f"codexd: attach with: codex --remote {attach_url(config)}", err=True)
+        tell(f"attach with: codex --remote {attach_url(config)}")

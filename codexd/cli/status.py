@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from codexd.cli.called import as_called
 from codexd.cli.options import BadValue, daemon_options, json_option, run_once_ignored
 from codexd.config import Config
 
@@ -68,13 +69,16 @@ def print_status(
         return live
     click.echo(status_line(snapshot, live))
     if sys.stdout.isatty():
-        for note in notes(live):
-            click.echo(f"codexd: {note}")
+        for note in notes(live, is_starting=is_starting):
+            click.echo(f"codexd: {as_called(note)}")
     return live
 
 
-def notes(live: Live) -> list[str]:
-    """What people want to know beside the line, a sentence each."""
+def notes(live: Live, *, is_starting: bool = False) -> list[str]:
+    """What people want to know beside the line, a sentence each.
+
+    Of a server that ``is_starting``, it is not told that it has not been asked for its login yet.
+    """
     child, found = live.daemon.child, []
     if child.last_error and not child.ready:
         found.append(child.last_error)
@@ -86,7 +90,8 @@ def notes(live: Live) -> list[str]:
             f"the server has missed {health['misses']} health checks; "
             f"it last answered at {health['lastAnswerAt']}"
         )
-    if child.mode == "app-server" and child.ready:
+    is_unasked = is_starting and live.details["account"] is None
+    if child.mode == "app-server" and child.ready and not is_unasked:
         found += login_notes(live.details["account"])
     tcp = tcp_note(live.details["hub"])
     return found if tcp is None else [*found, tcp]

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from codexd.child.steps import Step
+from codexd.cli.called import as_called
 from codexd.cli.daemons import format_age
 from codexd.cli.start_words import attach_url
 from codexd.cli.status import notes, status_line
@@ -32,7 +33,8 @@ _REMARK: Final = "codexd: "
 
 class View(NamedTuple):
     """What was found. ``ends`` are the ends of children, the newest last; ``cwd`` and ``home`` are
-    the caller's; ``elsewhere`` are other daemons, ``version`` that of this codexd."""
+    the caller's; ``elsewhere`` are other daemons, ``version`` that of this codexd, ``called`` what
+    is typed to run it."""
 
     snapshot: Snapshot
     live: Live
@@ -42,6 +44,7 @@ class View(NamedTuple):
     home: str
     version: str
     now: datetime
+    called: str = "codexd"
 
     @property
     def hub(self) -> dict[str, Any]:
@@ -71,9 +74,9 @@ def block(view: View, width: int, paint: Paint) -> list[str]:
     lines = [paint(line, "bold", style) for line in head]
     rows = _rows_running(view) if view.is_running else _rows_stopped(view)
     for label, text in rows:
-        lines += _row(label, text, width, paint)
+        lines += _row(label, as_called(text, view.called), width, paint)
     for problem in problems(view):
-        lines += _row("!", problem, width, paint, "yellow")
+        lines += _row("!", as_called(problem, view.called), width, paint, "yellow")
     line = status_line(view.snapshot, view.live).partition("\n")[0]
     return [*lines, paint(one_line(line), "dim")]
 
@@ -232,11 +235,11 @@ def _rows_stopped(view: View) -> Iterator[tuple[str, str]]:
         yield "last", "none has run here"
     repo = view.live.config.paths.repo_root
     where = "" if repo == view.cwd else f" --repo-root {shlex.quote(repo)}"
-    yield "start", f"codexd start{where}"
+    yield "start", f"{view.called} start{where}"
     for number, (daemon, flag) in enumerate(flags_of(view.elsewhere)):
         label = "" if number else "elsewhere"
         up = format_age(daemon.started_at, view.now)
-        yield label, f"codexd status {flag} (pid {daemon.daemon.pid}, up {up})"
+        yield label, f"{view.called} status {flag} (pid {daemon.daemon.pid}, up {up})"
 
 
 # -- what is wrong -----------------------------------------------------------------------------

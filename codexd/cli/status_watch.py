@@ -17,6 +17,7 @@ import click
 
 from codexd import __version__
 from codexd.child import steps
+from codexd.cli.called import called
 from codexd.cli.status import notes, status_line
 from codexd.cli.status_block import View, block
 from codexd.cli.streams import reader_is_gone, writing_to
@@ -55,6 +56,7 @@ def take_view(config: Config) -> View:
         home=os.environ.get("HOME", ""),
         version=__version__,
         now=datetime.now(UTC),
+        called=called(),
     )
 
 

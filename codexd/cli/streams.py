@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
+from codexd.cli.called import as_called
+
 
 @contextlib.contextmanager
 def writing_to(out: BinaryIO) -> Iterator[BinaryIO]:
@@ -36,6 +38,16 @@ def _discard(descriptor: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
+
+
+def tell(text: str) -> None:
+    """A sentence of codexd's own on stderr; what it is about goes on where that takes nothing."""
+    line = f"codexd: {as_called(text) if sys.stderr.isatty() else text}\n"
+    try:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    except OSError:
+        discard_stderr()
 
 
 def open_what_is_closed() -> None:

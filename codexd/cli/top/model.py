@@ -6,6 +6,7 @@ import math
 from collections import deque
 from typing import Final, Literal, NamedTuple
 
+from codexd.cli.called import as_called
 from codexd.cli.top.restarts import Restarts, Turns
 from codexd.cli.top.shown import Away, Fed, Looked, Note, Past, Snapshot
 from codexd.cli.top.thread_text import ThreadText
@@ -100,7 +101,7 @@ class Model:
         if isinstance(fed, Snapshot):
             self._hear_snapshot(fed)
         elif isinstance(fed, Away):
-            self.away, self.rates = fed.why, None
+            self.away, self.rates = as_called(fed.why), None
         elif isinstance(fed, Past):
             self._hear_past(fed)
         elif isinstance(fed, Event):
