@@ -213,6 +213,7 @@ class TurnDriver:
                 cwd=order.cwd if order.thread_id else None,
                 model=order.model if order.thread_id else None,
                 output_schema=order.output_schema,
+                on_start=lambda turn_id: self._told.put(("turn", turn_id)),
                 on_event=lambda notification: self._told.put(("event", notification)),
                 on_break=lambda error: self._told.put(("break", error)),
             )
@@ -250,6 +251,8 @@ class TurnDriver:
             self.thread_id = value
         elif kind == "turn":
             self.turn_id = value
+            if self._wants_stop:
+                self._interrupt()
         elif kind == "error":
             raise value
         elif kind == "waiting":

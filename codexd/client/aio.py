@@ -179,14 +179,17 @@ class AsyncClient:
         cwd: str | None = None,
         model: str | None = None,
         output_schema: JsonObject | None = None,
+        on_start: Callable[[str], None] | None = None,
         on_event: Callable[[JsonObject], None] | None = None,
         on_break: Callable[[DaemonError], None] | None = None,
     ) -> FinishedTurn:
         """Run a turn to its end, on ``thread`` or on a new one.
 
-        ``on_event`` hears each of the protocol's notifications as it comes. A turn whose server
-        dies comes back as `interrupted`; over a death of the plugin it is waited for, and what it
-        tells meanwhile is not heard; ``on_break`` hears of that, and why.
+        ``on_start`` hears the turn's id once it runs: where one runs on the thread already, codex
+        has that take up the prompt. ``on_event`` hears each of the protocol's notifications as it
+        comes. A turn whose server dies comes back as `interrupted`; over a death of the plugin it
+        is waited for, and what it tells meanwhile is not heard; ``on_break`` hears of that, and
+        why.
 
         Raises:
             TurnUnknown: the daemon went away before it said whether the turn runs.
@@ -198,10 +201,10 @@ class AsyncClient:
             model=model if thread else None,
             outputSchema=output_schema,
         )
-        stream = TurnStream()
+        stream = TurnStream(on_start)
         try:
             async with contextlib.aclosing(
-                self._stream("POST", calls.turns(thread_id), body)
+                self._stream("POST", calls.turns(thread_id), body, stream.began)
             ) as pieces:
                 async for data in pieces:
                     for notification in stream.feed(data):
@@ -254,8 +257,15 @@ class AsyncClient:
         pieces = _answer(self._where.address(), method, path, body, None, timeout_s)
         return b"".join([piece async for piece in pieces])
 
-    def _stream(self, method: str, path: str, body: Any = None) -> AsyncGenerator[bytes, None]:
-        return _answer(self._where.address(), method, path, body, EVENT_STREAM, self._timeout_s)
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        began: Callable[[str], None] | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        where = self._where.address()
+        return _answer(where, method, path, body, EVENT_STREAM, self._timeout_s, began)
 
 
 class AsyncThreads:
@@ -337,9 +347,15 @@ class AsyncChild:
 
 
 async def _answer(
-    address: Address, method: str, path: str, body: Any, accept: str | None, timeout_s: float
+    address: Address,
+    method: str,
+    path: str,
+    body: Any,
+    accept: str | None,
+    timeout_s: float,
+    began: Callable[[str], None] | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer's body, as they come."""
+    """The pieces of an answer's body, as they come; ``began`` hears where it says to look."""
     exchange = Exchange(address, method, path, body, accept=accept)
     reader, writer = await _connected(address, timeout_s)
     problem = b""
@@ -349,6 +365,9 @@ async def _answer(
             async with asyncio.timeout(timeout_s):
                 data = await reader.read(_READ_BYTES)
             piece = exchange.feed(data)
+            if began is not None and exchange.location is not None:
+                began(exchange.location)
+                began = None
             if exchange.is_refused:
                 problem += piece
             elif piece:

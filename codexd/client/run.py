@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -34,12 +35,19 @@ class _Notification(msgspec.Struct):
 
 
 class TurnStream:
-    """A turn as its stream tells it."""
+    """A turn as its stream tells it; ``on_start`` hears its id once it is known to run."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_start: Callable[[str], None] | None = None) -> None:
+        self._on_start = on_start
         self.turn_id: str | None = None
         self.finished: FinishedTurn | None = None
         self._events = Events()
+
+    def began(self, location: str) -> None:
+        """The daemon has said where the turn is."""
+        self.turn_id = unquote(location.rpartition("/")[2]) or None
+        if self._on_start is not None and self.turn_id is not None:
+            self._on_start(self.turn_id)
 
     def feed(self, data: bytes) -> list[JsonObject]:
         """The notifications that are whole now.

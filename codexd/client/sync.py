@@ -185,14 +185,17 @@ class Client:
         cwd: str | None = None,
         model: str | None = None,
         output_schema: JsonObject | None = None,
+        on_start: Callable[[str], None] | None = None,
         on_event: Callable[[JsonObject], None] | None = None,
         on_break: Callable[[DaemonError], None] | None = None,
     ) -> FinishedTurn:
         """Run a turn to its end, on ``thread`` or on a new one.
 
-        ``on_event`` hears each of the protocol's notifications as it comes. A turn whose server
-        dies comes back as `interrupted`; over a death of the plugin it is waited for, and what it
-        tells meanwhile is not heard; ``on_break`` hears of that, and why.
+        ``on_start`` hears the turn's id once it runs: where one runs on the thread already, codex
+        has that take up the prompt. ``on_event`` hears each of the protocol's notifications as it
+        comes. A turn whose server dies comes back as `interrupted`; over a death of the plugin it
+        is waited for, and what it tells meanwhile is not heard; ``on_break`` hears of that, and
+        why.
 
         Raises:
             TurnUnknown: the daemon went away before it said whether the turn runs.
@@ -204,9 +207,9 @@ class Client:
             model=model if thread else None,
             outputSchema=output_schema,
         )
-        stream = TurnStream()
+        stream = TurnStream(on_start)
         try:
-            answer = self._stream("POST", calls.turns(thread_id), body)
+            answer = self._stream("POST", calls.turns(thread_id), body, stream.began)
             with contextlib.closing(answer) as pieces:
                 for data in pieces:
                     for notification in stream.feed(data):
@@ -258,8 +261,15 @@ class Client:
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         return b"".join(_answer(self._where.address(), method, path, body, None, timeout_s))
 
-    def _stream(self, method: str, path: str, body: Any = None) -> Generator[bytes, None, None]:
-        return _answer(self._where.address(), method, path, body, EVENT_STREAM, self._timeout_s)
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        began: Callable[[str], None] | None = None,
+    ) -> Generator[bytes, None, None]:
+        where = self._where.address()
+        return _answer(where, method, path, body, EVENT_STREAM, self._timeout_s, began)
 
 
 class Threads:
@@ -341,9 +351,15 @@ class Child:
 
 
 def _answer(
-    address: Address, method: str, path: str, body: Any, accept: str | None, timeout_s: float
+    address: Address,
+    method: str,
+    path: str,
+    body: Any,
+    accept: str | None,
+    timeout_s: float,
+    began: Callable[[str], None] | None = None,
 ) -> Generator[bytes, None, None]:
-    """The pieces of an answer's body, as they come."""
+    """The pieces of an answer's body, as they come; ``began`` hears where it says to look."""
     exchange = Exchange(address, method, path, body, accept=accept)
     with contextlib.closing(_connected(address, timeout_s)) as connected:
         problem = b""
@@ -351,6 +367,9 @@ def _answer(
             connected.sendall(exchange.request)
             while not exchange.is_over:
                 piece = exchange.feed(connected.recv(_READ_BYTES))
+                if began is not None and exchange.location is not None:
+                    began(exchange.location)
+                    began = None
                 if exchange.is_refused:
                     problem += piece
                 elif piece:

@@ -32,7 +32,10 @@ def _text(value: Any) -> str:
 
 
 class Exchange:
-    """One request and its answer. ``last_event_id`` is for a stream that goes on."""
+    """One request and its answer. ``last_event_id`` is for a stream that goes on.
+
+    ``location`` is where that is which the answer tells of, if it says.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Exchange:
         self._address = address
         self._h11 = h11.Connection(h11.CLIENT)
         self.status = 0
+        self.location: str | None = None
         data = b"" if body is None else encode_json(body)
         headers = [("Host", address.authority), ("Connection", "close")]
         if body is not None:
@@ -79,6 +83,8 @@ class Exchange:
                 event = self._h11.next_event()
                 if isinstance(event, h11.Response):
                     self.status = event.status_code
+                    found = [value for name, value in event.headers if name == b"location"]
+                    self.location = found[0].decode("ascii", "replace") if found else None
                 elif isinstance(event, h11.Data):
                     body += event.data
                 elif isinstance(event, h11.EndOfMessage):

@@ -198,25 +198,34 @@ def test_the_same_for_asyncio(room: HubRoom) -> None:
 
 
 BEGUN = '{"method":"turn/started","params":{"turn":{"id":"u"}}}'
-# A daemon that hangs up in a turn, has no server for a while, and then tells of its end.
+# A daemon that hangs up in a turn, has no server for a while, and then tells of its end. It has
+# told that the turn began, or only where it is.
 FALTERS = (
     Answer("200 OK", f"event: turn/started\ndata: {BEGUN}\n\n", is_cut=True),
+    Answer("200 OK\r\nLocation: /v1/threads/t/turns/u", "", is_cut=True),
+)
+COMES_BACK = (
     Answer("503 Service Unavailable", '{"type":"urn:codexd:server-failed","detail":"d"}'),
     Answer("200 OK", '{"turnId":"u","status":"completed","finalResponse":"all"}'),
 )
 
 
-def test_a_turn_is_waited_for_also_while_its_server_is_away() -> None:
-    for is_async in (False, True):
-        with short_directory() as directory:
-            path, broke = ScriptedDaemon(directory, FALTERS).path, list[DaemonError]()
-            if is_async:
-                client = AsyncClient(socket_path=path)
-                end = asyncio.run(client.run("go", thread="t", on_break=broke.append))
-            else:
-                end = Client(socket_path=path).run("go", thread="t", on_break=broke.append)
-            assert (end.status, end.final_response) == ("completed", "all")
-            assert [type(error) for error in broke] == [DaemonAway]
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("falters", "started"), [(FALTERS[0], []), (FALTERS[1], ["u"])])
+def test_a_turn_is_waited_for_also_while_its_server_is_away(
+    falters: Answer, started: list[str], is_async: bool
+) -> None:
+    with short_directory() as directory:
+        path = ScriptedDaemon(directory, [falters, *COMES_BACK]).path
+        broke, begun = list[DaemonError](), list[str]()
+        told: dict[str, Any] = {"on_break": broke.append, "on_start": begun.append}
+        if is_async:
+            end = asyncio.run(AsyncClient(socket_path=path).run("go", thread="t", **told))
+        else:
+            end = Client(socket_path=path).run("go", thread="t", **told)
+        assert (end.status, end.final_response) == ("completed", "all")
+        assert [type(error) for error in broke] == [DaemonAway]
+        assert begun == started
 
 
 def test_nobody_there_is_one_line(room: HubRoom) -> None:

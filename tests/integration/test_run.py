@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from codexd.cli.terminal import cells, harmless
 from codexd.cli.turn_driver import Order, TurnDriver
 from codexd.client import Client, TurnUnknown
 from codexd.config import resolve
-from codexd.shapes import Approval
+from codexd.shapes import Approval, FinishedTurn
 from tests.support.codex import short_directory
 from tests.support.daemon import CODEXD
 from tests.support.hub_fixtures import MakeRoom
@@ -231,6 +232,40 @@ class Nobody:
 
     def refused(self, approval: Approval) -> None:
         del approval
+
+
+class Silent(Client):
+    """Runs a turn that tells nothing, as one that takes up another prompt, until it is cut."""
+
+    def __init__(self) -> None:
+        super().__init__(socket_path="/nowhere")
+        self.interrupted = threading.Event()
+
+    def status(self) -> dict[str, Any]:
+        return {"hub": {"ready": True}}
+
+    def approvals(self, *, thread: str | None = None) -> list[Approval]:
+        del thread
+        return []
+
+    def run(
+        self, *_: Any, on_start: Callable[[str], None] | None = None, **__: Any
+    ) -> FinishedTurn:
+        assert on_start is not None
+        on_start("u")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert self.interrupted.wait(30)
+        return FinishedTurn(turn_id="u", status="interrupted")
+
+    def interrupt(self, thread: str, turn_id: str) -> None:
+        assert (thread, turn_id) == ("t", "u")
+        self.interrupted.set()
+
+
+def test_a_turn_that_tells_nothing_is_interrupted() -> None:
+    client = Silent()
+    driver = TurnDriver(client, client, Nobody(), AnswerAll("decline"), daemon_lives=lambda: True)
+    assert driver.run(Order("go", "t", None, None, None)).status == "interrupted"
 
 
 READY = Answer("200 OK", '{"hub": {"ready": true}}')
