@@ -241,11 +241,21 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 def _trouble(error: OSError) -> str:
     reason = error.strerror or str(error)
+    if error.errno == errno.ENOENT and not error.filename and _is_cwd_gone():
+        return "The working directory is gone: cd to one that exists."
     if error.filename:
         return f"{reason}: {error.filename}"
     if error.errno in _UNWRITABLE:
         return f"The output cannot be written: {reason}."
     return f"Cannot go on: {reason}."
+
+
+def _is_cwd_gone() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _fail(error: click.ClickException) -> Any:

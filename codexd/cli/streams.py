@@ -62,6 +62,8 @@ def open_what_is_closed() -> None:
             if error.errno == errno.EBADF:
                 # The lowest number that is free is this one.
                 os.open(os.devnull, os.O_RDWR)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:

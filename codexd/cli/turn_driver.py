@@ -369,7 +369,7 @@ class TurnDriver:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C, or SIGTERM, interrupts the turn; once more, and it is left at once."""
+        """Ctrl-C, SIGTERM or a hang-up interrupts the turn; once more, and it is left at once."""
 
         def came(number: int, frame: FrameType | None) -> None:
             del number, frame
@@ -390,4 +390,4 @@ class TurnDriver:
                 signal.signal(number, handler)
 
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -126,10 +126,24 @@ def test_an_output_that_takes_nothing_is_one_line(args: list[str], tmp_path: Pat
 
 
 def test_an_output_that_is_closed_harms_nobody(tmp_path: Path) -> None:
-    for args in ("config", "events", "logs"):
+    for args, code in (("config", 0), ("events", 0), ("logs", 0), ("run -", 2)):
         shell = f'exec "$0" -m codexd {args} <&- >&- 2>&-'
         done = subprocess.run(["sh", "-c", shell, sys.executable], cwd=tmp_path)
-        assert done.returncode == 0
+        assert done.returncode == code
+
+
+def test_a_directory_that_is_gone_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "hi", "--state-dir", str(tmp_path)])
+    assert ended.value.code == 1
+    told = capfd.readouterr().err
+    assert told == "codexd: The working directory is gone: cd to one that exists.\n"
 
 
 def test_letters_that_the_encoding_has_not_are_spelt_out() -> None:
