@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from http import HTTPStatus
@@ -156,8 +155,8 @@ class _Turn:
         except Unwritable as error:
             discard_stdout()
             if finished is None:
-                with contextlib.suppress(Left):
-                    driver.stop(f"{error}: the turn is interrupted")
+                self._printer.tell(f"{error}: the turn is interrupted")
+                driver.abandon()
             else:
                 self._printer.tell(str(error))
             return 1

@@ -164,6 +164,19 @@ class TurnDriver:
         self._give_up_at = time.monotonic() + _PATIENCE_S
         self._interrupt()
 
+    def abandon(self) -> None:
+        """Interrupt the turn, also one that is just beginning, and do not wait for its end."""
+        with self._beginning:
+            self._wants_stop = self.was_stopped = True
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._is_asked_for and self.turn_id is None and time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                kind, value = self._told.get(timeout=_TICK_S)
+                if kind in ("end", "error"):
+                    return
+                self.turn_id = value if kind == "turn" else None
+        self._interrupt()
+
     # -- in a thread of its own ----------------------------------------------------------------
 
     def _work(self, order: Order) -> None:

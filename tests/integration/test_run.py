@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from codexd.cli.desk import AnswerAll
 from codexd.cli.exec_fallback import ExecOrder, run_exec
+from codexd.cli.printer import Unwritable
 from codexd.cli.run import run as cli_run
 from codexd.cli.sessions import sessions as cli_sessions
 from codexd.cli.terminal import cells, harmless
@@ -266,6 +267,22 @@ def test_a_turn_that_tells_nothing_is_interrupted() -> None:
     client = Silent()
     driver = TurnDriver(client, client, Nobody(), AnswerAll("decline"), daemon_lives=lambda: True)
     assert driver.run(Order("go", "t", None, None, None)).status == "interrupted"
+
+
+def test_a_turn_is_interrupted_also_where_nobody_can_be_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, nobody = Silent(), Nobody()
+    driver = TurnDriver(client, client, nobody, AnswerAll("decline"), daemon_lives=lambda: True)
+
+    def tell(text: str) -> None:
+        raise Unwritable(text)
+
+    monkeypatch.setattr(nobody, "tell", tell)
+    with pytest.raises(Unwritable):
+        driver.run(Order("go", "t", None, None, None))
+    driver.abandon()
+    assert client.interrupted.is_set()
 
 
 READY = Answer("200 OK", '{"hub": {"ready": true}}')
