@@ -22,7 +22,7 @@ from codexd.cli.exec_fallback import ExecOrder, run_exec
 from codexd.cli.nouns import client_of, running_client, runs
 from codexd.cli.options import BadValue, CliError, Seconds, daemon_options, json_option
 from codexd.cli.printer import Printer, Unwritable, write, write_bytes
-from codexd.cli.server_ready import why_no_server
+from codexd.cli.server_ready import why_no_app_server, why_no_server
 from codexd.cli.streams import discard_stdout, tell
 from codexd.cli.terminal import is_terminal
 from codexd.cli.threads import thread_id_of
@@ -91,8 +91,9 @@ def run(
         if reason is not None:
             return _exec(config, exec_order, timeout, printer, reason)
     client = running_client(config, timeout_s=PATIENCE_S)
-    if config.server.mode != "app-server":
-        raise CliError(f"The daemon of {config.paths.state_dir} runs no app-server: --mode exec.")
+    why_not = why_no_app_server(config)
+    if why_not is not None:
+        raise CliError(why_not)
     thread_id = None if thread is None else thread_id_of(config, looker, thread)
     turn = _Turn(config, printer, where or os.getcwd(), as_json=as_json)
     desk = turn.desk(answer, reads_stdin=reads_stdin)

@@ -25,14 +25,26 @@ def why_not_ready(status: dict[str, Any]) -> str | None:
     if not isinstance(child, dict):
         return "it is not ready."
     word, error = child.get("status"), child.get("lastError")
+    if word == "external":
+        return f"it does not answer on {child.get('endpoint')}."
     if error:
         end = "" if str(error).endswith((".", "!", "?", "…")) else "."
         return f"it is {word}: {error}{end}"
     return "it does not answer yet." if word == "running" else f"it is {word}."
 
 
+def why_no_app_server(config: Config) -> str | None:
+    """Why the daemon's child is never asked anything; None where it may be."""
+    if config.server.mode == "app-server":
+        return None
+    return f"The daemon of {config.paths.state_dir} runs no app-server: --mode exec."
+
+
 def why_no_server(client: Client, config: Config) -> str | None:
     """Why a turn cannot be run on the server, also after a while; None where it can."""
+    reason = why_no_app_server(config)
+    if reason is not None:
+        return reason
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from codexd.cli.options import CliError, daemon_options
+from codexd.cli.server_ready import why_no_app_server
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
@@ -63,6 +64,9 @@ def tui(config: Config, arguments: tuple[str, ...]) -> None:
     if lock.living_holder(config.runtime.lock_path) is None:
         where = config.paths.state_dir
         raise CliError(f"No daemon runs on {where}: start it with `codexd start`.")
+    why_not = why_no_app_server(config)
+    if why_not is not None:
+        raise CliError(why_not)
     program, environ = find_tui(config, os.environ)
     remote = [_REMOTE, f"unix://{config.runtime.hub_socket_path}"]
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,11 +21,12 @@ from codexd.cli.nouns import NounGroup
 from codexd.cli.options import CliError
 from codexd.cli.printer import Printer, Unwritable, write
 from codexd.cli.run import run
-from codexd.cli.server_ready import why_not_ready
+from codexd.cli.server_ready import why_no_server, why_not_ready
 from codexd.cli.sessions import sessions
 from codexd.cli.terminal import local_time
 from codexd.cli.transcript import Note, Said, Transcript, error_text, item_line, seconds
 from codexd.client import Client, DaemonAway
+from codexd.config import resolve
 from codexd.shapes import Approval, Session
 
 IDS = ["session-mwwk2sfo-4qdc9w", "session-mwwk2qip-hianjr", "session-mxxk2qip-aaaajr"]
@@ -293,6 +295,13 @@ def test_the_command_line_of_codex_exec() -> None:
             {"hub": {"ready": False}, "daemon": {"child": {"status": "running"}}},
             "it does not answer yet.",
         ),
+        (
+            {
+                "hub": {"ready": False},
+                "daemon": {"child": {"status": "external", "endpoint": "unix:///s"}},
+            },
+            "it does not answer on unix:///s.",
+        ),
     ],
 )
 def test_why_a_server_is_waited_for(status: dict[str, Any], reason: str | None) -> None:
@@ -318,6 +327,11 @@ def test_what_is_told_may_be_lost_and_what_is_said_not(
         else:
             with pytest.raises(Unwritable, match="nobody reads"):
                 write("said")
+
+
+def test_a_child_that_is_no_app_server_is_not_waited_for(tmp_path: Path) -> None:
+    config = resolve({"mode": "exec"}, {}, cwd=str(tmp_path))
+    assert "--mode exec" in str(why_no_server(Client(socket_path="/nowhere"), config))
 
 
 def test_a_prompt_without_end_is_not_read_for_ever() -> None:
