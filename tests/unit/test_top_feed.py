@@ -58,7 +58,7 @@ def test_where_no_log_is_there_is_no_past(tmp_path: Path) -> None:
 
 @pytest.fixture
 def busy() -> Iterator[psutil.Process]:
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass", "app-server"]) as process:
         yield psutil.Process(process.pid)
         process.kill()
 
@@ -69,6 +69,9 @@ def test_processes_are_told_with_what_they_took_since_the_last_look(busy: psutil
     assert first[os.getpid()].role == "daemon"
     assert (first[busy.pid].role, first[busy.pid].name) == ("server", "codex app-server")
     assert first[busy.pid].cpu is None
+    # Any other command, in mode exec, is named as it is.
+    others = Processes().read(os.getppid(), os.getpid(), 10.0)
+    assert [one.name for one in others if one.role == "server"] == [psutil.Process().name()]
     begun = sum(busy.cpu_times()[:2])
     eventually(lambda: sum(busy.cpu_times()[:2]) > begun + 0.1)
     second = {one.pid: one for one in processes.read(os.getpid(), busy.pid, 11.0)}

@@ -72,5 +72,7 @@ class Processes:
             role = "server"
         elif any(_PLUGIN in word for word in process.cmdline()):
             role = "plugin"
-        name = {"daemon": "codexd", "plugin": "codexd's plugin", "server": "codex app-server"}
-        return _Known(process, role, name.get(role) or process.name(), None, now)
+        name = {"daemon": "codexd", "plugin": "codexd's plugin"}.get(role)
+        if role == "server" and "app-server" in process.cmdline():
+            name = "codex app-server"
+        return _Known(process, role, name or process.name(), None, now)
