@@ -97,6 +97,12 @@ class AskOnTerminal:
         with contextlib.suppress(termios.error):
             termios.tcflush(self._tty, termios.TCIFLUSH)
         keys = {key: word for key, word in _KEYS.items() if word in approval.decisions}
+        if not keys:
+            self._say(
+                "codexd: that is of a kind which can be answered over the protocol only; the turn "
+                "waits until a client does"
+            )
+            return Verdict(None)
         asked = ", ".join(f"[{key}] {_MEANING[word]}" for key, word in keys.items())
         while True:
             self._prompt(f"{asked}: ")

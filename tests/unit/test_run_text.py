@@ -381,6 +381,9 @@ def test_who_sits_at_the_terminal_decides_or_somebody_else_does() -> None:
         os.write(writer, b"\nno idea\nn\n")
         asked = approval("commandExecution", ["accept", "decline"], command="ls")
         assert desk.decide(asked, lambda: True) == Verdict("decline")
+        # A kind that this codexd does not know takes no word.
+        assert desk.decide(approval("new", []), lambda: True) == Verdict(None)
+        assert "over the protocol only" in said[-1]
         # Nobody answers any more.
         os.close(writer)
         assert desk.decide(asked, lambda: True) == Verdict("decline", is_nobodys=True)
