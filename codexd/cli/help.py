@@ -26,19 +26,19 @@ _EXIT_CODES: Final = """\
  5  `run`: it was refused for an approval that nobody gave
 130  ended by Ctrl-C
 
-Every error is one line on stderr that names what is wrong and what to do.
+Every error is one line on stderr: what is wrong, and what to do.
 """
 
 _WHICH: Final = """\
 The commands that look at a daemon or drive it take
 
  1. the one that --repo-root or --state-dir names, or their variables,
- 2. else the one of this directory, or of the nearest above it that has one,
+ 2. else the one of this directory, or the nearest above that has one,
  3. else the only one of yours that runs.
 
-Where several run and nothing says which is meant, the command names each of
-them. `codexd daemons` lists them from anywhere. `codexd start` and `codexd
-config` mean this directory, unless they are told otherwise.
+Where several run and nothing says which is meant, the command names
+each of them. `codexd daemons` lists them from anywhere. `codexd start`
+and `codexd config` mean this directory, unless they are told otherwise.
 """
 
 

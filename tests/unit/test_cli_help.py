@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,10 @@ def test_the_man_page_names_all_and_is_good_roff() -> None:
     for name in COMMANDS:
         assert f".SS codexd {name}".replace("-", "\\-") in page
     assert all(ord(char) >= 32 or char == "\n" for char in page)
+    # What is shown as it is, behind man's margin of 7 columns.
+    shown = re.findall(r"\.nf\n(.*?)\.fi", page.replace("\\", ""), re.DOTALL)
+    assert shown
+    assert all(len(line) <= 80 - 7 for text in shown for line in text.splitlines())
     man = shutil.which("mandoc") or shutil.which("groff")
     if man is None:
         pytest.skip("neither mandoc nor groff is installed")
