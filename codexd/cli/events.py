@@ -27,6 +27,8 @@ from codexd.eventlog.types import TYPES, is_protocol
 from codexd.settings import quoted
 
 # A message may show what a child wrote; it must not steer the terminal.
+# ECMA-48's SGR, with which codex colours its log, also where the message was cut within one.
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m|\x1b(?:\[[0-9;:]*)?(?=(?:\.\.\.)?$)")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
@@ -186,7 +188,8 @@ def _writer(out: BinaryIO, *, as_json: bool) -> Callable[[Iterable[Event], int],
 def event_for_people(event: Event, paint: Paint) -> str:
     """An event as a terminal shows it."""
     styles: dict[str, tuple[Style, ...]] = {"error": ("red",), "warn": ("yellow",)}
-    what = f"{event.level:5} {event.type} {event.message.translate(_CONTROLS)}"
+    message = _COLOURS.sub("", event.message).translate(_CONTROLS)
+    what = f"{event.level:5} {event.type} {message}"
     when = paint(f"{event.seq} {local_time(event.created_at)}", "dim")
     return f"{when} {paint(what, *styles.get(event.level, ()))}"
 

@@ -172,6 +172,9 @@ def test_an_event_for_people() -> None:
     def paint(text: str, *styles: str) -> str:
         return f"<{','.join(styles)}>{text}"
 
+    coloured = event_for_people(event(7, 0, "\x1b[2ma\x1b[0;31mb\x1b[0"), plain)
+    assert coloured.endswith(" ab")
+    assert event_for_people(event(7, 0, "ab\x1b[3..."), plain).endswith(" ab...")
     shown = event_for_people(event(7, 0, "a\x1b[2J"), paint)
     assert shown.startswith("<dim>7 ")
     assert shown.endswith("<>info  child.exited a\\x1b[2J")
