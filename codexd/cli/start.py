@@ -228,12 +228,17 @@ def start_detached(config: Config) -> int:
             cwd=config.paths.repo_root if os.path.isdir(config.paths.repo_root) else None,
             start_new_session=True,
         )
-        outcome = wait_for_process(
-            config,
-            process.pid,
-            ended=lambda: process.poll() is not None,
-            tell=lambda step: _say(step, config),
-        )
+        try:
+            outcome = wait_for_process(
+                config,
+                process.pid,
+                ended=lambda: process.poll() is not None,
+                tell=lambda step: _say(step, config),
+            )
+        except KeyboardInterrupt:
+            # Ctrl-C does not reach it.
+            tell(f"codexd (pid {process.pid}) goes on starting; `codexd stop` ends it")
+            raise
         told = word.read() if outcome is None else ""
     if outcome is not None and config.policy.hub_listen:
         _tell_of_tcp(config)

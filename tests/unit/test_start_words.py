@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from codexd.cli.options import CliError
+from codexd.cli.start import start_detached
 from codexd.cli.start_words import running_pid, tell_what_comes
 from codexd.config import Config, resolve
 from codexd.platform import lock
@@ -80,3 +81,20 @@ def test_what_comes_is_told_before_it_does(
     told = capsys.readouterr().err
     assert all(text in told for text in [str(tmp_path), *said])
     assert os.path.isdir(tmp_path / "repo") is is_there
+
+
+def test_whoever_does_not_wait_is_told_of_what_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Process:
+        pid = 4711
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: Process())
+    monkeypatch.setattr("codexd.supervisor.readiness.wait_for_process", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start_detached(resolve({"repo_root": str(tmp_path)}, {}, cwd="/"))
+    told = "codexd: codexd (pid 4711) goes on starting; `codexd stop` ends it\n"
+    assert capsys.readouterr().err == told
