@@ -209,7 +209,8 @@ def _turns(hub: dict[str, Any]) -> str:
     threads = _number(hub, "threads")
     parts.append(f"{threads} {'thread' if threads == 1 else 'threads'} open")
     if waiting:
-        parts.append(f"{waiting} wait for an approval: `codexd approvals`")
+        verb = "waits" if waiting == 1 else "wait"
+        parts.append(f"{waiting} {verb} for an approval: `codexd approvals`")
     return ", ".join(parts)
 
 

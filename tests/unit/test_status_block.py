@@ -224,6 +224,7 @@ def test_nobody_runs_here_and_others_elsewhere() -> None:
             "! The server is not logged in: run `codex",
         ),
         (view(hub={"waitingApprovals": 2}), "4 threads open, 2 wait for an approval: `"),
+        (view(hub={"waitingApprovals": 1}), "4 threads open, 1 waits for an approval: `"),
         (view(hub={"clients": 9}), "codex-tui (2), codexd-attach, 6 more"),
         (view(hub={"codexdVersion": "0.0.9"}), "The daemon is codexd 0.0.9, and this is 0.1.0:"),
         (view(hub={"resumingThreads": 3}), "! 3 threads are being resumed."),
