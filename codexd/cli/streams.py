@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
@@ -47,7 +48,9 @@ def tell(text: str) -> None:
         sys.stderr.write(line)
         sys.stderr.flush()
     except OSError:
-        discard_stderr()
+        # The log of a daemon, on a full disk, takes it later.
+        if not stat.S_ISREG(os.fstat(2).st_mode):
+            discard_stderr()
 
 
 def open_what_is_closed() -> None:

@@ -125,6 +125,14 @@ def test_an_output_that_takes_nothing_is_one_line(args: list[str], tmp_path: Pat
     assert done.stderr == b"codexd: The output cannot be written: No space left on device.\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux)")
+def test_what_is_told_beside_the_output_may_be_lost(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "codexd", "sessions", "--state-dir", str(tmp_path)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
 def test_an_output_that_is_closed_harms_nobody(tmp_path: Path) -> None:
     for args, code in (("config", 0), ("events", 0), ("logs", 0), ("run -", 2)):
         shell = f'exec "$0" -m codexd {args} <&- >&- 2>&-'
