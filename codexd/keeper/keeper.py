@@ -476,13 +476,17 @@ class Keeper:
     async def _end_orphan(self, daemon_pid: int) -> None:
         """circusd is dead: its child must not outlive it, and nobody else sees it end."""
         record = supervision.load(self._records.steps_path)
-        if record.daemon is not None and record.daemon.pid == daemon_pid:
+        is_ours = record.daemon is not None and record.daemon.pid == daemon_pid
+        if is_ours:
             await asyncio.get_running_loop().run_in_executor(None, self._end_leftover)
         self.reconcile()
         if self._running is not None:
             self._outputs.ended(self._running[0])
         if self._recorder.child.pid is not None:
             self._recorder.lost_with_daemon(self._seen)
+        if is_ours:
+            # Whoever waits for a turn hears of its end while the sockets are there.
+            self._connector.child_ended("its daemon was killed")
 
     async def stop(self) -> None:
         """Record what is left to record, and let go of everything."""

@@ -591,7 +591,8 @@ def test_the_child_of_a_dead_daemon_is_ended_and_recorded(play: Play) -> None:
         await _outlive_the_daemon(room)
         await room.keeper.see_the_child_end(DEAD_DAEMON)
         assert room.orphans_ended == 1
-        assert room.said() == ["outputs.ended 1"]
+        # First what it still wrote, then its end.
+        assert room.said() == ["outputs.ended 1", "connector.child_ended its daemon was killed"]
         child = room.records.recorder.child
         assert (child.pid, child.status) == (None, "failed")
         assert room.events()[-1] == "child.exited"
