@@ -28,6 +28,14 @@ class Put(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     levels: list[Literal["info", "warn"]] = []
 
 
+class Inner(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    when: str = ""
+
+
+class Placed(Put, forbid_unknown_fields=True, frozen=True):
+    where: Inner | None = None
+
+
 class Sent(msgspec.Struct, forbid_unknown_fields=True, rename="camel", frozen=True):
     input_text: str
     parts: list[int] = []
@@ -44,8 +52,8 @@ class Things:
         """Make one."""
         return call.body
 
-    @route("PUT", "/things/{thingId}", Access.ADMIN, query=Put, body=Put)
-    async def put(self, call: Call[Put, Put]) -> Put:
+    @route("PUT", "/things/{thingId}", Access.ADMIN, query=Put, body=Placed)
+    async def put(self, call: Call[Put, Placed]) -> Placed:
         """Put it there."""
         return call.body
 
@@ -132,7 +140,7 @@ def test_what_is_not_understood_is_refused_by_name(
         ("when=soon", b"", "known: now, later."),
         ("levels=warn&levels=bad", b"", "known: info, warn."),
         ("", b'{"when":"soon"}', "known: now, later."),
-        ("", b'{"wen":"now"}', "known: when, levels."),
+        ("", b'{"wen":"now"}', "known: when, levels, where."),
         ("wen=now", b"", "known: when, levels."),
     ],
 )
@@ -140,6 +148,12 @@ def test_what_there_is_to_choose_from_is_told(query: str, body: bytes, known: st
     status, problem = ask("PUT", f"/things/1?{query}", body)
     assert status == 400
     assert problem["detail"].endswith(known)
+
+
+def test_a_field_within_another_is_named_with_it() -> None:
+    status, problem = ask("PUT", "/things/1", b'{"where":{"wen":"now"}}')
+    assert (status, problem["field"]) == (400, "where.wen")
+    assert "known:" not in problem["detail"], "that is of another object"
 
 
 def test_what_is_not_there_and_what_is_not_answered_so() -> None:
