@@ -201,6 +201,24 @@ def test_the_oldest_stranger_makes_room(room: Room, monkeypatch: pytest.MonkeyPa
     assert not stays.aborted
 
 
+def test_strangers_of_many_addresses_are_few_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STRANGERS", 3)
+    room = Room(tmp_path)
+    known, stays = room.come()
+    assert room.ask(known, Head("GET", "/v1/status", bearer(room.token)))[0] == 200
+    came = [room.come(f"10.0.1.{number}") for number in range(5)]
+    assert [connection.aborted for _, connection in came] == [True, True, False, False, False]
+    assert not stays.aborted
+    for visit, _ in [*came, (known, stays)]:
+        visit.left()
+    # Who is gone is no stranger any more, and nobody who would have to leave with a token.
+    assert [room.come(f"10.0.2.{number}")[1].aborted for number in range(3)] == [False] * 3
+    token_file.rotate(room.path)
+    assert room.door.look() == 0
+
+
 def test_a_new_token_cuts_by_the_token_that_let_in(room: Room) -> None:
     (old, one), (never, other) = room.come(), room.come()
     assert room.ask(old, Head("GET", "/v1/status", bearer(room.token)))[0] == 200
