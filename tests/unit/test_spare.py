@@ -113,6 +113,22 @@ def test_what_is_told_of_another_process_changes_nothing() -> None:
     assert (machine.state, machine.ready_pid, machine.pid) == (SpareState.STARTED, None, 7)
 
 
+def test_one_that_was_promoted_and_never_answered_has_lived_badly() -> None:
+    clock = Clock()
+    machine = Machine(Backoff(BASE_MS, CAP_MS, RESET_MS), "always", speaks=True, clock=clock)
+    machine.start()
+    machine.spawned(7)
+    machine.answers(7)
+    clock.now += 5
+    machine.ended(7, -9)
+    machine.promoted(8)
+    clock.now += 5
+    machine.ended(8, 1)
+    machine.spawned(9)
+    machine.ended(9, 1)
+    assert machine.state is State.WAITING
+
+
 def test_whoever_orders_another_server_gets_a_fresh_one() -> None:
     machine = Machine(Backoff(BASE_MS, CAP_MS, RESET_MS), "always", speaks=True, clock=Clock())
     machine.start()
