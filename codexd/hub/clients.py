@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,16 @@ class InitializeParams(msgspec.Struct, rename="camel"):
 
     client_info: ClientInfo
     capabilities: Capabilities | None = None
+
+
+class _Spoken(msgspec.Struct, rename="camel", frozen=True):
+    tty: bool = False
+    stream_stdin: bool = False
+    stream_stdout_stderr: bool = False
+
+    @property
+    def is_spoken_with(self) -> bool:
+        return self.tty or self.stream_stdin or self.stream_stdout_stderr
 
 
 # Of a client that hears of its own threads only, and has been here for long.
@@ -133,15 +144,16 @@ class Client:
         """Take what `initialize` says.
 
         Raises:
-            NotIntroduced: it does not say who the client is.
+            NotIntroduced: it does not say who the client is, or the client is known.
         """
         try:
-            params = msgspec.json.decode(message.fields.get("params", b""), type=InitializeParams)
+            params = msgspec.json.decode(message.fields.get("params", b"{}"), type=InitializeParams)
         except UNDECODABLE as error:
-            raise NotIntroduced(f"Invalid request: {error}") from error
+            raise NotIntroduced(f"Invalid request: {_as_codex_says(str(error))}") from error
+        if self.is_initialized or self.initialize is not None:
+            raise NotIntroduced("Already initialized")
         name = params.client_info.name
-        # codex makes an HTTP header of it.
-        if not (name.isascii() and name.isprintable()):
+        if not _fits_a_header(name):
             raise NotIntroduced(
                 f"Invalid clientInfo.name: {name!r}. Must be a valid HTTP header value."
             )
@@ -170,7 +182,7 @@ class Handles:
         if name is None:
             return
         raw = message.params(Fields).get(name)
-        value = self._name() if method == "command/exec" and _is_absent(raw) else _text(raw)
+        value = self._name() if _needs_name(message, raw) else _text(raw)
         if value is None:
             return
         full = f"{self._prefix}{client.number}:{value}"
@@ -237,8 +249,21 @@ def process_exited(handle: str) -> bytes:
     return jsonrpc.notification("process/exited", params)
 
 
-def _is_absent(raw: msgspec.Raw | None) -> bool:
-    return raw is None or bytes(raw) == b"null"
+def _as_codex_says(text: str) -> str:
+    found = re.match(r"Object missing required field (`\w+`)", text)
+    return f"missing field {found[1]}" if found else text
+
+
+def _fits_a_header(name: str) -> bool:
+    """codex makes an HTTP header of it, of UTF-8: whatever is no control character."""
+    return all(char == "\t" or (char >= " " and char != "\x7f") for char in name)
+
+
+def _needs_name(message: Message, raw: msgspec.Raw | None) -> bool:
+    """Whether it is a command without a name; one that is spoken with the server refuses."""
+    if message.method != "command/exec" or not (raw is None or bytes(raw) == b"null"):
+        return False
+    return not message.params(_Spoken).is_spoken_with
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:

@@ -256,7 +256,7 @@ class Hub:
         if not is_away and not thread.is_busy and not thread.subscribers - {client.number}:
             return False
         was_subscribed = client.number in thread.subscribers
-        thread.subscribers.discard(client.number)
+        self._leave(client.number, thread)
         result = {"status": "unsubscribed" if was_subscribed else "notSubscribed"}
         self._core.counts.request_ended(message.method, OK, 0.0)
         self._core.act(ToClient(client.number, jsonrpc.response(message.id, result)))
@@ -446,7 +446,8 @@ class Hub:
             client.leave_out_others(message)
         core.act(ToClient(number, message.with_id(entry.client_id)))
         if opened is not None:
-            core.asked.deliver(number, opened)
+            is_again = method == "thread/resume" and entry.subscribed is None
+            core.asked.deliver(number, opened, is_again=is_again)
 
     def _is_put_off(self, entry: Pending, number: int, answer: Message, refusal: Refusal) -> bool:
         """Whether a refusal is none for the client: it is asked for once more."""
@@ -485,9 +486,16 @@ class Hub:
         if method == "thread/unsubscribe":
             thread = self._core.threads.find(entry.message.params(ThreadRef).thread_id or "")
             if thread is not None:
-                thread.subscribers.discard(client)
+                self._leave(client, thread)
                 thread.hearing = "left"
         return None
+
+    def _leave(self, client: int, thread: Thread) -> None:
+        """A client that stays with codexd leaves a thread."""
+        thread.subscribers.discard(client)
+        self._core.asked.unsubscribed(client, thread.id)
+        if thread.subscribers:
+            self._core.asked.left(thread.id)
 
     def _note_failure(self, entry: Pending, client: int, answer: Message) -> str | None:
         """Some requests make their client listen to the thread whatever becomes of them."""
@@ -519,6 +527,8 @@ class Hub:
             return None
         self._core.subscribe(client, thread)
         thread.left_at = None
+        if entry.message.method == "thread/resume":
+            thread.resumers.append(client)
         return thread_id
 
     def _opened(
@@ -541,8 +551,12 @@ class Hub:
 
     def _turn_answered(self, entry: Pending, client: int, answer: Message) -> str | None:
         begun = answer.result(_TurnStarted)
+        asked_on = entry.thread_id
         review: str | None = begun.review_thread_id
-        thread_id = review or entry.message.params(ThreadRef).thread_id
+        if review == asked_on:
+            # Only one on a thread of its own is heard by whoever asked for it.
+            review = None
+        thread_id = review or asked_on
         if not thread_id:
             return None
         thread = self._core.threads.get(thread_id)

@@ -42,10 +42,13 @@ class Greeting:
         self._core = core
         self._result: bytes | None = None
         self._told: dict[tuple[str, bytes], bytes] = {}
+        # Every warning about the configuration, also what only one client was told.
+        self._warnings: dict[bytes, Message] = {}
 
     def child_ready(self, initialize_result: bytes | None) -> None:
         """There is a child; None: it has not been told yet with whom it speaks."""
         self._told.clear()
+        self._warnings.clear()
         self._result = None
         if initialize_result is not None:
             self.introduced(initialize_result)
@@ -68,6 +71,13 @@ class Greeting:
             if len(self._told) > _KEPT:
                 del self._told[next(iter(self._told))]
 
+    def warned(self, message: Message) -> None:
+        """The server warned of its configuration, whoever was told."""
+        if message.method == "configWarning":
+            self._warnings[bytes(message.fields.get("params", b""))] = message
+            if len(self._warnings) > _KEPT:
+                del self._warnings[next(iter(self._warnings))]
+
     @property
     def server_version(self) -> str | None:
         """The version in the server's User-Agent; None before it has told that."""
@@ -82,12 +92,7 @@ class Greeting:
     @property
     def config_faults(self) -> list[str]:
         """What the server says is wrong with its configuration, where it names the file."""
-        messages = [jsonrpc.parse(data) for data in self._told.values()]
-        warnings = [
-            message.params(_ConfigWarning)
-            for message in messages
-            if message is not None and message.method == "configWarning"
-        ]
+        warnings = [message.params(_ConfigWarning) for message in self._warnings.values()]
         return [f"{entry.summary} {entry.details or ''}" for entry in warnings if entry.path]
 
     @property
@@ -100,12 +105,6 @@ class Greeting:
     def initialize(self, client: Client, message: Message, now: float) -> None:
         """A client wants to initialize."""
         assert message.id is not None
-        if client.is_initialized or client.initialize is not None:
-            text = "Already initialized"
-            self._core.error(
-                client.number, message.id, jsonrpc.INVALID_REQUEST, text, method=_METHOD, since=now
-            )
-            return
         try:
             client.introduce(message, now)
         except NotIntroduced as error:

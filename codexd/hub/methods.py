@@ -17,6 +17,7 @@ BROADCAST = frozenset(
         "thread/deleted",
         "thread/name/updated",
         "thread/reverted",
+        "thread/project/updated",
         "thread/attachment/updated",
         "thread/goal/cleared",
         "thread/goal/updated",
@@ -32,6 +33,15 @@ FOLLOWS_RESUME = frozenset({"thread/goal/cleared", "thread/goal/updated"})
 # Notifications without a threadId that go to the subscribers of the thread whose turn caused them,
 # and the one with a threadId that the server tells just before (measured).
 CAUSED_BY_TURN = {"account/rateLimits/updated": "thread/tokenUsage/updated"}
+
+# Notifications without a threadId that go to the one whose request caused them, of these methods;
+# where nobody's does, to everybody (measured).
+OF_WHO_ASKED = frozenset({"configWarning", "deprecationNotice"})
+CAUSES_NOTICES = frozenset(
+    {"review/start", "thread/fork", "thread/read", "thread/resume", "thread/revert", "thread/start"}
+)
+# What the server tells whoever resumes a thread, and nobody else on it; of a turn that runs, all.
+TOLD_AT_RESUME = "thread/tokenUsage/updated"
 
 # What a new connection is told unasked, once it is initialized.
 REMOTE_CONTROL = "remoteControl/status/changed"
@@ -104,9 +114,21 @@ REPEATABLE = frozenset(
 # Requests whose answer makes the asking connection a subscriber of the thread in it.
 SUBSCRIBING = frozenset({"thread/start", "thread/resume", "thread/fork"})
 # Requests that make it a subscriber of the thread that they name, from when they are sent.
-SUBSCRIBING_BY_NAME = frozenset({"thread/resume", "thread/guardianReview"})
-# Those of them that do so also where they fail, but for these reasons (measured on codex 0.169).
-SUBSCRIBING_ANYWAY = frozenset({"thread/guardianReview"})
+SUBSCRIBING_BY_NAME = frozenset(
+    {
+        "thread/guardianReview",
+        "thread/realtime/appendAudio",
+        "thread/realtime/appendSpeech",
+        "thread/realtime/appendText",
+        "thread/realtime/start",
+        "thread/realtime/stop",
+        "thread/resume",
+        "thread/revert",
+    }
+)
+# Those of them that do so also where they fail, but for these reasons (measured on codex 0.163
+# and 0.169).
+SUBSCRIBING_ANYWAY = SUBSCRIBING_BY_NAME - {"thread/resume"}
 NEVER_BEGAN = ("Invalid request", "invalid thread id", "thread not found")
 # Those of them whose thread is not known before the answer.
 OPENING = frozenset({"thread/start", "thread/fork"})

@@ -80,6 +80,8 @@ class _TurnRef(msgspec.Struct, rename="camel", frozen=True):
 # What is kept for a thread whose opening is not answered yet.
 _EARLY_MESSAGES = 10_000
 _EARLY_BYTES = 16 << 20
+# What a thread has the server say of its configuration comes that soon after it was opened.
+_OPENED_S = 1.0
 
 
 class Notifications:
@@ -103,6 +105,8 @@ class Notifications:
         self._early_bytes = 0
         # The last notification that named a thread, and that thread.
         self._last_told = ("", "")
+        # The thread that a client has opened last, and when.
+        self._last_opened = ("", -_OPENED_S)
 
     def came(self, message: Message) -> None:
         """The child tells something."""
@@ -116,7 +120,6 @@ class Notifications:
         learn = _LEARNT_FROM.get(method)
         if learn is not None and not learn(self, message):
             return
-        self._greeting.noticed(message)
         self._process.told(message)
         thread_id = message.params(ThreadRef).thread_id
         if method == "thread/started":
@@ -125,6 +128,7 @@ class Notifications:
         if thread_id is not None:
             self._last_told = (method, thread_id)
         if method == "turn/completed" and thread_id is not None:
+            self._core.asked.ended(TURN_ENDED, thread_id)
             thread = self._core.threads.find(thread_id)
             if thread is not None:
                 self.leave_if_idle(thread)
@@ -132,12 +136,38 @@ class Notifications:
     def _pass_on(self, method: str, thread_id: str | None, message: Message) -> None:
         if method == gateway_login.CHANGED:
             self._core.tell(self._process.gateway.hearers(message), message)
+        elif method in methods.OF_WHO_ASKED:
+            self._tell_who_asked(message)
         elif method in methods.CAUSED_BY_TURN:
             self._core.tell(self._who_has_such_turns(method), message)
         elif thread_id is None or self._is_for_everybody(method, thread_id):
+            self._greeting.noticed(message)
             self._core.tell(self._core.everybody(thread_id), message)
+        elif method == methods.TOLD_AT_RESUME and (who := self._who_resumed(thread_id)) is not None:
+            self._core.tell((who,), message)
         else:
             self._tell_subscribers(thread_id, message)
+
+    def _tell_who_asked(self, message: Message) -> None:
+        self._greeting.warned(message)
+        told: set[int] = set()
+        causes = self._requests.sent(methods.CAUSES_NOTICES)
+        for entry in causes:
+            # One of codexd's own is for those on its thread.
+            on_thread = self._core.threads.subscribers(entry.thread_id or "")
+            told.update(on_thread if entry.client is None else (entry.client,))
+        opened, opened_at = self._last_opened
+        if not causes and self._core.now - opened_at < _OPENED_S:
+            told.update(self._core.threads.subscribers(opened))
+        elif not causes:
+            self._greeting.noticed(message)
+            told.update(self._core.everybody(None))
+        self._core.tell(told, message)
+
+    def _who_resumed(self, thread_id: str) -> int | None:
+        """Whose resume the server says this after; None where it may be of a turn that runs."""
+        thread = self._core.threads.find(thread_id)
+        return None if thread is None or thread.is_busy else thread.next_resumer()
 
     def _is_for_everybody(self, method: str, thread_id: str) -> bool:
         if method not in methods.BROADCAST:
@@ -155,7 +185,8 @@ class Notifications:
         return tuple(set().union(*busy)) if busy else self._core.everybody(None)
 
     def opened(self, thread_id: str) -> None:
-        """A thread has its first listener: it hears what came before it could be known."""
+        """A thread has another listener: it hears what came before it could be known."""
+        self._last_opened = (thread_id, self._core.now)
         early = self._take_early()
         for early_id, message in early:
             if early_id == thread_id:
@@ -314,7 +345,6 @@ class Notifications:
 
     def _on_turn_completed(self, message: Message) -> bool:
         event = message.params(_TurnEvent)
-        self._core.asked.ended(TURN_ENDED, event.thread_id)
         thread = self._core.threads.find(event.thread_id)
         if thread is None:
             # Closed meanwhile, and with it the turn was over for everybody.

@@ -252,6 +252,10 @@ class Requests:
         asked = (entry.client for entry in self._sent.values() if entry.message.method == method)
         return next(asked, None)
 
+    def sent(self, asked: Collection[str]) -> list[Pending]:
+        """Those of these methods that are with the child, codexd's own among them."""
+        return [entry for entry in self._sent.values() if entry.message.method in asked]
+
     def go_on(self) -> None:
         """Something was answered, or time has passed: send what there is room for now."""
         if self._ready.has_any:

@@ -175,12 +175,23 @@ class ServerRequests:
             self._refuse_if_nobody_can(entry)
         self._refuse_if_nobodys(entry)
 
-    def deliver(self, client: int, thread_id: str) -> None:
-        """A client has come to a thread: it is asked what waits there."""
+    def deliver(self, client: int, thread_id: str, *, is_again: bool) -> None:
+        """A client has come to a thread: it is asked what waits there.
+
+        Who comes again is asked once more what it was asked before, under the same id.
+        """
         for entry in list(self._by_thread.get(thread_id, {}).values()):
             if not entry.is_answered:
+                if is_again and client in entry.asked:
+                    self._put_to(client, entry, entry.asked[client])
                 self._ask(entry, client)
                 self._refuse_if_nobody_can(entry)
+
+    def unsubscribed(self, client: int, thread_id: str) -> None:
+        """A client has left a thread, and not codexd: it is asked anew if it comes back."""
+        for entry in self._by_thread.get(thread_id, {}).values():
+            if client in entry.asked:
+                self._unask(entry, client)
 
     def left(self, thread_id: str) -> None:
         """One of several clients has left a thread: the others may not be able to do the same."""
@@ -198,15 +209,18 @@ class ServerRequests:
     def _ask(self, entry: ServerRequest, client: int) -> None:
         if client in entry.asked or entry.is_answered:
             return
-        message = self._as_asked(client, entry.message)
-        if message is None:
-            return
         own_id = self._next_id.get(client, 0)
-        self._next_id[client] = own_id + 1
-        entry.asked[client] = own_id
-        raw_id = b"%d" % own_id
-        self._by_client[client, raw_id] = entry
-        self._act(ToClient(client, message.with_id(raw_id)))
+        if self._put_to(client, entry, own_id):
+            self._next_id[client] = own_id + 1
+            entry.asked[client] = own_id
+            self._by_client[client, b"%d" % own_id] = entry
+
+    def _put_to(self, client: int, entry: ServerRequest, own_id: int) -> bool:
+        """Ask a client, if the server would."""
+        message = self._as_asked(client, entry.message)
+        if message is not None:
+            self._act(ToClient(client, message.with_id(b"%d" % own_id)))
+        return message is not None
 
     def answered(self, client: int, answer: Message) -> None:
         """A client answers; only the first answer reaches the server."""

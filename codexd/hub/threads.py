@@ -67,7 +67,8 @@ class Thread:
     because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
     ``has_gap`` says that some may have gone by while there was no connection, and ``may_be_over``
     is the one whose end may have been the last to do so; ``is_realtime`` says that it is being
-    spoken on. ``review`` is the turn that runs where it is a review.
+    spoken on. ``review`` is the turn that runs where it is a review, ``resumers`` are clients whose
+    resume was answered and that may be told more because of it.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Thread:
     may_be_over: list[dict[str, Any]] = field(default_factory=list)
     is_realtime: bool = False
     review: str | None = None
+    resumers: list[int] = field(default_factory=list)
     name: str | None = None
     preview: str = ""
     cwd: str | None = None
@@ -106,6 +108,12 @@ class Thread:
         self.changes[item] = changes
         if len(self.changes) > _CHANGE_ITEMS:
             del self.changes[next(iter(self.changes))]
+
+    def next_resumer(self) -> int | None:
+        """The first of those who resumed it and are still there, once."""
+        there = [client for client in self.resumers if client in self.subscribers]
+        self.resumers = there[1:]
+        return there[0] if there else None
 
     @property
     def title(self) -> str | None:
@@ -156,6 +164,7 @@ class Thread:
         self.turn = turn
         self.has_begun |= is_told
         self.opening = self.settings = self.idle_at = None
+        self.resumers.clear()
         return is_new
 
     def _is_over(self, turn_id: str) -> bool:

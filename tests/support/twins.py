@@ -370,6 +370,7 @@ def play(stage: Stage) -> None:
     stage.ask("b", "review/start", threadId=first, target=target)
     stage.hear("b", "turn/completed", threadId=first)
     stage.done("b has a review")
+    _not_on_it(stage, first)
     _lists(stage, first, work)
     _login(stage)
     _config(stage)
@@ -439,6 +440,30 @@ def _steer(stage: Stage, thread_id: str) -> None:
     reply.hold.set()
     stage.hear("a", "turn/completed", threadId=thread_id)
     stage.done("b steers a's turn")
+
+
+def _not_on_it(stage: Stage, thread_id: str) -> None:
+    """c does this and that to a thread that it does not hear, until it does."""
+    target = {"type": "custom", "instructions": "look"}
+    stage.ask("c", "review/start", threadId=thread_id, target=target)
+    stage.hear("a", "turn/completed", threadId=thread_id)
+    stage.done("c has a review of the others' thread")
+    made = stage.ask("c", "project/create", idempotencyKey="k", name="a project", roots=[])
+    project = made.get("result", {}).get("project", {}).get("id")
+    stage.ask("c", "thread/metadata/update", threadId=thread_id, projectId=project)
+    stage.told("a b c", "thread/project/updated", threadId=thread_id)
+    stage.done("c puts the thread into a project")
+    stage.ask("b", "thread/resume", threadId=thread_id)
+    stage.done("b resumes it with all its turns, which is deprecated")
+    turn_id = stage.turn("a", thread_id)
+    stage.ask("c", "thread/revert", threadId=thread_id, beforeTurnId=turn_id)
+    stage.told("a b c", "thread/reverted", threadId=thread_id)
+    stage.done("c reverts a turn")
+    stage.turn("a", thread_id)
+    stage.done("c hears the next one")
+    stage.ask("c", "thread/unsubscribe", threadId=thread_id)
+    stage.ask("c", "command/exec", command=["true"], tty=True)
+    stage.done("c leaves it")
 
 
 def _lists(stage: Stage, thread_id: str, work: str) -> None:

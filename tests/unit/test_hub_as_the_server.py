@@ -134,6 +134,145 @@ def test_what_the_hub_tells_itself_says_when(rig: HubRig) -> None:
     assert rig.got(1, "turn/completed")[0]["emittedAtMs"] > 1_700_000_000_000
 
 
+NOTICE = "deprecationNotice"
+TURN = {"id": "u1", "items": [], "status": "inProgress"}
+
+
+def _answer_reads(rig: HubRig) -> None:
+    """codexd has new threads written down."""
+    for request in [entry for entry in rig.to_child if entry["method"] == "thread/read"]:
+        rig.child({"id": request["id"], "result": {}})
+
+
+@pytest.mark.parametrize("method", [NOTICE, "configWarning"])
+def test_a_notice_is_for_who_asked(rig: HubRig, method: str) -> None:
+    _answer_reads(rig)
+    rig.ask(2, "thread/resume", {"threadId": "t1"})
+    rig.ask(1, "thread/list")
+    rig.tell(method, summary="old")
+    rig.answer("thread/resume", {"thread": {"id": "t1"}})
+    assert _who_got(rig, method) == [2]
+    # Nor is whoever comes later told.
+    rig.connect(4)
+    assert rig.got(4, method) == []
+
+
+def test_a_notice_that_comes_with_a_new_thread_is_for_those_on_it(rig: HubRig) -> None:
+    _answer_reads(rig)
+    rig.open_thread(3, "t3")
+    rig.tell(NOTICE, summary="while codexd has it written down")
+    _answer_reads(rig)
+    rig.tell(NOTICE, summary="and after")
+    assert [len(rig.got(client, NOTICE)) for client in (1, 2, 3)] == [0, 0, 2]
+
+
+def test_a_notice_of_nobodys_request_is_for_everybody(rig: HubRig) -> None:
+    _answer_reads(rig)
+    rig.now += 2
+    rig.tell(NOTICE, summary="old")
+    assert _who_got(rig, NOTICE) == [1, 2, 3]
+
+
+def test_what_a_resume_is_told_of_tokens_is_for_who_resumed(rig: HubRig) -> None:
+    for client in (2, 3):
+        rig.join_thread(client, "t1")
+    for _ in range(3):
+        rig.tell(USAGE, threadId="t1", turnId="u0", tokenUsage={})
+    # What nobody's resume is followed by is for all.
+    assert [len(rig.got(client, USAGE)) for client in (1, 2, 3)] == [1, 2, 2]
+
+
+def test_what_a_turn_takes_is_for_all_who_hear_it(rig: HubRig) -> None:
+    rig.join_thread(2, "t1")
+    rig.run_turn(1, "t1", "u1")
+    rig.tell(USAGE, threadId="t1", turnId="u1", tokenUsage={})
+    rig.end_turn("t1", "u1")
+    rig.tell(USAGE, threadId="t1", turnId="u1", tokenUsage={})
+    assert [len(rig.got(client, USAGE)) for client in (1, 2, 3)] == [2, 2, 0]
+
+
+def test_everybody_hears_to_which_project_a_thread_belongs(rig: HubRig) -> None:
+    rig.tell("thread/project/updated", threadId="t1", projectId="p")
+    assert _who_got(rig, "thread/project/updated") == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "method", ["thread/revert", "thread/realtime/start", "thread/realtime/appendText"]
+)
+@pytest.mark.parametrize("error", [None, "turn not found: u"])
+def test_who_asks_that_of_a_thread_hears_it(rig: HubRig, method: str, error: str | None) -> None:
+    rig.ask(3, method, {"threadId": "t1"})
+    rig.answer(method, {}, error={"code": -32600, "message": error} if error else None)
+    rig.tell("item/started", threadId="t1", turnId="u", item={})
+    assert _who_got(rig, "item/started") == [1, 3]
+
+
+@pytest.mark.parametrize(("review_on", "hearers"), [("t1", [1]), ("t9", [3])])
+def test_only_a_review_on_a_thread_of_its_own_is_heard_by_who_asked(
+    rig: HubRig, review_on: str, hearers: list[int]
+) -> None:
+    rig.ask(3, "review/start", {"threadId": "t1", "target": {"type": "uncommittedChanges"}})
+    rig.answer("review/start", {"turn": TURN, "reviewThreadId": review_on})
+    rig.tell("item/started", threadId=review_on, turnId="u1", item={})
+    assert _who_got(rig, "item/started") == hearers
+
+
+ASK = "item/commandExecution/requestApproval"
+
+
+def test_who_resumes_once_more_is_asked_once_more(rig: HubRig) -> None:
+    rig.child({"id": 9, "method": ASK, "params": {"threadId": "t1"}})
+    rig.join_thread(1, "t1")
+    # The server asks its connection again, too.
+    rig.child({"id": 9, "method": ASK, "params": {"threadId": "t1"}})
+    first, again = rig.got(1, ASK)
+    assert first == again
+    rig.say(1, {"id": again["id"], "result": {"decision": "accept"}})
+    assert rig.to_child[-1] == {"id": 9, "result": {"decision": "accept"}}
+
+
+@pytest.mark.parametrize("others", [(), (2,)])
+def test_who_left_a_thread_hears_no_more_of_its_questions(
+    rig: HubRig, others: tuple[int, ...]
+) -> None:
+    rig.run_turn(1, "t1", "u1")
+    for client in (3, *others):
+        rig.join_thread(client, "t1")
+    rig.child({"id": 9, "method": ASK, "params": {"threadId": "t1"}})
+    rig.ask(3, "thread/unsubscribe", {"threadId": "t1"})
+    rig.join_thread(3, "t1")
+    # Back again, it is asked anew.
+    assert len(rig.got(3, ASK)) == 2
+    rig.ask(3, "thread/unsubscribe", {"threadId": "t1"})
+    rig.tell(RESOLVED, threadId="t1", requestId=9)
+    assert _who_got(rig, RESOLVED) == [1, *others]
+
+
+def test_a_turns_end_is_told_before_that_of_its_questions(rig: HubRig) -> None:
+    rig.run_turn(1, "t1", "u1")
+    rig.child({"id": 9, "method": ASK, "params": {"threadId": "t1"}})
+    rig.end_turn("t1", "u1")
+    methods = [entry.get("method") for entry in rig.to_client[1]]
+    assert methods[-2:] == ["turn/completed", RESOLVED]
+
+
+@pytest.mark.parametrize(
+    ("params", "is_named"),
+    [
+        ({}, True),
+        ({"processId": None}, True),
+        ({"tty": True}, False),
+        ({"streamStdin": True}, False),
+        ({"streamStdoutStderr": True}, False),
+    ],
+)
+def test_a_command_that_is_spoken_with_needs_its_clients_own_name(
+    rig: HubRig, params: dict[str, object], *, is_named: bool
+) -> None:
+    rig.ask(1, "command/exec", {"command": ["true"], **params})
+    assert (rig.asked("command/exec")["params"].get("processId") is not None) == is_named
+
+
 # -- experimentalApi ---------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ def _initialize(rig: HubRig, params: Any) -> dict[str, Any]:
         {},
         {"clientInfo": {"name": "x"}},
         {"clientInfo": {"name": "a\nb", "version": "1"}},
-        {"clientInfo": {"name": "naïve", "version": "1"}},
+        {"clientInfo": {"name": "a\x7fb", "version": "1"}},
         {"clientInfo": WHO, "capabilities": {"optOutNotificationMethods": [1]}},
     ],
 )
@@ -34,6 +34,18 @@ def test_who_does_not_say_who_he_is_is_refused_and_may_try_again(params: Any) ->
     assert _initialize(rig, params)["error"]["code"] == -32600
     rig.say(1, {"id": 8, "method": "initialize", "params": {"clientInfo": WHO}})
     assert "result" in rig.answers(1, 8)[0]
+
+
+@pytest.mark.parametrize("name", ["naïve", "我的客户端", "a\tb", "", " x "])
+def test_a_name_in_any_language_is_one(name: str) -> None:
+    rig = HubRig()
+    assert "result" in _initialize(rig, {"clientInfo": {"name": name, "version": "1"}})
+
+
+def test_what_an_introduction_lacks_is_named_as_codex_names_it() -> None:
+    rig = HubRig()
+    answer = _initialize(rig, {"clientInfo": {"name": "x"}})
+    assert answer["error"]["message"] == "Invalid request: missing field `version`"
 
 
 def test_a_client_is_told_at_once_what_the_server_tells_a_new_connection() -> None:

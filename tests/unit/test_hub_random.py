@@ -242,7 +242,8 @@ class HubMachine(RuleBasedStateMachine):
 
     def _check_approvals(self) -> None:
         for number in self.numbers.values():
-            asked = [entry["id"] for entry in self.rig.got(number, APPROVAL)]
+            # Who resumes once more is asked once more, under the same id.
+            asked = sorted({entry["id"] for entry in self.rig.got(number, APPROVAL)})
             told = self.rig.got(number, "serverRequest/resolved")
             assert sorted(entry["params"]["requestId"] for entry in told) == asked
 

@@ -36,7 +36,7 @@ def test_initialize_waits_for_a_child() -> None:
 
 
 def test_a_second_initialize_and_a_request_before_the_first_are_refused(rig: HubRig) -> None:
-    again = rig.ask(1, "initialize")
+    again = rig.ask(1, "initialize", {"clientInfo": {"name": "x", "version": "1"}})
     assert rig.answers(1, again)[0]["error"] == {"code": -32600, "message": "Already initialized"}
     rig.do(rig.hub.client_opened(3, rig.now))
     early = rig.ask(3, "thread/list")
