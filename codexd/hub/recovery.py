@@ -17,7 +17,7 @@ import msgspec
 
 from codexd.hub import jsonrpc
 from codexd.hub.actions import ToClient
-from codexd.hub.clients import process_exited
+from codexd.hub.clients import Client, process_exited
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
 from codexd.hub.methods import REOPENED
@@ -182,15 +182,22 @@ class Recovery:
     def _reopen(self, thread_id: str | None) -> None:
         """Open again the watches of clients, and the like, of one thread or of none."""
         for client in self._core.clients.values():
-            for opened_by in client.handles.values():
+            for _, opened_by in self._open_handles(client):
                 is_of_it = opened_by.params(ThreadRef).thread_id == thread_id
                 if opened_by.method in REOPENED and is_of_it:
                     self._requests.own(opened_by.method, opened_by.params(dict[str, Any]))
 
+    def _open_handles(self, client: Client) -> list[tuple[str, Message]]:
+        """Those that were opened; others are as soon as the request goes that is to open them."""
+        if not client.handles:
+            return []
+        waiting = set(map(id, self._requests.unanswered(client.number)))
+        return [entry for entry in client.handles.items() if id(entry[1]) not in waiting]
+
     def _end_processes(self) -> None:
         """Processes of clients end with the server; watches and the like are opened again."""
         for client in self._core.clients.values():
-            for full, opened_by in list(client.handles.items()):
+            for full, opened_by in self._open_handles(client):
                 if opened_by.method in REOPENED:
                     continue
                 del client.handles[full]

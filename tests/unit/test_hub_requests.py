@@ -305,6 +305,28 @@ def test_a_watch_that_was_refused_before_it_was_sent_is_not_opened_again() -> No
     assert rig.to_child == []
 
 
+@pytest.mark.parametrize("is_away", [False, True])
+def test_what_no_server_has_read_is_opened_once_and_has_not_ended(
+    rig: HubRig, *, is_away: bool
+) -> None:
+    if is_away:
+        rig.lose()
+    rig.ask(1, "fs/watch", {"watchId": "w", "path": "/a"})
+    rig.ask(1, "process/spawn", {"processHandle": "p", "command": ["sleep"]})
+    if not is_away:
+        rig.lose(*rig.to_child)
+    rig.to_child.clear()
+    rig.ready()
+    methods = sorted(entry["method"] for entry in rig.to_child)
+    assert methods == ["fs/watch", "process/spawn"]
+    assert rig.got(1, "process/exited") == []
+    process = rig.asked("process/spawn")["params"]["processHandle"]
+    rig.answer("process/spawn")
+    rig.answer("fs/watch")
+    rig.leave(1)
+    assert rig.asked("process/kill")["params"]["processHandle"] == process
+
+
 def test_a_request_that_the_connection_does_not_take_is_refused_with_the_reason(
     rig: HubRig,
 ) -> None:
