@@ -18,7 +18,7 @@ from codexd.client.pauses import FIRST_S, Pauses, pause_after
 from codexd.encoding import UNDECODABLE
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
-from codexd.turn_record import items_of, record_of, tells_its_end
+from codexd.turn_record import items_of, record_of, tells_its_end, unended
 
 # Ids of requests that are not the client's. A client that uses such ids itself is not served.
 _OWN = "codexd-attach:"
@@ -30,6 +30,7 @@ _GONE = "no rollout found"
 _REFUSALS = 30
 # How long the server may take to write down how a turn ended.
 _WRITTEN_S = 10.0
+_UNHEARD = "The app-server ended before the turn had, or did not say how the turn ended."
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -430,14 +431,14 @@ class Continuity:
             thread.doubts.pop(turn_id, None)
             return []
         if tells_its_end(record):
-            return self._end(thread_id, thread, record)
+            return self._end(thread_id, thread, turn_id, record)
         doubt = thread.doubts.setdefault(turn_id, _Doubt())
         doubt.refusals = 0
         if (pause_s := doubt.pause()) > 0:
             self._again.add((thread_id, turn_id), pause_s)
             return []
         # The server died before it had written the turn down, or its end.
-        return self._end(thread_id, thread, _cut(turn_id, record))
+        return self._end(thread_id, thread, turn_id, _cut(turn_id, record))
 
     def _ask_again(self, thread_id: str, turn_id: str) -> bytes:
         own_id = self._own_id()
@@ -461,7 +462,7 @@ class Continuity:
         if _is_passing(answer, doubt.refusals):
             self._again.add((thread_id, turn_id), pause_after(doubt.refusals))
             return Sends()
-        return Sends(to_client=self._end(thread_id, thread, _cut(turn_id, {})))
+        return Sends(to_client=self._end(thread_id, thread, turn_id, _cut(turn_id, {})))
 
     def _refused(self, thread_id: str, thread: _Thread, answer: Message) -> Sends:
         thread.refusals += 1
@@ -470,23 +471,28 @@ class Continuity:
             return Sends()
         sends = Sends()
         for turn_id in thread.turns:
-            sends.to_client += self._end(thread_id, thread, _cut(turn_id, {}))
+            sends.to_client += self._end(thread_id, thread, turn_id, _cut(turn_id, {}))
         del self._threads[thread_id]
         sends.to_client.append(jsonrpc.notification("thread/closed", {"threadId": thread_id}))
         return sends
 
-    def _end(self, thread_id: str, thread: _Thread, turn: dict[str, Any]) -> list[bytes]:
-        """What the client has missed of an open turn that is over."""
-        items = thread.turns.untold(turn)
+    def _end(
+        self, thread_id: str, thread: _Thread, turn_id: str, turn: dict[str, Any]
+    ) -> list[bytes]:
+        """What the client has missed of an open turn that is over, maybe by another id."""
+        items = thread.turns.untold(turn_id, turn)
         thread.turns.ended(turn["id"])
-        thread.doubts.pop(turn["id"], None)
+        thread.doubts.pop(turn_id, None)
         common = {"threadId": thread_id, "turnId": turn["id"]}
         at_ms = {"completedAtMs": int((turn.get("completedAt") or 0) * 1000)}
+        error = turn.get("error")
+        failed = {**common, "error": error, "willRetry": False}
         return [
             *(
                 jsonrpc.notification("item/completed", {**common, **at_ms, "item": item})
                 for item in items
             ),
+            *([jsonrpc.notification("error", failed)] if error is not None else []),
             jsonrpc.notification("turn/completed", {"threadId": thread_id, "turn": turn}),
         ]
 
@@ -495,13 +501,12 @@ def _joined(turns: OpenTurns, opened: _Result) -> None:
     """The client listens to a thread, on which a turn may run already."""
     if opened.thread.status.type != "active":
         return
-    for turn in opened.turns:
-        if turn.get("status") == "inProgress":
-            turn_id = str(turn.get("id"))
-            turns.began(turn_id)
-            # The last one may go on.
-            for item in items_of(turn)[:-1]:
-                turns.item_ended(turn_id, item)
+    for turn in unended(opened.turns):
+        turn_id = str(turn.get("id"))
+        turns.began(turn_id)
+        # The last one may go on.
+        for item in items_of(turn)[:-1]:
+            turns.item_ended(turn_id, item)
 
 
 def _told_of_turn(turns: OpenTurns, method: str, params: _Params) -> bool:
@@ -517,8 +522,10 @@ def _told_of_turn(turns: OpenTurns, method: str, params: _Params) -> bool:
 
 
 def _cut(turn_id: str, record: dict[str, Any]) -> dict[str, Any]:
-    """A turn of whose end there is nothing on record, and never will be."""
-    return {**record, "id": turn_id, "status": "interrupted"}
+    """A turn of whose end there is nothing on record, and never will be; as the hub tells one."""
+    error = {"message": _UNHEARD, "codexErrorInfo": None, "additionalDetails": None}
+    whole = {"items": [], "itemsView": "notLoaded", **record}
+    return {**whole, "id": turn_id, "status": "interrupted", "error": record.get("error") or error}
 
 
 def _is_passing(answer: Message, refusals: int) -> bool:

@@ -80,6 +80,6 @@ class OpenTurns:
         if known is not None:
             self._open[known].add(item)
 
-    def untold(self, turn: dict[str, Any]) -> list[dict[str, Any]]:
+    def untold(self, turn_id: str, record: dict[str, Any]) -> list[dict[str, Any]]:
         """The items of an open turn, as it is on record, whose end was not told."""
-        return list(self._open[turn["id"]].untold(items_of(turn)))
+        return list(self._open[turn_id].untold(items_of(record)))

@@ -29,7 +29,7 @@ from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
 from codexd.hub.young_threads import YoungThreads
-from codexd.turn_record import record_of, tells_its_end
+from codexd.turn_record import record_of, tells_its_end, unended
 
 # Threads resumed at the same time after a restart; a server that has just booted is busy. One
 # that takes longer than a second waits for something else, and does not hold up the others.
@@ -426,9 +426,11 @@ class Recovery:
         """What went on while there was no connection to a child that has lived on."""
         page = resumed.initial_turns_page or TurnsPage()
         turns = page.data
-        is_active = resumed.thread.status.type == "active"
-        unended = [turn for turn in turns if turn.get("status") == "inProgress"]
-        running = unended[0] if unended else None
+        going_on = unended(turns)
+        running = going_on[0] if going_on else None
+        # Once a review is over, codex says of its thread for good that it is active.
+        is_stale = running is None and any(turn.get("status") == "inProgress" for turn in turns)
+        is_active = resumed.thread.status.type == "active" and not is_stale
         known = thread.turn
         is_other = running is not None and known is not None and running["id"] != known["id"]
         if (

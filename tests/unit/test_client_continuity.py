@@ -383,6 +383,33 @@ def test_a_turn_whose_end_comes_before_the_answer_does_not_run(rig: Rig) -> None
     assert not rig.continuity.turns_run
 
 
+@pytest.mark.parametrize("status", ["inProgress", "interrupted"])
+def test_a_review_of_somebody_elses_that_ended_unheard_is_told_by_its_own_id(
+    rig: Rig, status: str
+) -> None:
+    # The turn within it never ends for the server, which says that the thread is at work.
+    rig.tell("turn/started", threadId="t1", turn={"id": "x", "rootTurnId": "r"})
+    rig.welcome()
+    within = {"id": "x", "status": status, "rootTurnId": "r", "items": []}
+    over = {"id": "r", "status": "completed", "rootTurnId": "r", "completedAt": 7, "items": []}
+    resumed(rig, within, over)
+    assert [entry["turn"]["id"] for entry in rig.got("turn/completed")] == ["r"]
+    assert not rig.wait()
+
+
+def test_a_turn_that_is_gone_with_its_thread_ends_with_its_reason(rig: Rig) -> None:
+    begin_turn(rig)
+    rig.welcome()
+    asked = rig.asked("thread/resume")["id"]
+    rig.server(id=asked, error={"code": -32600, "message": "no rollout found for thread id t1"})
+    methods = [entry["method"] for entry in rig.to_client]
+    assert methods == ["error", "turn/completed", "thread/closed"]
+    (failed,), (over,) = rig.got("error"), rig.got("turn/completed")
+    assert failed["error"] == over["turn"]["error"]
+    assert over["turn"]["error"]["message"]
+    assert (over["turn"]["status"], over["turn"]["items"]) == ("interrupted", [])
+
+
 def test_a_review_of_somebody_elses_is_over_under_its_other_id(rig: Rig) -> None:
     rig.tell("turn/started", threadId="t1", turn={"id": "r2"})
     rig.tell("turn/completed", threadId="t1", turn={"id": "r1", "status": "completed"})

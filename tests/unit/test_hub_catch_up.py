@@ -184,6 +184,36 @@ def test_a_turn_that_ended_while_no_other_is_on_record_yet(rig: HubRig) -> None:
     assert _endings(rig) == [("u1", "completed"), ("u2", "completed")]
 
 
+_WITHIN = _turn("x", "inProgress", rootTurnId="r")
+_REVIEW = _turn("r", "completed", rootTurnId="r", completedAt=7)
+
+
+def test_a_review_that_is_over_is_not_taken_for_running(rig: HubRig) -> None:
+    rig.end_turn()
+    _come_back(rig, "active", _WITHIN, _REVIEW, _turn("u1", "completed", completedAt=6))
+    assert rig.hub.snapshot()["runningTurns"] == 0
+    assert _endings(rig) == [("u1", "completed")]
+    rig.leave(1)
+    # It is let go as any thread at rest is.
+    assert rig.asked("thread/unsubscribe")["params"] == {"threadId": "t1"}
+
+
+def test_a_review_of_somebody_elses_that_ended_unheard_ends_by_its_own_id(rig: HubRig) -> None:
+    rig.end_turn()
+    rig.tell("thread/status/changed", threadId="t1", status={"type": "active"})
+    rig.tell("turn/started", threadId="t1", turn=_WITHIN)
+    _come_back(rig, "active", _WITHIN, _REVIEW)
+    assert _endings(rig) == [("u1", "completed"), ("r", "completed")]
+    assert rig.hub.snapshot()["runningTurns"] == 0
+
+
+def test_a_review_that_runs_goes_on(rig: HubRig) -> None:
+    rig.end_turn()
+    _come_back(rig, "active", _WITHIN, _turn("u1", "completed", completedAt=6))
+    assert rig.hub.snapshot()["runningTurns"] == 1
+    assert _endings(rig) == [("u1", "completed")]
+
+
 def test_what_a_turn_asked_leave_for_is_void_once_it_has_ended_unheard(rig: HubRig) -> None:
     params = {"threadId": "t1", "turnId": "u1", "itemId": "i1"}
     rig.child({"id": 3, "method": "item/fileChange/requestApproval", "params": params})
