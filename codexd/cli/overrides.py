@@ -34,6 +34,7 @@ _OF_THE_PROCESS = (
     "analytics",
     "chatgpt_base_url",
     "cli_auth_credentials_store",
+    "feedback",
     "forced_chatgpt_workspace_id",
     "forced_login_method",
     "log_dir",

@@ -528,7 +528,7 @@ class Hub:
         self._core.subscribe(client, thread)
         thread.left_at = None
         if entry.message.method == "thread/resume":
-            thread.resumers.append(client)
+            thread.resumed_by(client)
         return thread_id
 
     def _opened(

@@ -9,7 +9,7 @@ thread. Everything else may be a passing trouble, and is tried again.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,29 +181,35 @@ class Recovery:
 
     def _reopen(self, thread_id: str | None) -> None:
         """Open again the watches of clients, and the like, of one thread or of none."""
-        for client in self._core.clients.values():
-            for _, opened_by in self._open_handles(client):
-                is_of_it = opened_by.params(ThreadRef).thread_id == thread_id
-                if opened_by.method in REOPENED and is_of_it:
-                    self._requests.own(opened_by.method, opened_by.params(dict[str, Any]))
 
-    def _open_handles(self, client: Client) -> list[tuple[str, Message]]:
-        """Those that were opened; others are as soon as the request goes that is to open them."""
-        if not client.handles:
-            return []
-        waiting = set(map(id, self._requests.unanswered(client.number)))
-        return [entry for entry in client.handles.items() if id(entry[1]) not in waiting]
+        def goes_on(request: Message) -> bool:
+            is_of_it = request.params(ThreadRef).thread_id == thread_id
+            return request.method in REOPENED and is_of_it
+
+        for _, _, opened_by in self._open_handles(goes_on):
+            self._requests.own(opened_by.method or "", opened_by.params(dict[str, Any]))
 
     def _end_processes(self) -> None:
         """Processes of clients end with the server; watches and the like are opened again."""
-        for client in self._core.clients.values():
-            for full, opened_by in self._open_handles(client):
-                if opened_by.method in REOPENED:
-                    continue
-                del client.handles[full]
-                if opened_by.method == "process/spawn" and client.wants("process/exited"):
-                    data = process_exited(self._core.handles.original(full))
-                    self._core.act(ToClient(client.number, data))
+        for client, full, opened_by in self._open_handles(lambda by: by.method not in REOPENED):
+            del client.handles[full]
+            if opened_by.method == "process/spawn" and client.wants("process/exited"):
+                data = process_exited(self._core.handles.original(full))
+                self._core.act(ToClient(client.number, data))
+
+    def _open_handles(self, takes: Callable[[Message], bool]) -> list[tuple[Client, str, Message]]:
+        """Those of all clients that are open, by the requests that opened them.
+
+        One whose request is still to be read by a server is not.
+        """
+        found = [
+            (client, full, opened_by)
+            for client in self._core.clients.values()
+            for full, opened_by in client.handles.items()
+            if takes(opened_by)
+        ]
+        waiting = set(map(id, self._requests.unanswered)) if found else ()
+        return [entry for entry in found if id(entry[2]) not in waiting]
 
     # -- which threads, and when -------------------------------------------------------------
 

@@ -256,11 +256,11 @@ class Requests:
         """Those of these methods that are with the child, codexd's own among them."""
         return [entry for entry in self._sent.values() if entry.message.method in asked]
 
-    def unanswered(self, client: int) -> list[Message]:
-        """What a client has asked for, be it with the child or waiting to go there."""
+    @property
+    def unanswered(self) -> list[Message]:
+        """What clients have asked for, be it with the child or waiting to go there."""
         waiting = [*self._for_server, *self._ready, *self._all_for_threads()]
-        entries = [*self._sent.values(), *waiting]
-        return [entry.message for entry in entries if entry.client == client]
+        return [entry.message for entry in (*self._sent.values(), *waiting)]
 
     def go_on(self) -> None:
         """Something was answered, or time has passed: send what there is room for now."""

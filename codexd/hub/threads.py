@@ -109,6 +109,11 @@ class Thread:
         if len(self.changes) > _CHANGE_ITEMS:
             del self.changes[next(iter(self.changes))]
 
+    def resumed_by(self, client: int) -> None:
+        """A client's resume of it was answered."""
+        there = [known for known in self.resumers if known in self.subscribers and known != client]
+        self.resumers = [*there, client]
+
     def next_resumer(self) -> int | None:
         """The first of those who resumed it and are still there, once."""
         there = [client for client in self.resumers if client in self.subscribers]

@@ -54,6 +54,7 @@ def test_a_directory_and_what_is_no_option_are_told_apart() -> None:
         (["-c", "x"], "must be key=value"),
         (["-c", "=x"], "must be key=value"),
         (["-c", "otel.exporter=x"], "of the server's process"),
+        (["-c", "feedback.enabled=false"], "of the server's process"),
         (["-c", "chatgpt_base_url=x"], "of the server's process"),
     ],
 )
