@@ -41,6 +41,7 @@ from codexd.hub.requests import Pending, Requests, ThreadRef, text_id
 from codexd.hub.server_requests import ServerRequest
 from codexd.hub.session_book import EPHEMERAL
 from codexd.hub.threads import Described, Description, Thread, ThreadView
+from codexd.hub.told_settings import Standing
 from codexd.hub.turns import Turns
 from codexd.hub.untouched import LOOKED_AT
 from codexd.hub.young_threads import YoungThreads
@@ -536,9 +537,15 @@ class Hub:
     ) -> None:
         method = entry.message.method
         is_new = method in methods.OPENING
-        thread.took_s = self._core.now - entry.since
+        if method in methods.SUBSCRIBING:
+            params = entry.message.params(dict[str, Any])
+            if thread.id in self._core.threads.away:
+                self._recovery.set_again(thread, answer, params)
+            else:
+                thread.told.stands(answer.result(Standing))
+            thread.took_s = self._core.now - entry.since
+            thread.opened_with(params, is_new=is_new)
         thread.described(answer.result(Described).thread)
-        thread.opened_with(entry.message.params(dict[str, Any]), is_new=is_new)
         if opened.ephemeral:
             thread.is_ephemeral = True
             self._core.book.is_ephemeral(thread.id)

@@ -215,9 +215,10 @@ APPROVALS = frozenset(
     }
 )
 
-# A thread's rollout keeps its settings, also those changed later, and its instructions and tools;
-# given again at a resume, the first ones would undo the later ones. Only `config` is not kept
-# (measured), and of that these members are settings, too.
+# A thread's rollout keeps most of its settings, also those changed later, and its instructions and
+# tools; given again at a resume, the first ones would undo the later ones. `config` is not kept
+# (measured), and of that these members are settings, too. For what else is not, see
+# :mod:`.told_settings`.
 SETTINGS_IN_CONFIG = frozenset(
     {
         "approval_policy",

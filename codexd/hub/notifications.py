@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from codexd.hub import gateway_login, methods
-from codexd.hub.actions import ToClient
+from codexd.hub.actions import Keep, ToClient
 from codexd.hub.core import Core
 from codexd.hub.initialize import Greeting
 from codexd.hub.jsonrpc import Message
@@ -43,6 +43,11 @@ class _ThreadStarted(msgspec.Struct, frozen=True):
 class _Named(msgspec.Struct, rename="camel", frozen=True):
     thread_id: str = ""
     thread_name: str | None = None
+
+
+class _SettingsUpdated(msgspec.Struct, rename="camel", frozen=True):
+    thread_id: str = ""
+    thread_settings: dict[str, Any] = {}
 
 
 class _TurnEvent(msgspec.Struct, rename="camel"):
@@ -291,6 +296,13 @@ class Notifications:
             thread.renamed(named.thread_name)
         return True
 
+    def _on_settings(self, message: Message) -> bool:
+        event = message.params(_SettingsUpdated)
+        thread = self._core.threads.find(event.thread_id)
+        if thread is not None and thread.told.updated(event.thread_settings):
+            self._core.act(Keep())
+        return True
+
     def _on_status(self, message: Message) -> bool:
         changed = message.params(_StatusChanged)
         is_active = changed.status.type == "active"
@@ -362,6 +374,7 @@ class Notifications:
 _LEARNT_FROM: dict[str, Callable[[Notifications, Message], bool]] = {
     "thread/started": Notifications._on_thread_started,
     "thread/name/updated": Notifications._on_named,
+    "thread/settings/updated": Notifications._on_settings,
     "thread/status/changed": Notifications._on_status,
     "thread/closed": Notifications._on_thread_gone,
     "thread/archived": Notifications._on_thread_gone,

@@ -27,6 +27,7 @@ from codexd.hub.refusals import refusal_of
 from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import SERVER_GONE
 from codexd.hub.threads import Described, Thread
+from codexd.hub.told_settings import Standing
 from codexd.hub.turns import LAST_TURNS, TURNS_WITH_ITEMS, Turns, TurnsPage
 from codexd.hub.young_threads import YoungThreads
 from codexd.turn_record import record_of, tells_its_end, unended
@@ -38,6 +39,7 @@ _SLOW_S = 1.0
 # Between two tries of a resume that fails. A client that asks does not wait for it.
 _PAUSE_FIRST_S = 0.5
 _PAUSE_MAX_S = 60.0
+_DOUBLED = 10
 _PAUSE_ASKED_S = 0.25
 # After the answer to a resume the server says how some things stand (methods.FOLLOWS_RESUME).
 RETOLD_S = 2.0
@@ -365,10 +367,11 @@ class Recovery:
             thread.retold_until = self._core.now + RETOLD_S
             thread.described(answer.result(Described).thread)
             if self._same_child:
+                thread.told.stands(answer.result(Standing))
                 self._catch_up(thread, answer.result(_Resumed))
             else:
                 self._core.book.recovered(thread.id)
-                self._set_again(thread)
+                self.set_again(thread, answer, thread.to_give_again())
             thread.hearing = "joined"
             self.came(thread)
             self._reopen(thread.id)
@@ -398,8 +401,7 @@ class Recovery:
         """The server does not take any more what it took at first; the thread matters more."""
         attempt.without_config = True
         text = f"The thread was resumed without the config it was opened with: {reason}"
-        data = jsonrpc.notification("warning", {"message": text, "threadId": thread.id})
-        self._core.tell(tuple(thread.subscribers), Message(data, {}, "warning"))
+        self._warn(thread, text)
         self._resume(thread, attempt)
 
     def came(self, thread: Thread) -> None:
@@ -409,13 +411,34 @@ class Recovery:
         if not self._requests.thread_came(thread.id):
             self._notifications.leave_if_idle(thread)
 
-    def _set_again(self, thread: Thread) -> None:
-        if thread.settings:
-            params = {**thread.settings, "threadId": thread.id}
-            self._requests.own("thread/settings/update", params)
+    def set_again(self, thread: Thread, answer: Message, given: dict[str, Any]) -> None:
+        """A new server has loaded a thread: it is told the settings that went with the last one.
+
+        ``answer`` is that to the request that has loaded it, and ``given`` its params.
+        """
+        settings = thread.settings
+        if settings is None:
+            settings = thread.told.to_set_again(answer.result(Standing), given)
+        if settings:
+            on_answer = functools.partial(self._settings_answered, thread, settings)
+            params = {**settings, "threadId": thread.id}
+            self._requests.own("thread/settings/update", params, on_answer)
+
+    def _settings_answered(self, thread: Thread, settings: dict[str, Any], answer: Message) -> None:
+        if "result" not in answer.fields:
+            names = ", ".join(settings)
+            self._warn(
+                thread,
+                "The app-server was restarted and did not take the thread's settings again "
+                f"({names}): {error_text(answer)}",
+            )
+
+    def _warn(self, thread: Thread, text: str) -> None:
+        data = jsonrpc.notification("warning", {"message": text, "threadId": thread.id})
+        self._core.tell(tuple(thread.subscribers), Message(data, {}, "warning"))
 
     def _failed(self, thread: Thread, attempt: _Try, reason: str) -> None:
-        pause_s = min(_PAUSE_FIRST_S * 2**attempt.failed, _PAUSE_MAX_S)
+        pause_s = min(_PAUSE_FIRST_S * 2 ** min(attempt.failed, _DOUBLED), _PAUSE_MAX_S)
         attempt.failed += 1
         attempt.is_under_way = False
         attempt.reason = reason

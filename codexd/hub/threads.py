@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from codexd.hub.methods import KEPT_BY_RESUME, SETTINGS_IN_CONFIG
+from codexd.hub.told_settings import ToldSettings
 from codexd.turn_record import ToldItems
 
 # Whether the server tells the hub's connection what happens on a thread. unasked: only if it does
@@ -60,15 +61,15 @@ class Thread:
 
     ``config`` are the overrides that a resume must give the server again. ``opening`` is what
     else one must give it as long as no turn has had it written down, and ``settings`` the changes
-    to it; both are None from then on. ``left_at`` is when the last client left, ``idle_at`` when
-    the server said that nothing goes on while a turn had not ended yet, ``began_at`` when the turn
-    began, where that was seen, ``took_s`` how long it
-    took to be opened or resumed, ``retold_until`` until when it may say again how things stand,
-    because the hub itself resumed it. ``seen`` are the items of the turn whose end was told,
-    ``has_gap`` says that some may have gone by while there was no connection, and ``may_be_over``
-    is the one whose end may have been the last to do so; ``is_realtime`` says that it is being
-    spoken on. ``review`` is the turn that runs where it is a review, ``resumers`` are clients whose
-    resume was answered and that may be told more because of it.
+    to it; both are None from then on. ``told`` are settings that a server never writes down, or
+    late. ``left_at`` is when the last client left, ``idle_at`` when the server said that nothing
+    goes on while a turn had not ended yet, ``began_at`` when the turn began, where that was seen,
+    ``took_s`` how long it took to be opened or resumed, ``retold_until`` until when it may say
+    again how things stand, because the hub itself resumed it. ``seen`` are the items of the turn
+    whose end was told, ``has_gap`` says that some may have gone by while there was no connection,
+    and ``may_be_over`` is the one whose end may have been the last to do so; ``is_realtime`` says
+    that it is being spoken on. ``review`` is the turn that runs where it is a review, ``resumers``
+    are clients whose resume was answered and that may be told more because of it.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Thread:
     config: dict[str, Any] = field(default_factory=dict)
     opening: dict[str, Any] | None = None
     settings: dict[str, Any] | None = None
+    told: ToldSettings = field(default_factory=ToldSettings)
     left_at: float | None = None
     idle_at: float | None = None
     began_at: float | None = None
@@ -233,7 +235,12 @@ class Thread:
 
     def kept(self) -> dict[str, Any]:
         """What the next hub must know of how it was opened; empty for nothing."""
-        known = {"config": self.config, "opening": self.opening, "settings": self.settings}
+        known = {
+            "config": self.config,
+            "opening": self.opening,
+            "settings": self.settings,
+            "told": self.told.values,
+        }
         return {name: value for name, value in known.items() if value}
 
     def restore(self, kept: dict[str, Any]) -> None:
@@ -241,6 +248,7 @@ class Thread:
         self.config = _dict(kept.get("config")) or {}
         self.opening = _dict(kept.get("opening"))
         self.settings = _dict(kept.get("settings"))
+        self.told = ToldSettings.restored(kept.get("told"))
         if self.opening is not None and self.settings is None:
             self.settings = {}
 

@@ -29,6 +29,17 @@ def _answer_resumes(rig: HubRig) -> None:
     rig.answer("thread/resume", {"thread": {"id": "t1", "status": {"type": "idle"}}})
 
 
+def test_a_thread_that_is_refused_for_ever_is_asked_for_for_ever(rig: HubRig) -> None:
+    _restart(rig)
+    for _ in range(1100):
+        rig.answer("thread/resume", error={"code": -32600, "message": "disk full"})
+        rig.tick(61)
+    _answer_resumes(rig)
+    request = rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.answer("turn/start", {"turn": {"id": "u1"}})
+    assert rig.answers(1, request)
+
+
 def test_a_request_in_flight_is_refused_with_the_reason(rig: HubRig) -> None:
     request = rig.ask(1, "config/value/write", {"keyPath": "x"})
     _restart(rig)
