@@ -73,6 +73,9 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     from codexd.circus_ext import early
 
     starter = Starter()
+    # What is loaded from here on is no garbage, and to look for some takes a while; circus looks
+    # again.
+    gc.disable()
     early.begin(plugin_argv(config))
     try:
         _run_in_foreground(config, starter.leave, run_once=run_once, as_json=as_json)
@@ -87,8 +90,6 @@ def _run_in_foreground(
     config: Config, on_prepared: Callable[[], None], *, run_once: bool, as_json: bool
 ) -> None:
     # Nothing else goes before the plugin's process: what is loaded from here on, both load at once.
-    # None of it is garbage, and to look for some takes a while; circus looks again.
-    gc.disable()
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
 

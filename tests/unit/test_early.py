@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ with open(sys.argv[1] + ".new", "w") as file:
     file.write(f"{early.is_early()} {early.wait()} {early.is_early()} {os.readlink('/dev/fd/0')}")
 os.rename(sys.argv[1] + ".new", sys.argv[1])
 """
+
+
+@pytest.fixture(autouse=True)
+def executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not forked from the tests' own process: tests/unit/test_platform_forked.py has that."""
+    monkeypatch.setattr(early, "can_fork", lambda: False)
 
 
 @pytest.fixture
@@ -95,6 +102,37 @@ def test_one_whose_daemon_dies_does_not_begin(argv: list[str], said: Path) -> No
         assert daemon.wait(30) == 0
     eventually(said.exists, what="its word")
     assert said.read_text() == f"True False False {os.devnull}"
+
+
+FORKED = """
+import json, os, sys
+from codexd.circus_ext import early
+from codexd.platform import forked
+argv = [sys.executable, "-c", sys.argv[1], sys.argv[2]]
+# What a library loads may start a thread some day: then this is for nothing.
+import codexd.circus_ext.plugin
+assert forked.can_fork()
+early.begin(argv)
+process = early.take(argv, early.plugin_environment(os.environ), "/")
+assert isinstance(process, forked.Forked)
+assert process.wait(30) == 0
+early.begin(argv)
+pid = early._early._process.pid
+early.give_up()
+try:
+    os.kill(pid, 0)
+except ProcessLookupError:
+    print("gone")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_where_it_can_be_it_is_forked_with_what_both_need(said: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", FORKED, CODE, str(said)]
+    run = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=True)
+    assert run.stdout == "gone\n"
+    assert said.read_text() == f"True True False {os.devnull}"
 
 
 def test_an_interpreter_that_is_not_there_is_for_circus_to_tell_of() -> None:
