@@ -3,6 +3,11 @@
 
 # need_venv EXTRA...: see that .venv holds codexd as it is now, with these extras.
 need_venv() {
+    update_venv "$@"
+    keep_byte_code
+}
+
+update_venv() {
     want="$root $(cksum <"$root/pyproject.toml")"
     # Homebrew takes a Python away when it has a newer one.
     if ! runs; then
@@ -15,6 +20,17 @@ need_venv() {
             return
         fi
     done
+}
+
+# Many container images tell Python to write no byte code, and then each start would compile all of
+# codexd anew, which takes as long as the rest of it. pip compiles what it installs all the same.
+keep_byte_code() {
+    [ -n "${PYTHONDONTWRITEBYTECODE-}" ] && [ -w "$root/codexd" ] || return 0
+    compiled=$root/.venv/.compiled
+    [ -e "$compiled" ] && [ -z "$(find "$root/codexd" -name '*.py' -newer "$compiled")" ] && return
+    # Before: what changes meanwhile is newer. Where it fails, it is not tried at every start.
+    touch "$compiled" 2>/dev/null || return 0
+    "$root/.venv/bin/python" -m compileall -qq "$root/codexd" >/dev/null 2>&1 || true
 }
 
 runs() {

@@ -474,3 +474,26 @@ def test_help_and_what_is_not_an_option(checkout: Checkout, kind: str) -> None:
         assert checkout.run(script, "--no-such-option").returncode != 0
     assert checkout.run(f"uninstall-{kind}.sh", "--home").returncode == 1
     assert changes(checkout.taken_calls()) == []
+
+
+def test_byte_code_is_kept_where_python_is_told_to_keep_none(checkout: Checkout) -> None:
+    program = checkout.root / ".venv/bin/codexd"
+    program.write_text("#!/bin/sh\n")
+    package = checkout.root / "codexd"
+    package.mkdir()
+    module = package / "one.py"
+    module.write_text("ONE = 1\n")
+    checkout.run("codexd")
+    # There Python does it by itself.
+    assert not list(package.rglob("*.pyc"))
+    checkout.more_environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    assert checkout.run("codexd").returncode == 0
+    (first,) = package.rglob("*.pyc")
+    before = first.stat()
+    checkout.run("codexd")
+    assert first.stat().st_ino == before.st_ino
+    later = (checkout.root / ".venv/.compiled").stat().st_mtime + 5
+    module.write_text("ONE = 2\n")
+    os.utime(module, (later, later))
+    checkout.run("codexd")
+    assert first.stat().st_ino != before.st_ino
