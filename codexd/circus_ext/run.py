@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,7 @@ def run_circus(ini_path: str, begin: Callable[[RunningCircus], None]) -> bool:
 
     ``begin`` is called before it starts.
     """
-    arbiter = Arbiter.load_from_config(ini_path)
+    arbiter = _load(ini_path)
     configure_logger(logging.getLogger(), "WARNING", "-")
     hooks.stop_on_signals(arbiter)
     begin(RunningCircus(arbiter))
@@ -59,3 +60,14 @@ def run_circus(ini_path: str, begin: Callable[[RunningCircus], None]) -> bool:
     gc.enable()
     arbiter.start().result()
     return bool(arbiter._restarting) and not arbiter.codexd.is_ending
+
+
+def _load(ini_path: str) -> Any:
+    # Circus asks the DNS for this machine's full name, and does nothing with it: where no server
+    # answers, that takes many seconds.
+    look_up = socket.getfqdn
+    socket.getfqdn = lambda name="": name or socket.gethostname()
+    try:
+        return Arbiter.load_from_config(ini_path)
+    finally:
+        socket.getfqdn = look_up

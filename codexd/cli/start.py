@@ -90,6 +90,9 @@ def _run_in_foreground(
     config: Config, on_prepared: Callable[[], None], *, run_once: bool, as_json: bool
 ) -> None:
     # Nothing else goes before the plugin's process: what is loaded from here on, both load at once.
+    from codexd.supervisor.ini import begin_circus_ini
+
+    ini = begin_circus_ini(config)
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
 
@@ -117,7 +120,7 @@ def _run_in_foreground(
             tell(f"the status cannot be written: {error.strerror}")
 
     _tell_of_no_spare(config)
-    daemon = Daemon(config, announce)
+    daemon = Daemon(config, announce, ini)
     _tell_of_the_vendors_daemon(config)
     try:
         daemon.prepare()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codexd.rendering.circus_ini import render_circus_ini
     from codexd.rendering.environment import kept_variables, secret_names
+    from codexd.rendering.errors import CannotRender
     from codexd.rendering.launchd import DEFAULT_LABEL, ProcessType, render_plist
     from codexd.rendering.service import default_program
     from codexd.rendering.systemd import render_systemd
-    from codexd.rendering.templates import CannotRender
 
 __all__ = [
     "DEFAULT_LABEL",
@@ -31,7 +31,7 @@ __all__ = [
 
 _MODULES = {
     "DEFAULT_LABEL": "launchd",
-    "CannotRender": "templates",
+    "CannotRender": "errors",
     "ProcessType": "launchd",
     "default_program": "service",
     "kept_variables": "environment",

@@ -6,7 +6,8 @@ import re
 import sys
 
 from codexd.config import Config, has_spare
-from codexd.rendering.templates import CannotRender, render
+from codexd.rendering.errors import CannotRender
+from codexd.rendering.templates import render
 from codexd.settings_ini import LOG_LEVEL, PLUGIN, WORKING_DIR, plugin_argv, plugin_options
 
 

@@ -8,13 +8,14 @@ from html import escape
 from typing import Literal
 
 from codexd.config import Config
+from codexd.rendering.errors import CannotRender
 from codexd.rendering.service import (
     default_program,
     search_path,
     setting_variables,
     stop_timeout_s,
 )
-from codexd.rendering.templates import CannotRender, describe_character, render
+from codexd.rendering.templates import describe_character, render
 
 DEFAULT_LABEL = "so.makefile.baa-codexd"
 

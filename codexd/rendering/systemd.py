@@ -7,13 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from codexd.config import Config
+from codexd.rendering.errors import CannotRender
 from codexd.rendering.service import (
     default_program,
     search_path,
     setting_variables,
     stop_timeout_s,
 )
-from codexd.rendering.templates import CannotRender, describe_character, render
+from codexd.rendering.templates import describe_character, render
 
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 

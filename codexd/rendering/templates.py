@@ -10,10 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-class CannotRender(ValueError):
-    """A value that the target format cannot hold. The text is one line and names the value."""
-
-
 def render(name: str, **values: Any) -> str:
     """The template ``name`` filled with ``values``; nothing in them is escaped here."""
     # In a wheel the templates are inside the package, in a checkout beside it.

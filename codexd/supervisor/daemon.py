@@ -18,9 +18,10 @@ from codexd.platform.files import explain, write_aside
 from codexd.platform.lock import LockedElsewhere
 from codexd.platform.notify import ServiceManager
 from codexd.records.records import Records, open_as_daemon, record_end
-from codexd.rendering import CannotRender, render_circus_ini
+from codexd.rendering import CannotRender
 from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
+from codexd.supervisor.ini import circus_ini
 from codexd.supervisor.readiness import ignore, wait_until_up
 from codexd.supervisor.session import NewSession, register
 from codexd.supervisor.status_text import status_text
@@ -33,11 +34,18 @@ class Daemon:
     """One run of the daemon in this process.
 
     ``announce(outcome)`` is called when the child runs, and once more when it is up or cannot be.
+    ``ini`` gives circus.ini, where that is rendered already.
     """
 
-    def __init__(self, config: Config, announce: Callable[[Outcome], None] | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        announce: Callable[[Outcome], None] | None,
+        ini: Callable[[], bytes] | None = None,
+    ) -> None:
         self.config = config
         self._announce = announce
+        self._ini = ini or (lambda: circus_ini(config))
         self._manager = ServiceManager(os.environ)
         self._session: NewSession | None = None
         self._repairs: list[str] = []
@@ -129,8 +137,7 @@ class Daemon:
             raise CannotStart(str(error), is_configuration=wrong) from error
 
     def _write_ini(self) -> None:
-        text = render_circus_ini(self.config)
-        write_aside(self.config.runtime.circus_ini_path, text.encode(), flush=False)
+        write_aside(self.config.runtime.circus_ini_path, self._ini(), flush=False)
 
     def run(self, *, lifetime_s: float | None = None, session: NewSession | None = None) -> None:
         """Run circus until a signal, `codexd stop` or the end of ``lifetime_s``.
