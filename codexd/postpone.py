@@ -25,11 +25,13 @@ class _Postponed(ModuleType):
 def postpone(name: str) -> None:
     """Have ``name`` loaded when something of it is first wanted; nothing where it is loaded.
 
-    One that is not there stays so.
+    One that is not there stays so; of one in a package that is not loaded nobody can tell, and it
+    is taken to be there.
     """
-    if name in sys.modules or importlib.util.find_spec(name) is None:
+    package, _, own_name = name.rpartition(".")
+    can_tell = not package or package in sys.modules
+    if name in sys.modules or (can_tell and importlib.util.find_spec(name) is None):
         return
     module = sys.modules[name] = _Postponed(name)
-    package, _, own_name = name.rpartition(".")
-    if package:
+    if package in sys.modules:
         setattr(sys.modules[package], own_name, module)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 # Well for this long, a life was a good one.
 GOOD_MS = 1000
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(msgspec.Struct):
     """The pause between lives, in milliseconds.
 
     After a good life, one that was well for :data:`GOOD_MS` or longer, the next begins at once,

@@ -14,7 +14,8 @@ import errno
 import os
 import socket
 import stat
-from dataclasses import dataclass
+
+import msgspec
 
 from codexd.platform.peer import is_nobody
 
@@ -105,8 +106,7 @@ class SocketBeside:
         _remove_dead(moved.path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Socket:
+class _Socket(msgspec.Struct, frozen=True):
     """One socket, known again by its inode."""
 
     path: str

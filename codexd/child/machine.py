@@ -7,9 +7,10 @@ here. :mod:`.control` does what the machine says. docs/reference/states.md shows
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from codexd.child.backoff import Backoff
 from codexd.child.steps import StepKind
@@ -167,46 +168,40 @@ TABLE: Mapping[tuple[State, Event], _Row] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """Write down a step; ``pid`` and so on are fields of :class:`.steps.Step`."""
 
     kind: StepKind
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(msgspec.Struct, frozen=True):
     """Tell the machine after so long that the pause is over."""
 
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClearTimer:
+class ClearTimer(msgspec.Struct, frozen=True):
     """Do not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(msgspec.Struct, frozen=True):
     """Have circus start the child."""
 
 
 Effect = Record | SetTimer | ClearTimer | Wake
 
 
-@dataclass(slots=True)
-class _Life:
+class _Life(msgspec.Struct):
     """The process that is there, or the one that ended last."""
 
     pid: int
     begun_at: float
     ready_at: float | None
-    asked: set[int] = field(default_factory=set)
+    asked: set[int] = msgspec.field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(msgspec.Struct, frozen=True):
     """What an event comes with."""
 
     pid: int = 0
@@ -388,7 +383,10 @@ class Machine:
         if delay_ms is None:
             self._fire(Event.TOO_OFTEN, facts)
             return
-        self._fire(Event.LATER if delay_ms else Event.AGAIN, replace(facts, delay_ms=delay_ms))
+        self._fire(
+            Event.LATER if delay_ms else Event.AGAIN,
+            msgspec.structs.replace(facts, delay_ms=delay_ms),
+        )
 
     def _ask_backoff(self) -> int | None:
         life, now = self._life, self._clock()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from codexd.child.command import speaks_protocol
 from codexd.config import Server
@@ -14,8 +15,7 @@ from codexd.settings import Policy
 _PATIENCE_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a start; ``reason`` is one line where it is ``failed``.
 
     On the way there it is ``running`` once the child runs, and ``waiting`` when that has not

@@ -12,8 +12,9 @@ import os
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from codexd.platform.files import create_once, make_ours, make_private_directory, set_aside_odd
 from codexd.platform.pipes import set_pipe_capacity
@@ -90,8 +91,7 @@ def _make_place(runtime_dir: str, generation: int | str) -> Path:
     return place / str(generation)
 
 
-@dataclass(slots=True)
-class ChildPipes:
+class ChildPipes(msgspec.Struct):
     """The pipes of one generation, held open read-write; ``stages`` for codexd alone."""
 
     generation: int

@@ -7,9 +7,10 @@ there is one. Nothing is touched here; :mod:`codexd.circus_ext.spare_watcher` do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from codexd.child.backoff import Backoff
 
@@ -84,8 +85,7 @@ SPARE_TABLE: Mapping[tuple[SpareState, SpareEvent], _Row] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
+class Deed(msgspec.Struct, frozen=True):
     """One thing to do; ``delay_ms`` is that of :attr:`SpareAction.PAUSE`."""
 
     action: SpareAction

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -151,8 +150,7 @@ class Told:
         return last is not None and is_last_word and last.server == "up" and last.turns == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How long a plugin may be silent, and how long a new one may take to say its first word."""
 
     silence_s: float

@@ -10,3 +10,13 @@ postpone("yaml")
 postpone("logging.config")
 postpone("html")
 postpone("ipaddress")
+# The same for its log on a terminal in colours, or in files that it rotates itself, for archives,
+# and for sockets through SSH: of the time that loading takes, a twentieth.
+postpone("curses")
+postpone("logging.handlers")
+postpone("bz2")
+postpone("lzma")
+postpone("zmq.ssh")
+# Only a TCP listener with a certificate has TLS, and OpenSSL's tables are large.
+postpone("ssl")
+postpone("asyncio.sslproto")

@@ -70,15 +70,19 @@ def tell_who_runs(config: Config, *, as_json: bool) -> bool:
 
 def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     """Be the daemon until it is told to end."""
-    from codexd.circus_ext import early
+    from codexd.supervisor.ini import begin_circus_ini
 
     starter = Starter()
+    # This process is the only one that works so far: what renders it has a core of its own.
+    ini = begin_circus_ini(config)
+    from codexd.circus_ext import early
+
     # What is loaded from here on is no garbage, and to look for some takes a while; circus looks
     # again.
     gc.disable()
     early.begin(plugin_argv(config))
     try:
-        _run_in_foreground(config, starter.leave, run_once=run_once, as_json=as_json)
+        _run_in_foreground(config, ini, starter.leave, run_once=run_once, as_json=as_json)
     except click.ClickException as error:
         starter.tell(error.format_message())
         raise
@@ -87,12 +91,14 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
 
 
 def _run_in_foreground(
-    config: Config, on_prepared: Callable[[], None], *, run_once: bool, as_json: bool
+    config: Config,
+    ini: Callable[[], bytes],
+    on_prepared: Callable[[], None],
+    *,
+    run_once: bool,
+    as_json: bool,
 ) -> None:
     # Nothing else goes before the plugin's process: what is loaded from here on, both load at once.
-    from codexd.supervisor.ini import begin_circus_ini
-
-    ini = begin_circus_ini(config)
     from codexd.supervisor.daemon import Daemon
     from codexd.supervisor.errors import CannotStart
 
@@ -180,7 +186,6 @@ def _word_of(outcome: Outcome, config: Config) -> str | None:
 
 def _tell_of_the_vendors_daemon(config: Config) -> None:
     """Where another server is on the vendor's socket: the hub's, or of the same CODEX_HOME."""
-    from codexd.api.stale import find_server
     from codexd.daemons.homes import served_home
     from codexd.link.endpoint import default_control_socket
 
@@ -189,6 +194,10 @@ def _tell_of_the_vendors_daemon(config: Config) -> None:
     if is_the_childs or served_home(config.server, os.environ) is None:
         return
     path = default_control_socket(os.environ)
+    if not os.path.lexists(path):
+        return
+    from codexd.api.stale import find_server
+
     server = find_server(path)
     if server is None:
         return

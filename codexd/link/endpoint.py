@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
+
+import msgspec
 
 from codexd.codex_home import codex_home
 from codexd.config import Server
@@ -23,8 +24,7 @@ class BadEndpoint(ValueError):
     """An endpoint that codexd cannot speak to. The text is one line that names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One endpoint; ``path`` for unix, ``host`` and ``port`` for ws."""
 
     kind: Kind

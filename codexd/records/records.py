@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from codexd import runtime
 from codexd.child import steps as supervision
@@ -77,8 +78,7 @@ class Places:
         return repairs
 
 
-@dataclass(slots=True)
-class Records:
+class Records(msgspec.Struct):
     """Everything that is written down, and the recorder that writes it.
 
     ``places`` sees that the directories are there, and tells what it had to do.

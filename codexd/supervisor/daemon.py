@@ -116,16 +116,19 @@ class Daemon:
         records.daemon_begins(os.getpid())
         for repair in self._repairs:
             records.recorder.event("warn", "state.repaired", repair)
+        is_external = server.child_strategy == "external"
+        if is_external:
+            records.recorder.external(server.endpoint)
+        else:
+            records.recorder.starting()
         # From here on a full disk stops nothing; before, nobody relies on this daemon yet.
         try:
             records.must_be_written()
         except OSError:
             records.recorder.daemon_stopped()
             raise
-        if server.child_strategy == "external":
-            records.recorder.external(server.endpoint)
+        if is_external:
             return
-        records.recorder.starting()
         try:
             check_cwd(server)
             find_executable(server, os.environ)

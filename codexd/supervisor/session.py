@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
 
 from codexd.config import Paths
 from codexd.contracts import SessionPurpose
@@ -15,8 +16,7 @@ from codexd.store.snapshot import read_daemon, read_sessions
 _POLL_S = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class NewSession:
+class NewSession(msgspec.Struct, frozen=True):
     """What the plugin, which alone writes while it runs, is to register."""
 
     session_id: str
@@ -35,7 +35,7 @@ async def register(
     while True:
         daemon = read_daemon(paths)
         if daemon is not None and daemon.pid == os.getpid() and daemon.child.pid is not None:
-            publish("session", asdict(session))
+            publish("session", msgspec.structs.asdict(session))
         await asyncio.sleep(_POLL_S)
         known = read_sessions(paths).sessions
         if any(entry.session_id == session.session_id for entry in known):

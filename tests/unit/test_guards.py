@@ -24,7 +24,12 @@ from tests.unit.test_trip import PACKAGE, Plugin, answer, ask, plugin_at, run, w
 
 # -- what is loaded ----------------------------------------------------------------------------
 
-_TELL: Final = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+# What stands for a module that is postponed is not that module.
+_TELL: Final = """
+import json, sys
+are = {name for name, module in sys.modules.items() if type(module).__name__ != "_Postponed"}
+print(json.dumps(sorted(are)))
+"""
 # What circus itself brings.
 _CIRCUS: Final = frozenset({"circus", "psutil", "tornado", "yaml", "zmq"})
 _LATE: Final = (
@@ -86,7 +91,7 @@ def test_what_the_plugins_process_has_where_it_was_started_early() -> None:
 def test_what_goes_before_the_plugins_process_is_the_command_alone() -> None:
     modules = loaded("import codexd.cli.main, codexd.cli.start, codexd.circus_ext.early")
     own = {"click", "codexd", "msgspec", "psutil"}
-    assert packages(modules) - {"typing_extensions", "yaml"} <= own
+    assert packages(modules) - {"typing_extensions"} <= own
     assert "yaml.loader" not in modules
     assert rooms(modules) <= {"child", "circus_ext", "cli", "client", "platform", "store"}
     assert not modules & {*_LATE, "asyncio", "hashlib", "socketserver"}
@@ -240,3 +245,15 @@ def test_a_request_and_its_answer_are_four_system_calls_and_no_detours(
             assert costs.functions <= 84
 
     run(main)
+
+
+def test_what_both_processes_need_is_loaded_before_the_plugin_is_forked() -> None:
+    before = "import codexd.cli.main, codexd.cli.start, codexd.circus_ext.early\n"
+    forked = loaded(f"{before}import codexd.circus_ext.plugin")
+    plugin = loaded(f"{before}from codexd.circus_ext import plugin\nplugin._load()")
+    circusd = loaded(f"{before}import codexd.circus_ext.plugin, codexd.supervisor.daemon")
+    both = {name for name in (plugin & circusd) - forked if not name.startswith("codexd")}
+    assert both <= {"copy", "ntpath", "pathlib"}
+    assert len((plugin & circusd) - forked) <= 12
+    # What neither has, but for a TCP listener with a certificate.
+    assert not (plugin | circusd) & {"_ssl", "_curses", "_lzma", "_bz2", "multiprocessing"}
