@@ -2,6 +2,11 @@
 
 from codexd.postpone import postpone
 
+
+class _NoSocket:
+    """What asyncio asks of each socket whether it is: before ssl is loaded, none is."""
+
+
 # For a configuration of its log in YAML, which nobody gives it here. In circusd it would be loaded
 # before anything is started.
 postpone("yaml")
@@ -18,5 +23,5 @@ postpone("bz2")
 postpone("lzma")
 postpone("zmq.ssh")
 # Only a TCP listener with a certificate has TLS, and OpenSSL's tables are large.
-postpone("ssl")
+postpone("ssl", SSLSocket=_NoSocket)
 postpone("asyncio.sslproto")

@@ -150,15 +150,18 @@ def test_a_module_that_is_postponed_loads_when_it_is_used(
 ) -> None:
     from codexd.postpone import postpone
 
-    (tmp_path / "late_one.py").write_text("import sys\nsys.late_one_is_loaded = True\nword = 'x'\n")
+    text = "import sys\nsys.late_one_is_loaded = True\nword = 'x'\nkind = str\n"
+    (tmp_path / "late_one.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    postpone("late_one")
+    postpone("late_one", kind=int)
     import late_one  # type: ignore[import-not-found]
 
     try:
+        assert late_one.kind is int
         assert not hasattr(sys, "late_one_is_loaded")
         assert late_one.word == "x"
         assert hasattr(sys, "late_one_is_loaded")
+        assert late_one.kind.__name__ == "str"
     finally:
         del sys.modules["late_one"]
         with contextlib.suppress(AttributeError):
