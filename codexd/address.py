@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?\.?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -15,8 +16,7 @@ class BadAddress(ValueError):
     """A text that is no HOST:PORT."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """``host`` is an IP address, without brackets, or a name; port 0 is any that is free."""
 
     host: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+import msgspec
 
 from codexd.contracts import Event, EventLevel
 from codexd.encoding import encode_json
@@ -42,8 +43,7 @@ class _Kept(NamedTuple):
     line: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """The bytes of ``count`` events, which end with the number ``reached``."""
 
     data: bytes

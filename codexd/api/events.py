@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -53,8 +52,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     follow: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(msgspec.Struct, frozen=True):
     wanted: Wanted
     since: int
     limit: int | None

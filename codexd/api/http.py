@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any, Final, Generic, TypeVar
@@ -71,8 +70,7 @@ class Problem(Exception):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """A request without its body. Header names are in lower case; of several with one name, the
     values are joined by commas. ``target`` is the path with its query, as it was sent.
     """
@@ -130,8 +128,7 @@ Query = TypeVar("Query")
 Body = TypeVar("Body")
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[Query, Body]):
+class Call(msgspec.Struct, Generic[Query, Body], frozen=True):
     """A request as a handler gets it: checked, and decoded into the types of its route."""
 
     head: Head
@@ -141,13 +138,12 @@ class Call(Generic[Query, Body]):
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """An answer that is there as a whole. ``body`` is bytes, or a value that becomes JSON."""
 
     body: Any = b""
     status: HTTPStatus = HTTPStatus.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     media_type: str = JSON
 
     def encoded(self) -> bytes:
@@ -157,8 +153,7 @@ class Answer:
         return encode_json(self.body) + b"\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """An answer that comes piece by piece, each sent as it comes.
 
     Whoever sends it closes ``pieces``, also where the client has left.
@@ -167,7 +162,7 @@ class Stream:
     pieces: AsyncGenerator[bytes, None]
     media_type: str
     status: HTTPStatus = HTTPStatus.OK
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def problem_answer(problem: Problem) -> Answer:

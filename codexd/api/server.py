@@ -14,10 +14,10 @@ import math
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from websockets.frames import CloseCode
 
 from codexd.api.connection import Connection, Visitor
@@ -56,8 +56,7 @@ _FAREWELL_S = 1.0
 _TELL_FULL_S = 60.0
 
 
-@dataclass(slots=True)
-class ServerLimits:
+class ServerLimits(msgspec.Struct):
     """``max_message_bytes`` may change while clients are connected; new ones are held to it."""
 
     backlog_bytes: int = 64 << 20
@@ -66,8 +65,7 @@ class ServerLimits:
     head_timeout_s: float = 30.0
 
 
-@dataclass(slots=True)
-class _Served:
+class _Served(msgspec.Struct):
     listener: Listener
     identity: tuple[int, int]
 

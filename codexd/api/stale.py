@@ -10,9 +10,9 @@ import socket
 import stat
 import sys
 import time
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import psutil
 
 from codexd.platform.peer import is_nobody, peer_pid
@@ -58,8 +58,7 @@ def clear_path(path: str, *, doubt_s: float = _DOUBT_S) -> None:
     _unlink(path)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(msgspec.Struct, frozen=True):
     """Who serves a socket; ``pid`` is None where the system does not tell."""
 
     pid: int | None = None

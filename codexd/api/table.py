@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl, unquote
@@ -31,8 +30,7 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """The query of a route that takes none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One route.
 
     ``query`` and ``body`` are the types of what is sent (None: no body), ``answer`` is that of what
@@ -49,7 +47,7 @@ class Row:
     body: type[msgspec.Struct] | None = None
     answer: Any = None
     status: HTTPStatus = HTTPStatus.OK
-    also: Mapping[HTTPStatus, Any] = field(default_factory=dict)
+    also: Mapping[HTTPStatus, Any] = msgspec.field(default_factory=dict)
     problems: tuple[HTTPStatus, ...] = ()
     media_type: str = JSON
     streams: tuple[str, ...] = ()
@@ -81,8 +79,7 @@ def rows_of(noun: type) -> list[Row]:
     return [row for row in found if row is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(msgspec.Struct, frozen=True):
     row: Row
     handler: Handler
 

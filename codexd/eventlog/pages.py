@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from codexd.contracts import EventLevel
 from codexd.encoding import encode_json
@@ -15,8 +16,7 @@ from codexd.eventlog.types import TYPES
 _SCANNED: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """Which events are wanted; without types, or levels, those of all."""
 
     types: frozenset[str] = frozenset()
@@ -27,15 +27,14 @@ class Wanted:
         return (not self.types or type_ in self.types) and (not self.levels or level in self.levels)
 
 
-@dataclass(slots=True)
-class Page:
+class Page(msgspec.Struct):
     """Events in order, each as its number and its JSON.
 
     Whatever is wanted up to the number ``reached`` is among them, or on an earlier page.
     """
 
     reached: int
-    lines: list[tuple[int, bytes]] = field(default_factory=list)
+    lines: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
     size: int = 0
 
     def add(self, seq: int, line: bytes) -> None:

@@ -11,9 +11,10 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
+
+import msgspec
 
 from codexd.api.changes import ChangeOrder
 from codexd.api.http import Problem
@@ -45,8 +46,7 @@ class _Failed(Exception):
     """The text is one line for whoever asked."""
 
 
-@dataclass(slots=True)
-class _Doing:
+class _Doing(msgspec.Struct):
     """The change that is under way. ``waits``: nothing was done yet, for turns run."""
 
     change: Change
@@ -55,8 +55,8 @@ class _Doing:
     waits: bool = True
     is_ordered: bool = False
     replaced_by: str | None = None
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    over: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     @property
     def grace_s(self) -> float | None:

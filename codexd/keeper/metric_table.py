@@ -7,8 +7,9 @@ beforehand: no thread, client or path, and nothing that a client or the server h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, get_args
+
+import msgspec
 
 from codexd import __version__
 from codexd.clock import to_epoch
@@ -34,8 +35,7 @@ Kind = Literal["info", "gauge", "counter", "histogram"]
 Samples = Iterable[tuple[tuple[str, ...], float | Histogram]]
 
 
-@dataclass(frozen=True, slots=True)
-class Scrape:
+class Scrape(msgspec.Struct, frozen=True):
     """What the rows read, as it is in one moment.
 
     ``hub`` are the hub's numbers of now, ``process`` is None where there is no process of ours.
