@@ -82,11 +82,12 @@ def run_in_foreground(config: Config, *, run_once: bool, as_json: bool) -> None:
     gc.disable()
     early.begin(plugin_argv(config))
     try:
-        _run_in_foreground(config, ini, starter.leave, run_once=run_once, as_json=as_json)
+        _run_in_foreground(config, ini.result, starter.leave, run_once=run_once, as_json=as_json)
     except click.ClickException as error:
         starter.tell(error.format_message())
         raise
     finally:
+        ini.give_up()
         early.give_up()
 
 

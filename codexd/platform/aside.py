@@ -35,8 +35,13 @@ class Aside:
 
     def result(self) -> bytes:
         """What ``make`` returned. To be asked for once."""
-        found = self._read() if self._pid else b""
+        found = self._end(_PATIENCE_S) if self._pid else b""
         return found.removesuffix(_DONE) if found.endswith(_DONE) else self._make()
+
+    def give_up(self) -> None:
+        """Nobody will ask: end the process, if there is one."""
+        if self._pid:
+            self._end(0)
 
     def _begin(self) -> None:
         self._reader, writer = os.pipe()
@@ -51,23 +56,26 @@ class Aside:
         os.close(writer)
         self._pid = pid
 
-    def _read(self) -> bytes:
+    def _end(self, patience_s: float) -> bytes:
         # The end of the pipe says that it has ended, and not the kernel: where whoever started
         # codexd ignores SIGCHLD, that tells nothing.
-        found, until = b"", time.monotonic() + _PATIENCE_S
-        try:
-            while select.select([self._reader], [], [], max(0, until - time.monotonic()))[0]:
-                piece = os.read(self._reader, _PIECE)
-                if not piece:
-                    break
-                found += piece
-            else:
-                found = b""
-                os.kill(self._pid, signal.SIGKILL)
-        finally:
-            os.close(self._reader)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
+        pid, self._pid = self._pid, 0
+        until = time.monotonic() + patience_s
+        found = b""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        while poll.poll(max(0, until - time.monotonic()) * 1000):
+            piece = os.read(self._reader, _PIECE)
+            if not piece:
+                break
+            found += piece
+        else:
+            # It had the pipe just now, so nobody else has its number.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os.close(self._reader)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
         return found
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from codexd.config import Config
 from codexd.platform.aside import Aside
 
 
-def begin_circus_ini(config: Config) -> Callable[[], bytes]:
-    """Begin to render it; what is returned gives it, or raises as :func:`circus_ini`."""
-    return Aside(lambda: circus_ini(config)).result
+def begin_circus_ini(config: Config) -> Aside:
+    """Begin to render it; the result is that of :func:`circus_ini`, or its error."""
+    return Aside(lambda: circus_ini(config))
 
 
 def circus_ini(config: Config) -> bytes:

@@ -52,6 +52,26 @@ def test_the_result_is_the_same_wherever_it_is_made(there: str, before: str, whe
     assert run.stdout == f"{size}  {where} 4\nnobody is left\n", run.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is forked elsewhere")
+def test_one_that_nobody_asks_is_ended() -> None:
+    code = """
+import os, time
+from codexd.platform import aside
+made = aside.Aside(lambda: time.sleep(60) or b"")
+made.give_up()
+made.give_up()
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("nobody is left", len(os.listdir("/proc/self/fd")))
+"""
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=30
+    )
+    assert run.stdout == "nobody is left 4\n", run.stderr
+
+
 def test_what_cannot_be_made_is_told_of_here() -> None:
     from codexd.platform.aside import Aside
 
