@@ -42,6 +42,12 @@ def test_files_that_nobody_may_change_are_left_and_named() -> None:
         box.start()
         files = [box.state_dir / name for name in ("daemon-state.json", "recent-events.json")]
         files += [box.logs_dir / "events.jsonl", box.state_dir / "watcher.json"]
+        # A state file follows its event a moment later.
+        recent = "recent-events.json"
+        eventually(
+            lambda: (box.read(recent) or {"events": []})["events"][-1:] == box.events()[-1:],
+            what="a cache of all events",
+        )
         before = [path.read_bytes() for path in files]
         child = box.child()
         assert child is not None
