@@ -20,6 +20,8 @@ TAKERS = {
     # The daemon is put together, by codexd itself and under a stock circusd.
     "supervisor/daemon.py": {"Daemon.__init__"},
     "supervisor/readiness.py": {"wait_until_up", "wait_for_process"},
+    # All of it goes into circus.ini.
+    "supervisor/ini.py": {"begin_circus_ini", "circus_ini"},
     "circus_ext/arbiter.py": {"prepare", "_finish", "_channel"},
     "circus_ext/hooks.py": {"adopt", "adopt_spare"},
     "runtime.py": {"take_over"},
