@@ -56,7 +56,7 @@ def test_while_it_is_stopped_the_terminal_is_the_shells(
     before, _, after = capfd.readouterr().out.partition("SIGTSTP")
     assert before.endswith("\x1b[?1049l")
     assert after.startswith("\x1b[?1049h")
-    assert "codexd of " in after
+    assert "codexd of" in after
 
 
 @pytest.mark.parametrize("flag", ["--json", "--check"])
