@@ -16,7 +16,11 @@ from typing import Any
 
 import psutil
 
+from codexd.cli.config import config as config_command
+from codexd.cli.options import SETTINGS_FILE
 from codexd.config import Config, resolve
+from codexd.settings import SETTINGS
+from codexd.settings_file import read_settings_file
 from tests.support.client import AppClient
 from tests.support.waiting import eventually
 
@@ -119,12 +123,15 @@ class DaemonBox:
             if self.process is not None and self.process.poll() is not None:
                 raise AssertionError(f"the daemon ended: {self.errors()}")
             child = self.child()
-            self.note_processes()
             if child is None or not child["ready"]:
                 return None
             return None if child["pid"] is not None and child["pid"] == other_than else child
 
-        return eventually(look, what="a ready child")
+        try:
+            return eventually(look, what="a ready child")
+        finally:
+            # Not at each look: it reads what the system tells of every process there is.
+            self.note_processes()
 
     def wait_quiet(self) -> None:
         """Wait until what the child wrote so far is in a log, and what is told of it in the cache.
@@ -160,12 +167,10 @@ class DaemonBox:
     @property
     def config(self) -> Config:
         """The configuration, as the daemon resolves it."""
-        result = self.run("config", "--json")
-        assert result.returncode == 0, result.stderr
-        values = json.loads(result.stdout)
-        environ = {**self.env, "BAA_CODEXD_STATE_DIR": values["paths"]["stateRootDir"]}
-        environ["BAA_CODEXD_LOGS_DIR"] = values["paths"]["logsRootDir"]
-        return resolve({"repo_root": str(self.root)}, environ, cwd=str(self.root))
+        context = config_command.make_context("config", list(self.flags))
+        flags = {setting.name: context.params[setting.name] for setting in SETTINGS}
+        file = read_settings_file(context.params[SETTINGS_FILE], self.env)
+        return resolve(flags, self.env, cwd=str(self.root), file=file)
 
     @property
     def state_dir(self) -> Path:

@@ -88,6 +88,15 @@ class Plugin:
         self.say({"id": asked["id"], "result": INITIALIZED})
         await self.heard("initialized")
 
+    @contextlib.asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """What codexd asks meanwhile gets an empty answer: its clients wait for some of it."""
+        task = asyncio.ensure_future(self.heard("nothing of this name"))
+        try:
+            yield
+        finally:
+            task.cancel()
+
     async def recorded(self, type_: str) -> None:
         while not any(event.type == type_ for event in self.records.events.recent()):
             await asyncio.sleep(0.001)
@@ -112,7 +121,8 @@ async def plugin_at(root: Path) -> AsyncIterator[tuple[Plugin, ClientConnection]
             async with unix_connect(path, "ws://localhost/", compression=None) as client:
                 await ask(client, 1, "initialize", clientInfo={"name": "a", "version": "1"})
                 await plugin.start()
-                await answer(client, 1)
+                async with plugin.answering():
+                    await answer(client, 1)
                 yield plugin, client
         finally:
             await plugin.close()
