@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
 
-CLIENTS = 20
+CLIENTS = 12
 KILLS = 5
 SEED = 20260718
 RESTARTED = -32050

@@ -16,9 +16,9 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of changes")
 
-_WINDOW_S = 5.0
+_WINDOW_S = 3.0
 # What is so on a quiet machine is 2 a second; a tick of a second more would be 5.
-_WAKE_UPS = 25
+_WAKE_UPS = 15
 
 
 def in_a_window(box: DaemonBox) -> int:

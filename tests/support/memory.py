@@ -51,9 +51,11 @@ def all_events(directory: Path) -> list[Event]:
     return list(read_events(str(directory / "events.jsonl")))
 
 
-def log_bytes(path: Path, backups: int = 20) -> bytes:
+def log_bytes(path: Path) -> bytes:
     """A log with its rotated files, oldest first."""
-    parts = [path.with_name(f"{path.name}.{number}") for number in range(backups, 0, -1)]
+    numbers = [name.removeprefix(f"{path.name}.") for name in os.listdir(path.parent)]
+    rotated = sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+    parts = [path.with_name(f"{path.name}.{number}") for number in rotated]
     return b"".join(part.read_bytes() for part in [*parts, path] if part.exists())
 
 
