@@ -19,6 +19,11 @@ settings.register_profile("codexd", deadline=None)
 settings.load_profile("codexd")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first: else one worker is left with it when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads the codexd.toml of whoever runs it, or finds their daemons."""

@@ -22,6 +22,7 @@ SECONDS = 35.0
 
 
 @pytest.mark.real
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_everything_holds_after_whatever_was_done() -> None:
     kills = play_in_short(seed=SEED, seconds=SECONDS)

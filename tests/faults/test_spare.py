@@ -218,6 +218,7 @@ def _server_at(room: HubRoom) -> set[str]:
         other.close()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_everything_holds_after_whatever_was_done() -> None:
     # Each signal to the spare, and to the server beside it.

@@ -41,6 +41,7 @@ def environ(place: Path) -> dict[str, str]:
     return {**kept, **ours, "HOME": os.path.expanduser("~"), "PATH": system, "LANG": "C.UTF-8"}
 
 
+@pytest.mark.long
 def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> None:
     command = [str(fresh / "ops/codexd"), "config", "--json"]
     runs = [
