@@ -127,7 +127,7 @@ def test_a_stop_beside_a_restart_of_circus_as_a_whole(
     turn.may_end.set()
     assert turn.status() == "completed"
     assert box.process is not None
-    assert box.process.wait(5) == 0
+    assert box.process.wait(30) == 0
     # A circusctl whose circusd is gone waits for an answer all the same, for five seconds.
     for order in (first, second):
         order.join(30)

@@ -67,7 +67,7 @@ def install(place: Path) -> Path:
 def read(place: Path) -> dict[str, Any]:
     """What the dumper got, once it has it."""
     noted = place / "got.json"
-    eventually(noted.exists, within_s=5, what="the program's notes")
+    eventually(noted.exists, what="the program's notes")
     got: dict[str, Any] = json.loads(noted.read_text("ascii"))
     noted.unlink()
     return got

@@ -114,7 +114,7 @@ class DaemonBox:
 
     def wait_for_nobody(self) -> None:
         """Fails unless every process of this box ends by itself (codex has helpers, too)."""
-        eventually(lambda: not self.leftovers(), within_s=5, what=f"an end of {self.leftovers()}")
+        eventually(lambda: not self.leftovers(), what=f"an end of {self.leftovers()}")
 
     def wait_ready(self, *, other_than: int | None = None) -> dict[str, Any]:
         """The child's record once it is ready (as another process than ``other_than``)."""

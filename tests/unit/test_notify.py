@@ -13,7 +13,7 @@ def test_messages_reach_the_manager_and_its_variables_go_no_further(tmp_path: Pa
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
-        manager.settimeout(5)
+        manager.settimeout(20)
         environ = {
             "NOTIFY_SOCKET": path,
             "WATCHDOG_USEC": "3000000",

@@ -134,7 +134,7 @@ def test_a_group_is_ended_with_its_leader(group: Group) -> None:
     told: list[str] = []
     # Nobody else reaps it here, and a zombie is as good as gone.
     assert end_group(group.id, grace_s=5, report=told.append)
-    assert group.leader.wait(5) == -signal.SIGTERM
+    assert group.leader.wait(20) == -signal.SIGTERM
     wait_gone(group.member.pid)
     assert told == [f"ending process {group.id.pid}, left behind by an earlier daemon"]
     assert not end_group(group.id, grace_s=5, report=told.append)
@@ -144,7 +144,7 @@ def test_who_ignores_sigterm_gets_sigkill() -> None:
     group = Group("ignore")
     try:
         assert end_group(group.id, grace_s=0.05, report=lambda _: None)
-        assert group.leader.wait(5) == -signal.SIGKILL
+        assert group.leader.wait(20) == -signal.SIGKILL
         wait_gone(group.member.pid)
     finally:
         group.clean_up()

@@ -406,6 +406,6 @@ def test_a_spare_of_a_server_that_nobody_uses_is_introduced_on_another_connectio
             assert room.talk.vouched == os.getpid()
             room.talk.promote(os.getpid())
             assert room.talk.take(os.getpid()) is None
-            await asyncio.wait_for(spare.connections[0].wait_closed(), 5)
+            await asyncio.wait_for(spare.connections[0].wait_closed(), 20)
 
     play(act)

@@ -175,7 +175,7 @@ def test_changes_are_on_the_disk_soon(running: StateStore, config: Config) -> No
             time.sleep(0.002)
         delays.append(time.monotonic() - begun)
     # A busy machine may hold up one, not all.
-    assert min(delays) < 0.1
+    assert min(delays) < 0.5
 
 
 def test_many_changes_of_a_burst_are_one_write(
@@ -406,7 +406,7 @@ def test_a_large_registry_does_not_hold_up_the_daemon_state(config: Config) -> N
                 assert time.monotonic() < begun + 10
                 time.sleep(0.002)
             delays.append(time.monotonic() - begun)
-        assert min(delays) < 0.1
+        assert min(delays) < 0.5
     finally:
         flusher.stop()
     assert len(on_disk(config.paths.session_registry_path)["sessions"]) == 10_000
