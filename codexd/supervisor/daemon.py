@@ -23,7 +23,7 @@ from codexd.store.snapshot import read_daemon
 from codexd.supervisor.errors import CannotStart
 from codexd.supervisor.ini import circus_ini
 from codexd.supervisor.readiness import ignore, wait_until_up
-from codexd.supervisor.session import NewSession, register
+from codexd.supervisor.session import NewSession, await_end, register
 from codexd.supervisor.status_text import status_text
 
 # How often the service manager may be told something new.
@@ -181,6 +181,8 @@ class Daemon:
         tell(outcome)
         if lifetime_s is not None:
             await asyncio.sleep(lifetime_s)
+            if self._session is not None:
+                await await_end(self.config.paths)
             circus.stop()
 
     async def _tell_status(self, circus: RunningCircus, told: str) -> None:

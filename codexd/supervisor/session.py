@@ -14,6 +14,8 @@ from codexd.contracts import SessionPurpose
 from codexd.store.snapshot import read_daemon, read_sessions
 
 _POLL_S = 0.05
+# The stub of the smoke test gives up after ten seconds itself.
+_END_S = 15.0
 
 
 class NewSession(msgspec.Struct, frozen=True):
@@ -40,3 +42,17 @@ async def register(
         known = read_sessions(paths).sessions
         if any(entry.session_id == session.session_id for entry in known):
             return
+
+
+async def await_end(paths: Paths) -> None:
+    """Wait for the end of the child, which ends by itself once its session is on record.
+
+    However slow the machine is: whoever ends it sooner cannot tell whether it works.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _END_S
+    while loop.time() < until:
+        daemon = read_daemon(paths)
+        if daemon is not None and daemon.pid == os.getpid() and daemon.child.exited_at is not None:
+            return
+        await asyncio.sleep(_POLL_S)

@@ -48,10 +48,10 @@ def test_files_that_nobody_may_change_are_left_and_named() -> None:
             lambda: (box.read(recent) or {"events": []})["events"][-1:] == box.events()[-1:],
             what="a cache of all events",
         )
-        before = [path.read_bytes() for path in files]
         child = box.child()
         assert child is not None
         with immutable(*files):
+            before = [path.read_bytes() for path in files]
             # Its end and the next start can be recorded nowhere, and yet there is a next one.
             os.kill(child["pid"], signal.SIGKILL)
             eventually(lambda: hub_child(box) not in (None, child["pid"]), what="another server")

@@ -54,7 +54,7 @@ def test_the_status_line_is_printed_once(box: DaemonBox) -> None:
         f"identity={identity['daemonId']} node=mini-main daemon=running child=running "
         "strategy=spawn mode=app-server endpoint=stdio://codex-app-server sessions=0 recent_events="
     )
-    assert box.errors() == "codexd: the server is ready\n\n"
+    eventually(lambda: box.errors() == "codexd: the server is ready\n\n", what=box.errors())
 
 
 def test_the_child_is_codex_itself_below_the_daemon(box: DaemonBox) -> None:

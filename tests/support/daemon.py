@@ -128,7 +128,7 @@ class DaemonBox:
             return None if child["pid"] is not None and child["pid"] == other_than else child
 
         try:
-            return eventually(look, what="a ready child")
+            return eventually(look, what="a ready child", within_s=60)
         finally:
             # Not at each look: it reads what the system tells of every process there is.
             self.note_processes()

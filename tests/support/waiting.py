@@ -10,7 +10,7 @@ Found = TypeVar("Found")
 
 
 def eventually(
-    look: Callable[[], Found | None], *, within_s: float = 20.0, what: str = "the condition"
+    look: Callable[[], Found | None], *, within_s: float = 30.0, what: str = "the condition"
 ) -> Found:
     """What ``look`` returns once it is true; fails after ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
