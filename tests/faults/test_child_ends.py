@@ -94,7 +94,7 @@ def test_a_child_that_dies_while_a_stop_waits_for_its_turns_stays_down(
         assert len(box.events("child.started")) == 1
         assert box.events("child.restarting") == []
         if not whole_daemon:
-            assert box.run("ctl", "start", WATCHER).returncode == 0
+            box.order("start")
             box.wait_ready(other_than=before["pid"])
             assert box.events("child.restarting") == []
     finally:

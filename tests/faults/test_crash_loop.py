@@ -133,11 +133,11 @@ def test_a_stop_by_hand_ends_the_waiting_and_a_start_does_not_wait(make_box: Mak
     (box.root / "broken").touch()
     box.start(wait=False)
     eventually(lambda: _waiting(box), what="a child that waits")
-    assert box.run("ctl", "stop", "codex-app-server").returncode == 0
+    box.order("stop")
     wait_event(box, "child.stopped")
     eventually(lambda: _status(box) == ("failed", None), what="a child that waits no more")
     (box.root / "broken").unlink()
-    assert box.run("ctl", "start", "codex-app-server").returncode == 0
+    box.order("start")
     assert box.wait_ready()["status"] == "running"
 
 
@@ -147,7 +147,7 @@ def test_a_start_by_hand_does_not_wait_for_the_next_try(make_box: MakeBox) -> No
     box.start(wait=False)
     eventually(lambda: _waiting(box), what="a child that waits")
     (box.root / "broken").unlink()
-    assert box.run("ctl", "start", "codex-app-server").returncode == 0
+    box.order("start")
     assert box.wait_ready()["status"] == "running"
 
 

@@ -84,14 +84,14 @@ def test_a_pipe_gets_a_line_for_every_change(box: DaemonBox, tmp_path: Path) -> 
         watching = subprocess.Popen(words, env=box.env, cwd=box.root, stdout=file)
     try:
         eventually(lambda: out.read_text() == line, what="the line of now")
-        assert box.run("ctl", "stop", "codex-app-server").returncode == 0
+        box.order("stop")
         eventually(lambda: " child=stopped " in out.read_text(), what="a line of the change")
         watching.send_signal(signal.SIGINT)
         assert watching.wait(10) == 0
     finally:
         watching.kill()
         watching.wait()
-        assert box.run("ctl", "start", "codex-app-server").returncode == 0
+        box.order("start")
     assert all(text.startswith("identity=") for text in out.read_text().splitlines())
     box.wait_ready(other_than=before["pid"])
 

@@ -39,9 +39,9 @@ def test_it_does_what_codexd_start_does(make_box: MakeBox) -> None:
 
     os.kill(first["pid"], signal.SIGKILL)
     second = box.wait_ready(other_than=first["pid"])
-    assert box.run("ctl", "stop", "codex-app-server").returncode == 0
+    box.order("stop")
     eventually(lambda: _status(box) == "stopped", what="a stopped child")
-    assert box.run("ctl", "start", "codex-app-server").returncode == 0
+    box.order("start")
     box.wait_ready(other_than=second["pid"])
 
     refused = box.run("start")

@@ -100,6 +100,16 @@ class DaemonBox:
             stdin=subprocess.DEVNULL,
         )
 
+    def order(self, action: str) -> None:
+        """`codexd ctl ACTION` for the server, once circus has ended what it is doing."""
+
+        def look() -> subprocess.CompletedProcess[str] | None:
+            done = self.run("ctl", action, "codex-app-server")
+            return None if "already running" in done.stderr else done
+
+        done = eventually(look, what=f"an end of what hinders {action}")
+        assert done.returncode == 0, done.stderr
+
     def stop(self) -> int:
         """SIGTERM and wait; the exit code."""
         assert self.process is not None

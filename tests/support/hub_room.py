@@ -89,8 +89,7 @@ class HubRoom:
 
     def control(self, action: str) -> None:
         """Start or stop the child by hand."""
-        result = self.box.run("ctl", action, "codex-app-server")
-        assert result.returncode == 0, result.stderr
+        self.box.order(action)
 
     def live(self) -> dict[str, Any]:
         """What `status` says of the hub, from the hub itself."""
