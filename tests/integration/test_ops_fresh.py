@@ -42,6 +42,7 @@ def environ(place: Path) -> dict[str, str]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> None:
     command = [str(fresh / "ops/codexd"), "config", "--json"]
     runs = [
@@ -51,7 +52,7 @@ def test_two_first_runs_at_once_make_one_environment_that_works(fresh: Path) -> 
         for _ in range(2)
     ]
     try:
-        outputs = [run.communicate(timeout=110) for run in runs]
+        outputs = [run.communicate(timeout=200) for run in runs]
     finally:
         for run in runs:
             run.kill()
