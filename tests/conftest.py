@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.daemon import DaemonBox
 from tests.support.hub_fixtures import make_room, schemas
@@ -15,7 +15,7 @@ __all__ = ["make_box", "make_room", "schemas"]
 MakeBox = Callable[..., DaemonBox]
 
 # How long an example takes depends on who else works on the machine: no test fails for it.
-settings.register_profile("codexd", deadline=None)
+settings.register_profile("codexd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("codexd")
 
 

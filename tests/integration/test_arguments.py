@@ -107,7 +107,7 @@ def a_plain_environment() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(text | st.just(""), max_size=4), names, names, names)
 def test_everything_arrives_as_it_was_given(
     arguments: list[str], program_dir: str, cwd: str, state: str

@@ -169,7 +169,7 @@ def statuses(answered: bytes) -> list[int]:
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sent=SENT, cuts=st.lists(st.integers(0, 2000), max_size=6), ends=st.booleans())
 def test_whatever_is_sent_is_answered_or_not_but_never_breaks_anything(
     sent: bytes, cuts: list[int], ends: bool

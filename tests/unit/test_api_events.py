@@ -224,7 +224,7 @@ class Reader:
 BURSTS = {"one": 1, "some": 13}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([*BURSTS, "read", "turn", "join"]), max_size=40))
 def test_whoever_falls_behind_misses_nothing(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str]

@@ -34,6 +34,7 @@ FOREIGN_FLAGS = {
     "--no-deps",
     "--only",
     "--out",
+    "--waiting",
     "--place",
     "--cacert",
     "--remote",

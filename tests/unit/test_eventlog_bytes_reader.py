@@ -36,7 +36,7 @@ PIECES = st.lists(
 
 @given(PIECES, st.integers(4, 20), st.none() | st.integers(0, 12))
 @example([b"a", b"", b"", b"bc\n"], 20, 1)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_last_lines_over_any_rotation(
     tmp_path_factory: pytest.TempPathFactory,
     pieces: list[bytes],
@@ -56,7 +56,7 @@ def test_the_last_lines_over_any_rotation(
 
 @given(PIECES, st.integers(4, 20), st.integers(0, 1000))
 @example([b"\na", b"", b"", b"bc\n"], 20, 3)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_from_the_line_that_a_place_is_in(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], max_bytes: int, at: int
 ) -> None:

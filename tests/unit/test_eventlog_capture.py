@@ -152,7 +152,7 @@ def test_characters_cut_at_a_boundary_stay_whole_in_the_log(rig: Rig) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=30), st.integers(8, 500))
 @example([b"abc", b"d", b"efg"], 1)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_pieces_and_any_size_of_file(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], max_bytes: int
 ) -> None:

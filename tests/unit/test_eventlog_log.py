@@ -90,7 +90,7 @@ def test_a_cache_of_none_still_counts(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(0, 400), junk=st.binary(max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_torn_last_line_costs_no_whole_one(
     tmp_path_factory: pytest.TempPathFactory, cut: int, junk: bytes
 ) -> None:

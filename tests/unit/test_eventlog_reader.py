@@ -45,7 +45,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     levels=st.sets(st.sampled_from(["info", "warn", "error"]), max_size=2),
     last=st.none() | st.integers(0, 50),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_combination_gives_what_looking_at_all_gives(
     history: Path, since: int, types: set[str], levels: set[str], last: int | None
 ) -> None:
@@ -96,7 +96,7 @@ def test_no_log_is_no_events(tmp_path: Path) -> None:
     st.lists(st.sampled_from([b"MARK", b"a\n", b"\n", b"bMARKc\n", b"MA", b"RK\n"]), max_size=30),
     st.integers(1, 30),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_marked_lines_are_found_whatever_the_block(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], block: int
 ) -> None:

@@ -262,5 +262,5 @@ class HubMachine(RuleBasedStateMachine):
             assert len(ends) == 1, (number, turn_id, ends)
 
 
-HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestHub = HubMachine.TestCase

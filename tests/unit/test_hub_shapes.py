@@ -97,7 +97,7 @@ def _take(rig: HubRig, step: tuple[str, str, str, str, Any]) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_hub_goes_on(steps: list[tuple[str, str, str, str, Any]]) -> None:
     rig = HubRig()
     rig.connect(1)

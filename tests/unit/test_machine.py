@@ -607,7 +607,7 @@ class Walk(RuleBasedStateMachine):
 
 
 Walk.TestCase.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=300, stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )
 TestWalk = Walk.TestCase
 

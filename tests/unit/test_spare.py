@@ -239,7 +239,7 @@ class Two(RuleBasedStateMachine):
 
 TestTwo = Two.TestCase
 TestTwo.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -256,7 +256,7 @@ json_values = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_whatever_one_field_holds_the_others_are_kept(data: st.DataObject) -> None:
     document = msgspec.to_builtins(good_daemon())
     place = data.draw(st.sampled_from([document, document["child"]]))
