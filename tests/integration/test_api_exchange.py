@@ -416,7 +416,7 @@ def test_a_reader_that_reads_slowly_is_waited_for(
 ) -> None:
     class Hasty(exchange.Exchange):
         def __init__(self, wire: Any, service: Any) -> None:
-            super().__init__(wire, service, stall_s=0.15)
+            super().__init__(wire, service, stall_s=1.0)
 
     monkeypatch.setattr(connection, "Exchange", Hasty)
 
@@ -429,8 +429,10 @@ def test_a_reader_that_reads_slowly_is_waited_for(
             await loop.sock_sendall(slow, get("/large"))
             taken = 0
             while taken < 1 << 20:
-                taken += len(await loop.sock_recv(slow, 60_000))
-                await asyncio.sleep(0.02)
+                piece = await loop.sock_recv(slow, 60_000)
+                assert piece
+                taken += len(piece)
+                await asyncio.sleep(0.08)
         assert echo.hub.cut == []
 
     play(place, act)

@@ -59,7 +59,10 @@ def test_where_no_log_is_there_is_no_past(tmp_path: Path) -> None:
 @pytest.fixture
 def busy() -> Iterator[psutil.Process]:
     with subprocess.Popen([sys.executable, "-c", "while True: pass", "app-server"]) as process:
-        yield psutil.Process(process.pid)
+        found = psutil.Process(process.pid)
+        # It has begun a moment before its words can be read.
+        eventually(found.cmdline)
+        yield found
         process.kill()
 
 
