@@ -13,8 +13,6 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import Final
 
-import msgspec
-
 from codexd.child import beside, family
 from codexd.child import steps as supervision
 from codexd.child.inheritance import DAEMON_ID_VARIABLE
@@ -22,7 +20,7 @@ from codexd.child.spare import HANDSHAKE
 from codexd.config import Config, Paths, Runtime
 from codexd.contracts import Identity
 from codexd.daemons import membership
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.eventlog.own_output import bound_own_output
 from codexd.platform import lock
 from codexd.platform.files import (
@@ -288,7 +286,7 @@ def end_leftover(
 
 def _daemon_id(path: str) -> str | None:
     try:
-        return msgspec.json.decode(read_whole(path), type=Identity).daemon_id
+        return decode_json(read_whole(path), Identity).daemon_id
     except (OSError, *UNDECODABLE):
         return None
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from codexd.api.local_client import SERVER_FAILED, LocalClient, Refused, problem_of
 from codexd.api.websocket import HubAdapter
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub.young_threads import NO_TURN_YET
 
 # A client that is not needed is none of those that are there.
@@ -59,7 +57,7 @@ class Asker:
         try:
             client = await self._ready()
             result = await client.ask(method, params)
-            return msgspec.json.decode(result, type=type_)
+            return decode_json(result, type_)
         except UNDECODABLE as error:
             text = f"its answer to {method} is not understood ({error})."
             raise Refused(SERVER_FAILED, text) from error

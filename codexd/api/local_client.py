@@ -17,7 +17,7 @@ import msgspec
 from codexd import __version__
 from codexd.api.http import Problem
 from codexd.api.websocket import HubAdapter
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json, json_decoder
 from codexd.hub.jsonrpc import METHOD_NOT_FOUND, OVERLOADED, SERVER_RESTARTED
 from codexd.hub.profile import ClientProfile
 
@@ -55,7 +55,7 @@ class _Message(msgspec.Struct, frozen=True):
     error: _Error | None = None
 
 
-_decode = msgspec.json.Decoder(_Message).decode
+_decode = json_decoder(_Message).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -170,7 +170,7 @@ class LocalClient:
     def _asked(self, message: _Message, id_: int) -> None:
         """What concerns a thread waits for whoever decides; the rest is for a client that can."""
         try:
-            subject = msgspec.json.decode(message.params, type=_Subject)
+            subject = decode_json(message.params, _Subject)
         except UNDECODABLE:
             subject = _Subject()
         if (subject.thread_id or subject.conversation_id) is None:

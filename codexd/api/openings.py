@@ -14,7 +14,7 @@ import msgspec
 
 from codexd.api.local_client import SERVER_FAILED, LocalClient, Refused
 from codexd.api.websocket import HubAdapter
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 
 # As long as the server keeps a thread that nobody listens to.
 _NEW_S: Final = 1800.0
@@ -48,7 +48,7 @@ class Openings:
         try:
             await client.introduce()
             result = await client.ask("thread/start", params)
-            thread_id = msgspec.json.decode(result, type=_Started).thread.id
+            thread_id = decode_json(result, _Started).thread.id
         except UNDECODABLE as error:
             client.leave()
             text = f"its answer to thread/start is not understood ({error})."

@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from codexd.api.http import Head, Problem
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.platform.files import read_whole, write_aside
 
 FILE: Final = "page-sessions.json"
@@ -135,7 +135,7 @@ class PageAccess:
 
     def _read(self) -> dict[str, float]:
         with contextlib.suppress(OSError, *UNDECODABLE):
-            kept = msgspec.json.decode(read_whole(self._path), type=_Kept)
+            kept = decode_json(read_whole(self._path), _Kept)
             # A clock that was set back does not make a session live longer.
             now = self._now()
             found = kept.sessions[-_MOST_SESSIONS:]

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from codexd.api.http import JSON, Access, Answer, Call, Head, Problem, Stream
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, convert, decode_json
 
 Result = Answer | Stream
 Handler = Callable[[Call[Any, Any]], Awaitable[Any]]
@@ -206,7 +206,7 @@ def _read_query(row: Row, head: Head) -> msgspec.Struct:
         else:
             given[name] = value
     try:
-        query = msgspec.convert(given, row.query, strict=False)
+        query = convert(given, row.query, strict=False)
     except msgspec.ValidationError as error:
         text = f"The query is not understood: {_told(error, row.query)}."
         raise invalid(text, _field(error)) from error
@@ -230,7 +230,7 @@ def _read_body(row: Row, data: bytes) -> msgspec.Struct | None:
             raise invalid(f"{row.method} {row.path} takes no body.", None)
         return None
     try:
-        return msgspec.json.decode(data.strip() or b"{}", type=row.body)
+        return decode_json(data.strip() or b"{}", row.body)
     except msgspec.ValidationError as error:
         text = f"The body is not understood: {_told(error, row.body)}."
         raise invalid(text, _field(error)) from error

@@ -12,7 +12,7 @@ import msgspec
 
 from codexd.address import Address, is_loopback, parse_ip
 from codexd.config import Paths
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.listener_settings import BadListener
 from codexd.platform.files import read_whole, write_aside
 from codexd.settings import Policy
@@ -140,7 +140,7 @@ def _named(error: OSError, address: Address) -> OSError:
 
 def _kept_port(path: str, address: Address) -> int:
     try:
-        kept = msgspec.json.decode(read_whole(path), type=_Kept)
+        kept = decode_json(read_whole(path), _Kept)
     except (OSError, *UNDECODABLE):
         return 0
     return kept.port if kept.listen == str(address) and 0 < kept.port <= 0xFFFF else 0

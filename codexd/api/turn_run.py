@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from codexd.api.local_client import SERVER_FAILED, LocalClient, Refused
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.shapes import RUNS, FinishedTurn
 
 # What one reader of a turn may be behind.
@@ -112,7 +112,7 @@ class TurnRun:
     async def _begin(self, params: dict[str, Any]) -> FinishedTurn:
         try:
             result = await self._client.ask("turn/start", params)
-            turn = msgspec.json.decode(result, type=_Started).turn
+            turn = decode_json(result, _Started).turn
             turn_id = turn.id
         except Refused:
             # The server died before it answered; that the turn had begun it may have told.
@@ -157,7 +157,7 @@ class TurnRun:
 
     def _heard(self, method: str, params: msgspec.Raw, data: bytes) -> None:
         try:
-            told = msgspec.json.decode(params, type=_Told)
+            told = decode_json(params, _Told)
         except UNDECODABLE:
             return
         if told.thread_id != self.thread_id or self._ended.is_set():

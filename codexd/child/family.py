@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.platform.files import read_whole, write_aside
 from codexd.platform.process import Glimpse, ProcessId, is_alive, look_at, newest_pid
 
@@ -53,7 +53,7 @@ def spare_path_of(runtime_dir: str) -> str:
 def survivors(path: str) -> list[ProcessId]:
     """Who is on record and still lives. Of interest only when the child does not."""
     try:
-        record = msgspec.json.decode(read_whole(path), type=_Record)
+        record = decode_json(read_whole(path), _Record)
     except (OSError, *UNDECODABLE):
         return []
     return [process for process in record.members if is_alive(process)]

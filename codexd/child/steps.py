@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.platform.files import Stamp, read_whole, stamp, write_aside
 from codexd.platform.process import ProcessId
 
@@ -103,7 +103,7 @@ def path_of(state_dir: str) -> str:
 def load(path: str) -> Supervision:
     """The file, or an empty record where there is none that can be read."""
     try:
-        return msgspec.json.decode(read_whole(path), type=Supervision)
+        return decode_json(read_whole(path), Supervision)
     except (OSError, *UNDECODABLE):
         return Supervision()
 
@@ -126,7 +126,7 @@ class ExecutableOnRecord:
         if found is None or found != self._stamp:
             self._stamp = found
             try:
-                decoded = msgspec.json.decode(read_whole(self._path), type=_Executable)
+                decoded = decode_json(read_whole(self._path), _Executable)
                 self._executable = decoded.executable
             except (OSError, *UNDECODABLE):
                 self._executable = None

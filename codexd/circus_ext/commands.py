@@ -15,6 +15,7 @@ from circus.exc import MessageError
 from codexd.child.told import Report
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.watcher import AppServerWatcher
+from codexd.encoding import convert
 
 
 def _watcher(command: Any, arbiter: Any, props: dict[str, Any]) -> AppServerWatcher:
@@ -72,7 +73,7 @@ class ReportCommand(Command):  # type: ignore[misc]
     def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
         """Note it; answers with what the plugin should know of those before it."""
         try:
-            report = msgspec.convert(props["report"], Report)
+            report = convert(props["report"], Report)
         except msgspec.ValidationError as error:
             raise MessageError(f"that is no report: {error}") from error
         answer: dict[str, Any] = msgspec.to_builtins(_channel(arbiter).take(report))

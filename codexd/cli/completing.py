@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from codexd.encoding import decode_json
 from codexd.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -107,7 +108,6 @@ def _sessions(ctx: click.Context) -> list[SessionRecord]:
 
 
 def _approvals(ctx: click.Context) -> list[Approval]:
-    import msgspec
 
     from codexd.client.errors import DaemonError
     from codexd.client.http import get
@@ -119,7 +119,7 @@ def _approvals(ctx: click.Context) -> list[Approval]:
         return []
     try:
         status, body = get(config.runtime.hub_socket_path, "/v1/approvals", _PATIENCE_S)
-        return msgspec.json.decode(body, type=ApprovalList).approvals if status == 200 else []
+        return decode_json(body, ApprovalList).approvals if status == 200 else []
     except (DaemonError, *UNDECODABLE):
         return []
 

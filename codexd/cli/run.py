@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any
 
 import click
-import msgspec
 
 from codexd.cli.desk import (
     AnswerAll,
@@ -32,7 +31,7 @@ from codexd.client.errors import DaemonError, Refused
 from codexd.client.sync import Client
 from codexd.client.where import PATIENCE_S
 from codexd.config import Config
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.shapes import Approval, FinishedTurn
 
 _EXIT = {"completed": 0, "failed": 1, "interrupted": 4}
@@ -284,7 +283,7 @@ def _too_long() -> CliError:
 def _read_schema(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=dict[str, Any])
+            return decode_json(file.read(), dict[str, Any])
     except OSError as error:
         raise BadValue(f"Invalid --output-schema {path}: {error.strerror}.") from error
     except UNDECODABLE as error:

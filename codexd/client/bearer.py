@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 
 _SECRET_BYTES = 32
 _SKEW_S = 30
@@ -192,8 +192,8 @@ class SignedBearer:
             given = _decoded(signature)
             wanted = hmac.new(self.secret, signed.encode("ascii"), hashlib.sha256).digest()
             is_ours = hmac.compare_digest(given, wanted)
-            if is_ours and msgspec.json.decode(_decoded(header), type=_Header).alg == "HS256":
-                return msgspec.json.decode(_decoded(payload), type=_Claims)
+            if is_ours and decode_json(_decoded(header), _Header).alg == "HS256":
+                return decode_json(_decoded(payload), _Claims)
         except (ValueError, *UNDECODABLE):
             pass
         raise Unauthorized("invalid websocket jwt")

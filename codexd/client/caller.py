@@ -10,6 +10,7 @@ import msgspec
 
 from codexd import __version__
 from codexd.client.hub_wire import BridgeError, HubConnector, HubWire
+from codexd.encoding import decode_json
 from codexd.hub import jsonrpc
 
 _ANSWER_S = 60.0
@@ -73,7 +74,7 @@ class HubCaller:
             if writable:
                 self._wire.write()
             for message in self._wire.read() if readable else []:
-                answer = msgspec.json.decode(message, type=_Answer)
+                answer = decode_json(message, _Answer)
                 if answer.method is None and answer.id == str(self._count):
                     if answer.error is not None:
                         raise Refused(answer.error.message)

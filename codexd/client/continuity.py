@@ -15,7 +15,7 @@ import msgspec
 from codexd.client.open_handles import OpenHandles
 from codexd.client.open_turns import OpenTurns
 from codexd.client.pauses import FIRST_S, Pauses, pause_after
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.turn_record import items_of, record_of, tells_its_end, unended
@@ -394,7 +394,7 @@ class Continuity:
         if self._is_experimental:
             # Else all turns come, however many.
             params |= {"excludeTurns": True, "initialTurnsPage": _LAST_TURNS}
-        return jsonrpc.request(msgspec.json.decode(own_id, type=str), "thread/resume", params)
+        return jsonrpc.request(decode_json(own_id, str), "thread/resume", params)
 
     @property
     def _is_experimental(self) -> bool:
@@ -443,7 +443,7 @@ class Continuity:
     def _ask_again(self, thread_id: str, turn_id: str) -> bytes:
         own_id = self._own_id()
         self._doubtful[own_id] = (thread_id, turn_id)
-        id_ = msgspec.json.decode(own_id, type=str)
+        id_ = decode_json(own_id, str)
         if self._is_experimental:
             params = {"threadId": thread_id, "sortDirection": "desc", **_LAST_TURNS}
             return jsonrpc.request(id_, "thread/turns/list", params)
@@ -535,7 +535,7 @@ def _is_passing(answer: Message, refusals: int) -> bool:
 
 def _error_text(answer: Message) -> str:
     try:
-        return msgspec.json.decode(answer.data, type=_Failed).error.message
+        return decode_json(answer.data, _Failed).error.message
     except UNDECODABLE:
         return ""
 

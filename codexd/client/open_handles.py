@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
+from codexd.encoding import decode_json
 from codexd.hub.clients import process_exited
 from codexd.hub.jsonrpc import Fields, Message
 from codexd.hub.methods import ENDS_HANDLE, HANDLES, RELEASES, REOPENED
@@ -54,5 +53,5 @@ def _name(message: Message) -> bytes:
 
 
 def _text(raw: bytes) -> str:
-    found: str = msgspec.json.decode(raw, type=str)
+    found: str = decode_json(raw, str)
     return found

@@ -12,7 +12,7 @@ import msgspec
 from codexd.client.calls import JsonObject
 from codexd.client.errors import DaemonAway, DaemonError, Refused
 from codexd.client.wire import Events
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, convert, decode_json
 from codexd.shapes import FINISHED, RUNS, FinishedTurn, Turn
 
 # Between two looks at a turn whose stream broke off.
@@ -59,10 +59,10 @@ class TurnStream:
         for name, text in self._events.feed(data):
             try:
                 if name == FINISHED:
-                    self.finished = msgspec.json.decode(text, type=FinishedTurn)
+                    self.finished = decode_json(text, FinishedTurn)
                     continue
-                notification: JsonObject = msgspec.json.decode(text, type=dict[str, Any])
-                ref = msgspec.convert(notification, _Notification).params
+                notification: JsonObject = decode_json(text, dict[str, Any])
+                ref = convert(notification, _Notification).params
             except UNDECODABLE as error:
                 raise DaemonError(f"The daemon's stream is not understood: {error}.") from error
             self.turn_id = ref.turn.id or ref.turn_id or self.turn_id

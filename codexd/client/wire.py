@@ -10,7 +10,7 @@ import msgspec
 
 from codexd.client.address import Address
 from codexd.client.errors import DaemonAway, DaemonError, Refused
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 
 EVENT_STREAM = "text/event-stream"
 
@@ -115,7 +115,7 @@ class _Problem(msgspec.Struct):
 def refusal(status: int, body: bytes) -> Refused:
     """What a problem says."""
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
+        problem = decode_json(body, _Problem)
     except UNDECODABLE:
         problem = _Problem()
     kind = problem.type.rpartition(":")[2] or "unknown"
@@ -133,7 +133,7 @@ def decoded(data: bytes, type_: type[_Answer]) -> _Answer:
         DaemonError: it is none.
     """
     try:
-        return msgspec.json.decode(data, type=type_)
+        return decode_json(data, type_)
     except UNDECODABLE as error:
         raise DaemonError(f"The daemon's answer is not understood: {error}.") from error
 

@@ -12,13 +12,11 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from codexd.codex_home import codex_home
 from codexd.config import Server
 from codexd.contracts import Identity
 from codexd.daemons.listing import running
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.platform.filelock import try_flock, wait_for_flock
 from codexd.platform.files import PRIVATE_DIRECTORY, read_whole
 from codexd.platform.lock import flock_holder
@@ -199,6 +197,6 @@ def repo_of(state_dir: str) -> str | None:
     """The repository whose daemon a state directory is of; None where it does not say."""
     try:
         data = read_whole(os.path.join(state_dir, "identity.json"))
-        return msgspec.json.decode(data, type=Identity).repo_root
+        return decode_json(data, Identity).repo_root
     except (OSError, *UNDECODABLE):
         return None

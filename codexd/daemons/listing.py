@@ -11,7 +11,7 @@ import msgspec
 
 from codexd.clock import now_iso
 from codexd.config import Config
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.platform.filelock import wait_for_flock
 from codexd.platform.files import make_private_directory, open_to_read, write_aside
 from codexd.platform.process import ProcessId, identify, is_alive
@@ -154,7 +154,7 @@ def _read(path: str) -> ListedDaemon:
             raise _NoEntry("belongs to another user")
         data = file.read(_MAX_BYTES)
     try:
-        return msgspec.json.decode(data, type=ListedDaemon)
+        return decode_json(data, ListedDaemon)
     except UNDECODABLE as error:
         raise _NoEntry("tells of no daemon") from error
 

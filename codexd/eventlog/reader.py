@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from codexd.contracts import Event
+from codexd.encoding import json_decoder
 from codexd.eventlog.chain import inode, open_chain, size
 from codexd.eventlog.lines import lines_backward, lines_forward, lines_with
 from codexd.platform.files import open_to_read
@@ -19,7 +20,7 @@ _POLL_S: Final = 0.05
 # A part this short is read from its beginning rather than searched.
 _SHORT: Final = 1 << 15
 
-_decoder = msgspec.json.Decoder(Event)
+_decoder = json_decoder(Event)
 
 
 def parse_event(line: bytes) -> Event | None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import msgspec
 
 from codexd.contracts import Event
+from codexd.encoding import decode_json
 from codexd.eventlog.chain import size
 from codexd.eventlog.lines import MAX_LINE, line_starts_backward
 from codexd.eventlog.newest import Newest
@@ -103,7 +104,7 @@ def _key(event: Event) -> tuple[int, str, str]:
 
 def _read_cache(path: str) -> _Cache:
     try:
-        return msgspec.json.decode(read_whole(path), type=_Cache)
+        return decode_json(read_whole(path), _Cache)
     except (OSError, ValueError, RecursionError):
         return _Cache([])
 

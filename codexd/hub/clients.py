@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import experimental, jsonrpc
 from codexd.hub.introduction import Capabilities, ClientInfo, can_answer
 from codexd.hub.jsonrpc import Fields, Message
@@ -111,7 +111,7 @@ class Client:
         """Of the threads that are loaded, a server of its own would have the client's only."""
         result = answer.result(Fields)
         try:
-            loaded = msgspec.json.decode(result.get("data", b""), type=list[str])
+            loaded = decode_json(result.get("data", b""), list[str])
         except UNDECODABLE:
             return
         own = [thread_id for thread_id in loaded if self._owns(thread_id)]
@@ -147,7 +147,7 @@ class Client:
             NotIntroduced: it does not say who the client is, or the client is known.
         """
         try:
-            params = msgspec.json.decode(message.fields.get("params", b"{}"), type=InitializeParams)
+            params = decode_json(message.fields.get("params", b"{}"), InitializeParams)
         except UNDECODABLE as error:
             raise NotIntroduced(f"Invalid request: {_as_codex_says(str(error))}") from error
         if self.is_initialized or self.initialize is not None:
@@ -270,6 +270,6 @@ def _text(raw: msgspec.Raw | None) -> str | None:
     if raw is None:
         return None
     try:
-        return msgspec.json.decode(raw, type=str)
+        return decode_json(raw, str)
     except UNDECODABLE:
         return None

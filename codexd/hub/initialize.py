@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import jsonrpc, methods
 from codexd.hub.actions import CloseClient, Emit, Introduced, ToClient
 from codexd.hub.clients import Client, NotIntroduced
@@ -82,7 +82,7 @@ class Greeting:
     def server_version(self) -> str | None:
         """The version in the server's User-Agent; None before it has told that."""
         try:
-            told = msgspec.json.decode(self._result or b"{}", type=_Introduced).user_agent
+            told = decode_json(self._result or b"{}", _Introduced).user_agent
         except UNDECODABLE:
             return None
         # "NAME/VERSION (SYSTEM) …"

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from codexd.encoding import decode_json
+
 # What makes MCP servers send forms that only some clients can show.
 FORM_EXTENSION = "openai/form"
 
@@ -80,7 +82,7 @@ def can_answer(capabilities: Capabilities, method: str | None, params: bytes) ->
     """Whether the server would send this request to a client that can do so much."""
     if method in ("mcpServer/elicitation/request", "item/commandExecution/requestApproval"):
         try:
-            subject = msgspec.json.decode(params, type=_Subject)
+            subject = decode_json(params, _Subject)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return True
         needed = {

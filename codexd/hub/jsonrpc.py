@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import msgspec
 
 from codexd.clock import now_ms
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json, json_decoder
 
 Fields = dict[str, msgspec.Raw]
 
-_decode_fields = msgspec.json.Decoder(Fields).decode
-decode_text = msgspec.json.Decoder(str).decode
+_decode_fields = json_decoder(Fields).decode
+decode_text = json_decoder(str).decode
 _encode = msgspec.json.Encoder().encode
 
 # Codex 0.163 passes over what is nested deeper, without a word (measured).
@@ -61,7 +61,7 @@ class Message(msgspec.Struct, eq=False):
         if raw is None:
             return type_()
         try:
-            return msgspec.json.decode(raw, type=type_)
+            return decode_json(raw, type_)
         except UNDECODABLE:
             return type_()
 
@@ -103,8 +103,8 @@ class _ErrorBody(msgspec.Struct, frozen=True):
     message: str
 
 
-_decode_trace = msgspec.json.Decoder(_Trace | None).decode
-_decode_error = msgspec.json.Decoder(_ErrorBody).decode
+_decode_trace = json_decoder(_Trace | None).decode
+_decode_error = json_decoder(_ErrorBody).decode
 
 
 def why_unheard(request: Message) -> str | None:

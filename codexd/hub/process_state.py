@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import jsonrpc, methods
 from codexd.hub.core import Core
 from codexd.hub.gateway_login import GatewayLogin
@@ -273,6 +273,6 @@ def error_text(answer: Message) -> str:
 def whole_error_text(answer: Message) -> str:
     """What an error answer says, however long that is."""
     try:
-        return msgspec.json.decode(answer.data, type=_Failed).error.message
+        return decode_json(answer.data, _Failed).error.message
     except UNDECODABLE:
         return "unknown"

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import methods
 from codexd.hub.jsonrpc import Message
 
@@ -47,7 +47,7 @@ def read_profile(text: str | None) -> ClientProfile:
     if text is None:
         return NOTHING
     try:
-        profile = msgspec.json.decode(text.encode(), type=ClientProfile)
+        profile = decode_json(text.encode(), ClientProfile)
     except UNDECODABLE as error:
         raise BadProfile(f"Invalid {PROFILE_HEADER}: {error}") from error
     if profile.cwd is not None and not profile.cwd.startswith("/"):

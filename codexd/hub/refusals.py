@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub.jsonrpc import Message
 
 
@@ -33,6 +33,6 @@ def refusal_of(answer: Message) -> Refusal | None:
     if "result" in answer.fields:
         return None
     try:
-        return msgspec.json.decode(answer.data, type=_Refused).error
+        return decode_json(answer.data, _Refused).error
     except UNDECODABLE:
         return Refusal()

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.link.errors import LinkError, RequestFailed
 
 # Asks the child: method, params, how many seconds the answer may take.
@@ -90,7 +90,7 @@ class Account:
     async def _question(self) -> _Answer | None:
         try:
             answer = await self._ask("account/read", {}, _TIMEOUT_S)
-            return msgspec.json.decode(answer, type=_Answer)
+            return decode_json(answer, _Answer)
         except RequestFailed as error:
             if error.code not in _UNKNOWN:
                 raise

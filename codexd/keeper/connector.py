@@ -14,7 +14,7 @@ import msgspec
 
 from codexd.child import pipes as child_io
 from codexd.config import Server
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.keeper.introduction import Introduction, caretaker_params, own_params
 from codexd.keeper.same_server import Told, ask_who
@@ -445,7 +445,7 @@ class Connector:
 
     def _read_handshake(self) -> _Handshake | None:
         with contextlib.suppress(OSError, *UNDECODABLE):
-            return msgspec.json.decode(read_whole(self._handshake_path), type=_Handshake)
+            return decode_json(read_whole(self._handshake_path), _Handshake)
         return None
 
     async def _if_same(self, link: Link) -> _Handshake | None:

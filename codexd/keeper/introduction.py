@@ -16,7 +16,7 @@ import msgspec
 
 from codexd import __version__
 from codexd.api import local_client
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub.introduction import Capabilities, ClientInfo
 from codexd.platform.files import read_whole
 from codexd.store.files import pretty, write_atomic
@@ -44,7 +44,7 @@ class Introduction:
 
     def _load(self) -> _Remembered | None:
         with contextlib.suppress(OSError, *UNDECODABLE):
-            return msgspec.json.decode(read_whole(self._path), type=_Remembered)
+            return decode_json(read_whole(self._path), _Remembered)
         return None
 
     @property

@@ -16,6 +16,7 @@ from codexd.child import steps as supervision
 from codexd.child.steps import Step, Supervision
 from codexd.child.told import Report
 from codexd.config import Paths, Server
+from codexd.encoding import convert, decode_json
 from codexd.eventlog.capture import last_burst_detail, unaccounted
 from codexd.keeper.account import Account
 from codexd.keeper.appetite import LOOK_S, Appetite
@@ -279,9 +280,9 @@ class Keeper:
         if watcher != WATCHER:
             return
         if action == "step":
-            self._take(msgspec.convert(msgspec.json.decode(message), Step))
+            self._take(convert(msgspec.json.decode(message), Step))
         elif action == "draining":
-            order = msgspec.json.decode(message, type=_Draining)
+            order = decode_json(message, _Draining)
             self._driver.drain(order.order, holds=order.holds)
         elif action == "session":
             wanted = msgspec.json.decode(message)
@@ -352,7 +353,7 @@ class Keeper:
             logger.warning("%s", error)
             return
         if answer.get("record") is not None:
-            self._told = msgspec.convert(answer["record"], Supervision)
+            self._told = convert(answer["record"], Supervision)
 
     def _apply(self, step: Step) -> None:
         self._seen = step.number

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-import msgspec
-
-from codexd.encoding import UNDECODABLE, encode_json
+from codexd.encoding import UNDECODABLE, decode_json, encode_json
 from codexd.hub.kept import Kept
 from codexd.platform.files import read_whole, write_aside
 
@@ -30,7 +28,7 @@ class KeptThreads:
         """What an earlier plugin of this daemon has left; nothing where that is not to be read."""
         with contextlib.suppress(OSError, *UNDECODABLE):
             data = read_whole(self._path)
-            found = msgspec.json.decode(data, type=Kept)
+            found = decode_json(data, Kept)
             self._written = data
             return found
         return Kept()

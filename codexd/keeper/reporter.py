@@ -13,6 +13,7 @@ import msgspec
 from codexd.beat import until_beat
 from codexd.child.told import PERIOD_S, Report, Trouble
 from codexd.contracts import EventLevel
+from codexd.encoding import convert
 from codexd.keeper.circusd import Circusd, CircusError
 
 logger = logging.getLogger("codexd")
@@ -84,7 +85,7 @@ class Reporter:
         answer = await self._circus.call(
             "codexd-report", timeout_s=timeout_s, report=msgspec.to_builtins(report)
         )
-        for trouble in msgspec.convert(answer, _Answer).troubles:
+        for trouble in convert(answer, _Answer).troubles:
             if trouble.number > self._acknowledged:
                 self._acknowledged = trouble.number
                 self._record_trouble(trouble)

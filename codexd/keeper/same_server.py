@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.link.errors import LinkTimeout, RequestFailed
 
 _ASK_S = 5.0
@@ -65,6 +65,6 @@ async def ask_who(link: Asks) -> Told:
 
 async def _ask(link: Asks, method: str, type_: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(await link.request(method, {}, _ASK_S), type=type_)
+        return decode_json(await link.request(method, {}, _ASK_S), type_)
     except (RequestFailed, LinkTimeout, *UNDECODABLE):
         return None

@@ -19,7 +19,7 @@ from codexd.child import pipes as child_io
 from codexd.child.spare import HANDSHAKE
 from codexd.child.steps import Spare
 from codexd.contracts import EventLevel
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.eventlog.last_words import last_words
 from codexd.keeper.outputs import Stream
 from codexd.link.endpoint import Endpoint
@@ -67,7 +67,7 @@ def saved_answer(runtime_dir: str, pid: int | None) -> bytes | None:
     """What the process ``pid`` answered to `initialize` while it was a spare."""
     process = None if pid is None else identify(pid)
     with contextlib.suppress(OSError, *UNDECODABLE):
-        found = msgspec.json.decode(read_whole(os.path.join(runtime_dir, HANDSHAKE)), type=_Saved)
+        found = decode_json(read_whole(os.path.join(runtime_dir, HANDSHAKE)), _Saved)
         return bytes(found.result) if found.process == process else None
     return None
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, json_decoder
 from codexd.link.errors import (
     LinkError,
     LinkLost,
@@ -54,7 +54,7 @@ class _Answer(msgspec.Struct):
     error: _Error | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_answer = json_decoder(_Answer).decode
 
 
 class Link:

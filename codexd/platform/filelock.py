@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.platform.files import open_clearing, read_whole
 from codexd.platform.process import ProcessId, identify
 
@@ -63,7 +63,7 @@ class FileLock:
     def signature(self) -> ProcessId | None:
         """The process that last took the lock, whether it still has it or not. Only reads."""
         try:
-            return msgspec.json.decode(read_whole(self.path), type=ProcessId)
+            return decode_json(read_whole(self.path), ProcessId)
         except (OSError, *UNDECODABLE):
             return None
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from codexd.contracts import Record
+from codexd.encoding import convert
 
 R = TypeVar("R", bound=Record)
 
@@ -73,7 +74,7 @@ def _field(raw: Any, type_: Any, base: Any, name: str, faults: list[str]) -> Any
         value = _records(raw, typing.get_args(type_)[0], inner)
     else:
         try:
-            value = msgspec.convert(raw, type_)
+            value = convert(raw, type_)
         except (msgspec.ValidationError, RecursionError):
             inner.append("is wrong")
     faults.extend(f"{name} {fault}" for fault in inner)

@@ -7,12 +7,11 @@ import os
 import re
 from typing import Final
 
-import msgspec
 import psutil
 
 from codexd.config import Paths
 from codexd.contracts import ChildState, DaemonState, Identity
-from codexd.encoding import UNDECODABLE
+from codexd.encoding import UNDECODABLE, decode_json
 from codexd.platform.files import read_whole
 from codexd.platform.process import ProcessId, identify
 
@@ -96,6 +95,6 @@ def _runs(words: list[str], child: ChildState) -> bool:
 
 def _daemon_id(paths: Paths) -> str | None:
     try:
-        return msgspec.json.decode(read_whole(paths.identity_path), type=Identity).daemon_id
+        return decode_json(read_whole(paths.identity_path), Identity).daemon_id
     except (OSError, ValueError, *UNDECODABLE):
         return None

@@ -8,6 +8,7 @@ import msgspec
 
 from codexd.config import Config, Paths, Server
 from codexd.contracts import DaemonState, Identity, RecentEvents, Record, SessionRegistry
+from codexd.encoding import decode_json
 from codexd.platform.files import read_whole
 from codexd.store.blank import blank_daemon, blank_recent
 from codexd.store.load import decode, peek
@@ -76,6 +77,6 @@ def _peek_or(path: str, blank: R) -> R:
 def read_daemon(paths: Paths) -> DaemonState | None:
     """daemon-state.json alone; None where it is missing or damaged."""
     try:
-        return msgspec.json.decode(read_whole(paths.daemon_state_path), type=DaemonState)
+        return decode_json(read_whole(paths.daemon_state_path), DaemonState)
     except (OSError, ValueError, RecursionError):
         return None

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
+from codexd.encoding import decode_json
 
 _decoder = json.JSONDecoder()
 # Each costs a look through the file. More holes than this were not made by a crash.
@@ -22,7 +22,7 @@ def whole_objects(raw: bytes) -> Iterator[dict[str, Any]]:
         try:
             _, end = _decoder.raw_decode(text, position)
             piece = text[position:end].encode("utf-8", "surrogateescape")
-            yield msgspec.json.decode(piece, type=dict[str, Any])
+            yield decode_json(piece, dict[str, Any])
         except (ValueError, RecursionError):
             end, faults = position + 1, faults + 1
         position = text.find("{", end)

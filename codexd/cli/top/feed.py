@@ -18,6 +18,7 @@ from codexd.client.find import find_daemon
 from codexd.client.sync import Client
 from codexd.config import Config
 from codexd.contracts import Event
+from codexd.encoding import convert
 from codexd.eventlog.reader import events_backward
 from codexd.platform import lock
 from codexd.settings import SettingError
@@ -74,7 +75,7 @@ class Feed:
     def _ask(self, now: float) -> Snapshot:
         client = self._client()
         try:
-            status = msgspec.convert(client.status(), Status)
+            status = convert(client.status(), Status)
         except msgspec.ValidationError as error:
             raise DaemonError(f"The daemon's answer is not understood: {error}.") from error
         if self._sessions_at is None or now - self._sessions_at >= _SESSIONS_S:
