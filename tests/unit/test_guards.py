@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from codexd import encoding
 from codexd.hub import jsonrpc
 from codexd.hub.actions import Action, ToChild, ToClient
 from codexd.keeper import wakefulness
@@ -139,6 +140,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(jsonrpc, "_decode_fields", counted("taken apart", jsonrpc._decode_fields))
     monkeypatch.setattr(jsonrpc, "decode_text", counted("text", jsonrpc.decode_text))
     monkeypatch.setattr(jsonrpc, "_encode", counted("written", jsonrpc._encode))
+    monkeypatch.setattr(encoding, "json_decoder", counted("part", encoding.json_decoder))
     monkeypatch.setattr(msgspec.json, "decode", counted("part", msgspec.json.decode))
     monkeypatch.setattr(msgspec.json, "encode", counted("written", msgspec.json.encode))
     return counts
