@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -36,7 +35,6 @@ from codexd.hub.threads import ThreadView
 from codexd.keeper.appetite import is_idle
 from codexd.keeper.kept_threads import KeptThreads
 from codexd.keeper.pace import SOON_S, STALL_S
-from codexd.keeper.wakefulness import Wakefulness
 from codexd.link.errors import LinkError, MessageTooLong, NotReading
 from codexd.records.records import Records
 from codexd.settings import Policy
@@ -93,7 +91,6 @@ class HubDriver:
             endpoint=endpoint,
         )
         self._counts = self._hub.counts
-        self._wakefulness = Wakefulness(asyncio.get_event_loop())
         self._order = 0
         self._told: ServerState = "away"
         self._answered_at = monotonic()
@@ -233,7 +230,6 @@ class HubDriver:
         """The child has sent a message; one that cannot be handled takes nothing with it."""
         self._answered_at = now = monotonic()
         self._counts.from_server += 1
-        self._wakefulness.heard()
         try:
             # What it says of others' threads is all that is known of what they have it do.
             if now - self._stirred_at >= _QUIET_S:
@@ -333,7 +329,6 @@ class HubDriver:
             return
         try:
             self._send(data)
-            self._wakefulness.sent()
         except MessageTooLong as error:
             self._do(self._hub.not_sent(data, str(error), INVALID_REQUEST))
         except NotReading as error:
