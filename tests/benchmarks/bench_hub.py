@@ -57,7 +57,7 @@ REQUESTS: Final = tuple(
     _request_row(endpoint, what) for endpoint in ("stdio", "unix") for what in ("p50", "p99")
 )
 CPU_MESSAGE: Final = Row(
-    "cpu.message", "plugin's processor time, a small relayed message", "µs", (), (Mark(30),)
+    "cpu.message", "plugin's processor time, a small relayed message", "µs", (_RELAY,), (Mark(30),)
 )
 DELTAS: Final = {
     count: Row(
@@ -86,17 +86,17 @@ def bare_server(scene: Scene, port: int) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def relay(scene: Scene, target: str) -> Iterator[str | None]:
-    """A relay before a socket, where uvloop can be had; its own socket."""
+def relay(scene: Scene, target: str) -> Iterator[tuple[str, psutil.Process] | None]:
+    """A relay before a socket, where uvloop can be had; its own socket and process."""
     why = scene.peers.missing.get(_RELAY)
     if why is not None:
-        scene.miss(_RELAY, why, REQUESTS)
+        scene.miss(_RELAY, why, (*REQUESTS, CPU_MESSAGE))
         yield None
         return
     path = str(scene.place("relay") / "relay.sock")
     with scene.helper(str(scene.peers.python), str(_RELAY_PROGRAM), path, target) as process:
         first_line(process)
-        yield path
+        yield path, psutil.Process(process.pid)
 
 
 @contextlib.contextmanager
@@ -137,9 +137,11 @@ def requests(scene: Scene) -> None:
         stdio, plugin = stack.enter_context(daemon(scene, port))
         unix, _ = stack.enter_context(daemon(scene, port, "unix"))
         paths = {"direct": direct, "stdio": stdio, "unix": unix}
+        relays = {"stdio": (OURS, plugin)}
         relayed = stack.enter_context(relay(scene, direct))
         if relayed is not None:
-            paths["relay"] = relayed
+            paths["relay"], process = relayed
+            relays["relay"] = (_RELAY, process)
         clients = {name: RawClient(path) for name, path in paths.items()}
         for client in clients.values():
             stack.callback(client.close)
@@ -147,11 +149,12 @@ def requests(scene: Scene) -> None:
         for number in scene.rounds(_ROUNDS, quick=4):
             times = {}
             for name in rotated(list(clients), number):
-                before = cpu_s(plugin)
+                side, process = relays.get(name, ("", plugin))
+                before = cpu_s(process)
                 times[name] = block(clients[name])
-                if name == "stdio":
-                    used_s = cpu_s(plugin) - before
-                    scene.take(CPU_MESSAGE.name, OURS, used_s / (2 * _REQUESTS) * 1e6)
+                if side:
+                    used_s = cpu_s(process) - before
+                    scene.take(CPU_MESSAGE.name, side, used_s / (2 * _REQUESTS) * 1e6)
             _take_block(scene, times)
 
 

@@ -1,9 +1,9 @@
-"""What a minute costs in which nobody wants anything, beside supervisord.
+"""What a minute costs in which nobody wants anything, beside supervisord and circus alone.
 
 ``python -m tests.benchmarks.bench_idle``
 
 Wake-ups (threads that had gone to sleep) and processor time of every process but the server; no
-client, no TCP listener. Both sides are there at once: two that sleep do not disturb each other.
+client, no TCP listener. All sides are there at once: what sleeps does not disturb another.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ from tests.support.daemon import daemon_box
 from tests.support.figures import cpu_s, wake_ups
 
 _PEER: Final = "supervisord"
+# The same two processes, with nothing of codexd in them.
+_WITH_PLUGIN: Final = "circus with a plugin"
+_PEERS: Final = {_PEER: _PEER, _WITH_PLUGIN: "circus"}
 _SETTLE_S: Final = 15.0
 _QUICK_SETTLE_S: Final = 5.0
 _WINDOWS: Final = 4
 _WINDOW_S: Final = 15.0
 _QUICK_WINDOW_S: Final = 5.0
 
-WAKE_UPS: Final = Row("idle.wake-ups", "wake-ups of an idle minute", "/s", (_PEER,), (Mark(2),))
-CPU: Final = Row("idle.cpu", "processor time of it, of a core", "%", (_PEER,), (Mark(0.05),))
+WAKE_UPS: Final = Row(
+    "idle.wake-ups", "wake-ups of an idle minute", "/s", tuple(_PEERS), (Mark(2),)
+)
+CPU: Final = Row("idle.cpu", "processor time of it, of a core", "%", tuple(_PEERS), (Mark(0.05),))
 
 
 def idle(scene: Scene) -> None:
@@ -42,13 +47,14 @@ def idle(scene: Scene) -> None:
         box = stack.enter_context(daemon_box(scene.place("codexd")))
         box.start()
         sides = {}
-        try:
-            kept = Kept(_PEER, scene)
-        except Unavailable as why:
-            scene.miss(_PEER, str(why), rows)
-        else:
-            stack.callback(kept.close)
-            sides[_PEER] = kept.others()
+        for side, peer in _PEERS.items():
+            try:
+                kept = Kept(peer, scene, with_plugin=side == _WITH_PLUGIN)
+            except Unavailable as why:
+                scene.miss(side, str(why), rows)
+            else:
+                stack.callback(kept.close)
+                sides[side] = kept.others()
         if sys.platform != "linux":
             scene.miss(OURS, "only Linux counts them", (WAKE_UPS,))
         time.sleep(_QUICK_SETTLE_S if scene.is_quick else _SETTLE_S)
