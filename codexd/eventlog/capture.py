@@ -115,7 +115,12 @@ class OutputCapture:
                 return self._move(pipe_fd, limit_bytes, on_data)
         moved = 0
         while stage.held:
-            count = self._move(stage.descriptor, stage.held, on_data)
+            try:
+                count = self._move(stage.descriptor, stage.held, on_data)
+            except BlockingIOError:
+                # It has less than was thought; the child is not to wait for the rest.
+                stage.held = 0
+                break
             stage.held -= count
             moved += count
         return moved

@@ -126,6 +126,7 @@ class Hub:
         """
         self._core.now = self._away_since = now
         self._process.restore(kept.settings, kept.logins)
+        self._process.is_unset = kept.unset
         self._left_open = [entry for entry in kept.handles if entry.method in methods.RELEASES]
         for record in self._core.book.restore(records):
             assert record.thread_id is not None
@@ -152,6 +153,7 @@ class Hub:
                 for client in self._core.clients.values()
                 for full, opened_by in client.handles.items()
             ],
+            self._process.is_unset,
         )
 
     # -- clients -----------------------------------------------------------------------------
@@ -540,7 +542,7 @@ class Hub:
         if method in methods.SUBSCRIBING:
             params = entry.message.params(dict[str, Any])
             if thread.id in self._core.threads.away:
-                self._recovery.set_again(thread, answer, params)
+                self._recovery.loaded(thread, answer, params)
             else:
                 thread.told.stands(answer.result(Standing))
             thread.took_s = self._core.now - entry.since

@@ -37,9 +37,13 @@ class KeptHandle(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """All of it. ``threads`` is, by thread, what it was opened with."""
+    """All of it. ``threads`` is, by thread, what it was opened with.
+
+    ``unset`` says that the server may not have been given all ``settings`` yet.
+    """
 
     threads: dict[str, dict[str, Any]] = {}
     settings: list[KeptSetting] = []
     logins: list[KeptLogin] = []
     handles: list[KeptHandle] = []
+    unset: bool = False

@@ -12,6 +12,7 @@ import msgspec
 
 from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import jsonrpc, methods
+from codexd.hub.actions import Keep
 from codexd.hub.core import Core
 from codexd.hub.gateway_login import GatewayLogin
 from codexd.hub.jsonrpc import Message
@@ -73,6 +74,8 @@ class ProcessState:
         self._current: _Setting | None = None
         self._asked_at = self._begun_at = 0.0
         self._then: Callable[[], None] = _nothing
+        # Whether the server may not have been given everything yet.
+        self.is_unset = False
 
     # -- what is set and begun ---------------------------------------------------------------
 
@@ -201,6 +204,7 @@ class ProcessState:
     def set_again(self, then: Callable[[], None]) -> None:
         """Set everything again, one after the other; call ``then`` once that is done."""
         self._todo = list(self._settings.values())
+        self._is_unset(bool(self._todo))
         self._then = then
         self._begun_at = self._core.now
         self._next()
@@ -228,7 +232,13 @@ class ProcessState:
             on_answer = functools.partial(self._answered, self._current)
             self._requests.own(self._current.method, self._current.params, on_answer)
             return
+        self._is_unset(is_unset=False)
         self._go_on()
+
+    def _is_unset(self, is_unset: bool) -> None:
+        if self.is_unset != is_unset:
+            self.is_unset = is_unset
+            self._core.act(Keep())
 
     def _go_on(self) -> None:
         then, self._then = self._then, _nothing

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from codexd.hub import jsonrpc
-from codexd.hub.actions import ToClient
+from codexd.hub.actions import Keep, ToClient
 from codexd.hub.clients import Client, process_exited
 from codexd.hub.core import Core
 from codexd.hub.jsonrpc import Message
@@ -152,7 +152,7 @@ class Recovery:
             if not thread.subscribers and thread.left_at is None:
                 thread.left_at = self._core.now
         self.ask_for_threads()
-        if same_child:
+        if same_child and not self._process.is_unset:
             self._open()
         else:
             self._process.set_again(self._open)
@@ -366,12 +366,11 @@ class Recovery:
         if refusal is None:
             thread.retold_until = self._core.now + RETOLD_S
             thread.described(answer.result(Described).thread)
+            self.loaded(thread, answer, thread.to_give_again())
             if self._same_child:
-                thread.told.stands(answer.result(Standing))
                 self._catch_up(thread, answer.result(_Resumed))
             else:
                 self._core.book.recovered(thread.id)
-                self.set_again(thread, answer, thread.to_give_again())
             thread.hearing = "joined"
             self.came(thread)
             self._reopen(thread.id)
@@ -411,20 +410,31 @@ class Recovery:
         if not self._requests.thread_came(thread.id):
             self._notifications.leave_if_idle(thread)
 
-    def set_again(self, thread: Thread, answer: Message, given: dict[str, Any]) -> None:
-        """A new server has loaded a thread: it is told the settings that went with the last one.
+    def loaded(self, thread: Thread, answer: Message, given: dict[str, Any]) -> None:
+        """The server has a thread: a new one is told the settings that went with the last one.
 
         ``answer`` is that to the request that has loaded it, and ``given`` its params.
         """
+        if self._same_child and not thread.is_unset:
+            thread.told.stands(answer.result(Standing))
+            return
         settings = thread.settings
         if settings is None:
             settings = thread.told.to_set_again(answer.result(Standing), given)
+        self._is_unset(thread, bool(settings))
         if settings:
             on_answer = functools.partial(self._settings_answered, thread, settings)
             params = {**settings, "threadId": thread.id}
-            self._requests.own("thread/settings/update", params, on_answer)
+            # A turn that begins before would have what the settings forbid.
+            self._requests.own("thread/settings/update", params, on_answer, is_first=True)
+
+    def _is_unset(self, thread: Thread, is_unset: bool) -> None:
+        if thread.is_unset != is_unset:
+            thread.is_unset = is_unset
+            self._core.act(Keep())
 
     def _settings_answered(self, thread: Thread, settings: dict[str, Any], answer: Message) -> None:
+        self._is_unset(thread, is_unset=False)
         if "result" not in answer.fields:
             names = ", ".join(settings)
             self._warn(

@@ -147,12 +147,22 @@ class Requests:
         method: str,
         params: Any,
         on_answer: Callable[[Message], None] | None = None,
+        *,
+        is_first: bool = False,
     ) -> None:
-        """Send a request of the hub's own; there is none while the child is away."""
-        if self._core.state != "away":
-            message = jsonrpc.parse(jsonrpc.request("", method, params))
-            assert message is not None
-            self._ready.put(_OWN, Pending(message, None, b"", self._core.now, on_answer))
+        """Send a request of the hub's own; there is none while the child is away.
+
+        With ``is_first`` it goes before all that waits, or comes after it.
+        """
+        if self._core.state == "away":
+            return
+        message = jsonrpc.parse(jsonrpc.request("", method, params))
+        assert message is not None
+        entry = Pending(message, None, b"", self._core.now, on_answer)
+        if is_first:
+            self._send(entry)
+        else:
+            self._ready.put(_OWN, entry)
             self._send_ready()
 
     def _place(self, entry: Pending) -> None:

@@ -59,17 +59,18 @@ class Thread:
     whose end was not told yet; ``restored`` is the one that ran when the hub before this one was
     there last. ``last_ended`` is how the turns ended that did so last, by id.
 
-    ``config`` are the overrides that a resume must give the server again. ``opening`` is what
-    else one must give it as long as no turn has had it written down, and ``settings`` the changes
-    to it; both are None from then on. ``told`` are settings that a server never writes down, or
-    late. ``left_at`` is when the last client left, ``idle_at`` when the server said that nothing
-    goes on while a turn had not ended yet, ``began_at`` when the turn began, where that was seen,
-    ``took_s`` how long it took to be opened or resumed, ``retold_until`` until when it may say
-    again how things stand, because the hub itself resumed it. ``seen`` are the items of the turn
-    whose end was told, ``has_gap`` says that some may have gone by while there was no connection,
-    and ``may_be_over`` is the one whose end may have been the last to do so; ``is_realtime`` says
-    that it is being spoken on. ``review`` is the turn that runs where it is a review, ``resumers``
-    are clients whose resume was answered and that may be told more because of it.
+    ``config`` are the overrides that a resume must give the server again. ``opening`` is what else
+    one must give it as long as no turn has had it written down, and ``settings`` the changes to it;
+    both are None from then on. ``told`` are settings that a server never writes down, or late;
+    ``is_unset`` says that the present one may not have been given them yet. ``left_at`` is when the
+    last client left, ``idle_at`` when the server said that nothing goes on while a turn had not
+    ended yet, ``began_at`` when the turn began, where that was seen, ``took_s`` how long it took to
+    be opened or resumed, ``retold_until`` until when it may say again how things stand, because the
+    hub itself resumed it. ``seen`` are the items of the turn whose end was told, ``has_gap`` says
+    that some may have gone by while there was no connection, and ``may_be_over`` is the one whose
+    end may have been the last to do so; ``is_realtime`` says that it is being spoken on. ``review``
+    is the turn that runs where it is a review, ``resumers`` are clients whose resume was answered
+    and that may be told more because of it.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Thread:
     opening: dict[str, Any] | None = None
     settings: dict[str, Any] | None = None
     told: ToldSettings = field(default_factory=ToldSettings)
+    is_unset: bool = False
     left_at: float | None = None
     idle_at: float | None = None
     began_at: float | None = None
@@ -240,6 +242,7 @@ class Thread:
             "opening": self.opening,
             "settings": self.settings,
             "told": self.told.values,
+            "unset": self.is_unset,
         }
         return {name: value for name, value in known.items() if value}
 
@@ -249,6 +252,7 @@ class Thread:
         self.opening = _dict(kept.get("opening"))
         self.settings = _dict(kept.get("settings"))
         self.told = ToldSettings.restored(kept.get("told"))
+        self.is_unset = kept.get("unset") is True
         if self.opening is not None and self.settings is None:
             self.settings = {}
 

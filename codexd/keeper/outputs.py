@@ -20,6 +20,7 @@ from codexd.eventlog.last_words import TAIL_BYTES, last_words
 from codexd.eventlog.stage import Stage
 from codexd.eventlog.types import PROTOCOL
 from codexd.platform.pipe_watch import PipeWatch, watch_pipe
+from codexd.platform.pipes import unread_bytes
 from codexd.settings import Policy
 
 Stream = Literal["stdout", "stderr"]
@@ -51,6 +52,12 @@ class _Source:
     ended: bool = False
     # What was read of it before, while it was a spare's.
     early: bytes = b""
+
+    @property
+    def unread(self) -> int:
+        """How many bytes it holds that are not in the log."""
+        staged = 0 if self.stage is None else self.stage.held
+        return staged + unread_bytes(self.descriptor)
 
 
 class _LastWords:
@@ -223,8 +230,10 @@ class StreamLog:
         self._patient_bytes = patient_bytes
 
     def _drop(self) -> None:
-        while self._pump():
-            pass
+        # What there is now: whoever has the pipe from a child that is gone may write for ever.
+        left = self._sources[0].unread
+        while left > 0 and (moved := self._pump()):
+            left -= moved
         source = self._sources.popleft()
         if self._watch is not None:
             self._watch.close()

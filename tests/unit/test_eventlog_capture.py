@@ -212,6 +212,29 @@ def test_what_an_earlier_process_left_on_the_stage_comes_first(tmp_path: Path) -
     made.close()
 
 
+@_LINUX
+def test_a_stage_that_has_less_than_was_thought_does_not_stop_the_child(tmp_path: Path) -> None:
+    made = Rig(tmp_path)
+    made.stage = open_stage(tmp_path)
+    os.write(made.writing, b"one,")
+    made.stage.fill(made.reading, 100)
+
+    def fails(data: bytes) -> None:
+        raise ValueError(data)
+
+    # It has left the stage, and whoever listens has a fault.
+    with pytest.raises(ValueError, match="one"):
+        made.capture.pump(made.reading, on_data=fails, stage=made.stage)
+    # And somebody else has read from the stage.
+    os.write(made.writing, b"two,")
+    made.stage.fill(made.reading, 100)
+    made.stage.held += 5
+    assert made.capture.pump(made.reading, stage=made.stage) == 4
+    assert made.feed(b"three") == 5
+    assert made.path.read_bytes() == b"one,two,three"
+    made.close()
+
+
 # -- previews --------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from codexd.hub.hub import Hub, HubLimits
 from tests.support.hub import HubRig
 from tests.support.schema import Schemas
 
@@ -151,6 +152,25 @@ def test_a_child_that_lives_on_is_not_told_again(rig: HubRig) -> None:
     rig.to_child.clear()
     rig.ready(same_child=True)
     assert _asked(rig) == []
+
+
+@pytest.mark.parametrize("is_new_hub", [False, True])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_connection_lost_before_all_was_set_again_has_it_set_again(
+    rig: HubRig, is_new_hub: bool, is_done: bool
+) -> None:
+    _set(rig, 1, "skills/extraRoots/set", {"extraRoots": ["/a"]})
+    _restart(rig)
+    if is_done:
+        rig.answer("skills/extraRoots/set")
+    kept = rig.hub.kept
+    rig.lose()
+    if is_new_hub:
+        rig.hub = Hub(limits=HubLimits(), id_prefix="hub-y-", endpoint="stdio://x")
+        rig.do(rig.hub.restore([], rig.now, kept))
+    rig.to_child.clear()
+    rig.ready(same_child=True)
+    assert _asked(rig) == ([] if is_done else [("skills/extraRoots/set", {"extraRoots": ["/a"]})])
 
 
 @pytest.mark.real

@@ -8,6 +8,7 @@ import pytest
 
 from codexd.hub.hub import Hub, HubLimits
 from codexd.hub.kept import Kept
+from codexd.hub.window import ONE_CLIENT
 from tests.support.hub import HubRig
 
 NARROW = {"type": "workspaceWrite", "writableRoots": ["/w"]}
@@ -133,3 +134,42 @@ def test_it_outlives_the_plugin(rig: HubRig, kept: Any) -> None:
     rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": WIDE})
     methods = [entry["method"] for entry in rig.to_child]
     assert (UPDATE in methods) == isinstance(kept, dict)
+
+
+@pytest.mark.parametrize("is_new_hub", [False, True])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_connection_lost_before_the_server_took_it_leaves_nothing_unset(
+    rig: HubRig, is_new_hub: bool, is_done: bool
+) -> None:
+    _told(rig, sandboxPolicy=NARROW)
+    assert _restarted(rig, sandbox=WIDE)
+    if is_done:
+        rig.answer(UPDATE)
+    kept, record = rig.hub.kept, rig.sessions["t1"]
+    rig.lose()
+    if is_new_hub:
+        rig.hub = Hub(limits=HubLimits(), id_prefix="hub-y-", endpoint="stdio://x")
+        rig.do(rig.hub.restore([record], rig.now, kept))
+        rig.connect(1)
+    rig.to_child.clear()
+    rig.ready("t1", same_child=True)
+    # What stands there after all was changed by somebody else, once it had been set.
+    rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": WIDE})
+    asked = [entry["params"] for entry in rig.to_child if entry["method"] == UPDATE]
+    assert asked == ([] if is_done else [{"threadId": "t1", "sandboxPolicy": NARROW}])
+
+
+def test_it_is_set_before_a_turn_however_much_codexd_itself_has_to_ask(rig: HubRig) -> None:
+    _told(rig, sandboxPolicy=NARROW)
+    for number in range(ONE_CLIENT - 1):
+        rig.ask(1, "fs/watch", {"watchId": f"w{number}", "path": "/w"})
+        rig.answer("fs/watch")
+    rig.open_thread(1, "t2")
+    rig.lose()
+    rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
+    rig.to_child.clear()
+    rig.ready()
+    # That of the other thread waits for room.
+    rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": WIDE})
+    methods = [entry["method"] for entry in rig.to_child]
+    assert methods.index(UPDATE) < methods.index("turn/start")

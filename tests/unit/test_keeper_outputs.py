@@ -215,6 +215,26 @@ def test_what_a_child_said_long_before_does_not_tell_of_its_end(
     run(config, act)
 
 
+def test_whoever_goes_on_writing_to_a_dead_childs_pipe_does_not_hold_up_the_next(
+    config: Config,
+) -> None:
+    async def act(room: Room) -> None:
+        pipes = room.child(1)
+        heard: list[bytes] = []
+
+        def more(data: bytes) -> None:
+            heard.append(data)
+            if len(heard) < 1000:
+                os.write(pipes.stdout, b"more")
+
+        room.outputs.hand_to(1, more)
+        os.write(pipes.stdout, b"the child's own")
+        room.end(pipes)
+        assert heard == [b"the child's own"]
+
+    assert run(config, act).outputs.moved["stdout"] == len("the child's own")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has stages")
 @pytest.mark.parametrize("is_named_anew", [False, True])
 def test_what_a_plugin_that_died_left_on_the_stage_is_read(
