@@ -142,10 +142,12 @@ class Recovery:
         self._core.state = "recovering"
         self._tries.clear()
         self._same_child = same_child
+        self._loaded = frozenset()
         if same_child:
             self._core.asked.connected_anew()
         else:
             self.end_what_the_old_child_began()
+            self._nothing_is_set()
         for thread in self._core.threads:
             self._core.threads.away.add(thread.id)
             thread.hearing = "left"
@@ -156,6 +158,12 @@ class Recovery:
             self._open()
         else:
             self._process.set_again(self._open)
+
+    def _nothing_is_set(self) -> None:
+        """A new child: if this hub ends as well, the next one must know what is to be done."""
+        for thread in self._core.threads:
+            thread.is_unset = True
+        self._core.act(Keep())
 
     def ask_for_threads(self) -> None:
         """Ask the child which threads it has loaded, also for others."""
@@ -341,8 +349,7 @@ class Recovery:
     def _resume(self, thread: Thread, attempt: _Try) -> None:
         attempt.is_under_way, attempt.last_at = True, self._core.now
         params: dict[str, Any] = {"threadId": thread.id, "excludeTurns": True}
-        # A thread that is loaded still has what it was opened with.
-        if not self._same_child:
+        if not self._still_has(thread):
             params |= thread.to_give_again()
         if attempt.without_config:
             params.pop("config", None)
@@ -350,6 +357,13 @@ class Recovery:
             params["initialTurnsPage"] = TURNS_WITH_ITEMS if thread.is_busy else LAST_TURNS
         on_answer = functools.partial(self._resumed, thread, attempt)
         self._requests.own("thread/resume", params, on_answer)
+
+    def _still_has(self, thread: Thread) -> bool:
+        """Whether the child has had the thread all along, with what it was opened with.
+
+        One that nobody has used since this child is there it has yet to load.
+        """
+        return self._same_child and thread.id in self._loaded
 
     def _resumed(self, thread: Thread, attempt: _Try, answer: Message) -> None:
         self._take_answer(thread, attempt, answer)
@@ -415,26 +429,21 @@ class Recovery:
 
         ``answer`` is that to the request that has loaded it, and ``given`` its params.
         """
-        if self._same_child and not thread.is_unset:
+        if self._still_has(thread) and not thread.is_unset:
             thread.told.stands(answer.result(Standing))
             return
         settings = thread.settings
         if settings is None:
             settings = thread.told.to_set_again(answer.result(Standing), given)
-        self._is_unset(thread, bool(settings))
+        thread.is_unset = bool(settings)
         if settings:
             on_answer = functools.partial(self._settings_answered, thread, settings)
             params = {**settings, "threadId": thread.id}
             # A turn that begins before would have what the settings forbid.
             self._requests.own("thread/settings/update", params, on_answer, is_first=True)
 
-    def _is_unset(self, thread: Thread, is_unset: bool) -> None:
-        if thread.is_unset != is_unset:
-            thread.is_unset = is_unset
-            self._core.act(Keep())
-
     def _settings_answered(self, thread: Thread, settings: dict[str, Any], answer: Message) -> None:
-        self._is_unset(thread, is_unset=False)
+        thread.is_unset = False
         if "result" not in answer.fields:
             names = ", ".join(settings)
             self._warn(

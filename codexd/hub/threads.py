@@ -242,7 +242,7 @@ class Thread:
             "opening": self.opening,
             "settings": self.settings,
             "told": self.told.values,
-            "unset": self.is_unset,
+            "unset": self.is_unset and bool(self.told.values or self.settings),
         }
         return {name: value for name, value in known.items() if value}
 

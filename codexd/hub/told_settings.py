@@ -63,7 +63,7 @@ class ToldSettings:
         self.updated({**self.values, **{name: now[name] for name in decided}})
         params = {name: value for name, value in self.values.items() if value != now.get(name)}
         profile = params.pop("activePermissionProfile", None)
-        if profile is not None:
+        if isinstance(profile, dict):
             # The sandbox is the profile's.
             params.pop("sandboxPolicy", None)
             params["permissions"] = profile.get("id")

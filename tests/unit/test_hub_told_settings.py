@@ -58,6 +58,7 @@ def _restarted(rig: HubRig, **standing: Any) -> list[dict[str, Any]]:
             {"sandbox": "x"},
             {"sandboxPolicy": 7, "summary": [1]},
         ),
+        ({"activePermissionProfile": 7, "summary": "x"}, {}, {"summary": "x"}),
     ],
 )
 def test_what_the_next_server_does_not_know_is_set_again(
@@ -173,3 +174,27 @@ def test_it_is_set_before_a_turn_however_much_codexd_itself_has_to_ask(rig: HubR
     rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": WIDE})
     methods = [entry["method"] for entry in rig.to_child]
     assert methods.index(UPDATE) < methods.index("turn/start")
+
+
+@pytest.mark.parametrize("is_new_hub", [False, True])
+def test_a_thread_that_waits_to_be_used_loses_nothing_with_the_connection(
+    rig: HubRig, is_new_hub: bool
+) -> None:
+    rig.ask(1, "thread/resume", {"threadId": "t1", "config": {"a": 1}})
+    rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": NARROW})
+    rig.leave(1)
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready()
+    assert not [entry for entry in rig.to_child if entry["method"] == "thread/resume"]
+    kept, record = rig.hub.kept, rig.sessions["t1"]
+    rig.lose()
+    if is_new_hub:
+        rig.hub = Hub(limits=HubLimits(), id_prefix="hub-y-", endpoint="stdio://x")
+        rig.do(rig.hub.restore([record], rig.now, kept))
+    rig.ready(same_child=True)
+    rig.connect(2)
+    rig.ask(2, "turn/start", {"threadId": "t1", "input": []})
+    assert rig.asked("thread/resume")["params"]["config"] == {"a": 1}
+    rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": WIDE})
+    assert rig.asked(UPDATE)["params"]["sandboxPolicy"] == NARROW
