@@ -415,7 +415,7 @@ class Hub:
 
     def _who_may_answer(self, thread_id: str | None) -> Iterable[int]:
         if thread_id is not None:
-            return self._notifications.listeners(thread_id)
+            return self._notifications.who_may_answer(thread_id)
         return [entry.number for entry in self._core.clients.values() if entry.is_initialized]
 
     def _child_answers(self, message: Message) -> None:

@@ -108,6 +108,8 @@ class Notifications:
         turns.on_quiet = self.leave_if_idle
         self._early: list[tuple[str, Message]] = []
         self._early_bytes = 0
+        # Threads of which the server asked something then, in order.
+        self._early_asked: dict[str, None] = {}
         # The last notification that named a thread, and that thread.
         self._last_told = ("", "")
         # The thread that a client has opened last, and when.
@@ -192,6 +194,8 @@ class Notifications:
     def opened(self, thread_id: str) -> None:
         """A thread has another listener: it hears what came before it could be known."""
         self._last_opened = (thread_id, self._core.now)
+        # Who has opened it is asked once the answer is there.
+        self._early_asked.pop(thread_id, None)
         early = self._take_early()
         for early_id, message in early:
             if early_id == thread_id:
@@ -210,14 +214,31 @@ class Notifications:
     def forget_early(self) -> None:
         """Nobody is to hear any more what came early."""
         self._take_early()
+        self._early_asked.clear()
 
     def nothing_opens(self) -> None:
         """No thread is being opened any more: what came early was of other threads."""
-        if not self._early:
+        if not self._early and not self._early_asked:
             return
         early = self._take_early()
         for thread_id, message in early:
             self._tell_listeners(thread_id, message)
+        asked, self._early_asked = self._early_asked, {}
+        for thread_id in asked:
+            for client in self.listeners(thread_id):
+                self._core.asked.deliver(client, thread_id, is_again=False)
+
+    def who_may_answer(self, thread_id: str) -> Iterable[int]:
+        """Whom the server would ask now what it asks on a thread."""
+        if self._may_be_opening(self._core.threads.get(thread_id)):
+            self._early_asked[thread_id] = None
+            return ()
+        return self.listeners(thread_id)
+
+    def _may_be_opening(self, thread: Thread) -> bool:
+        """Whether it may be one whose opening is not answered yet: then it is for one client."""
+        is_unknown = thread.hearing == "unasked" and not thread.subscribers
+        return is_unknown and self._requests.openings > 0
 
     def listeners(self, thread_id: str) -> Iterable[int]:
         """Whom the server would tell what happens on a thread.
@@ -247,8 +268,7 @@ class Notifications:
 
     def _tell_subscribers(self, thread_id: str, message: Message) -> None:
         thread = self._core.threads.get(thread_id)
-        if thread.hearing == "unasked" and not thread.subscribers and self._requests.openings:
-            # It may be of a thread whose opening is not answered yet: then it is for one client.
+        if self._may_be_opening(thread):
             self._keep_early(thread_id, message)
             if len(self._early) > _EARLY_MESSAGES or self._early_bytes > _EARLY_BYTES:
                 # Too much to be the beginning of a thread.

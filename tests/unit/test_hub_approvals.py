@@ -217,3 +217,29 @@ def test_what_ends_an_approval_is_told(how: str, reason: str) -> None:
     assert resolved[0].detail["approvalId"] == approval_id
     with pytest.raises(AlreadyDecided, match=reason):
         rig.hub.decide(approval_id, "accept", rig.now)
+
+
+FORM = "mcpServer/elicitation/request"
+
+
+@pytest.mark.parametrize(("opened", "hearers"), [("t9", {1}), ("other", {1, 2}), (None, {1, 2})])
+def test_what_is_asked_while_a_thread_is_being_opened_is_for_who_opens_it(
+    opened: str | None, hearers: set[int]
+) -> None:
+    rig = HubRig()
+    rig.connect(1)
+    rig.connect(2)
+    rig.ask(1, "thread/start", {"cwd": "/w"})
+    rig.child({"id": "s1", "method": FORM, "params": {"threadId": "t9", "mode": "form"}})
+    assert not rig.got(1, FORM)
+    assert not rig.got(2, FORM)
+    if opened is None:
+        rig.answer("thread/start", error={"code": -32600, "message": "no"})
+    else:
+        rig.answer("thread/start", {"thread": {"id": opened}})
+    rig.tell("item/agentMessage/delta", threadId="t9", delta="x")
+    for method in (FORM, "item/agentMessage/delta"):
+        # Once each, and what no one has opened (a subagent's) goes to all.
+        assert {client: len(rig.got(client, method)) for client in (1, 2)} == {
+            client: int(client in hearers) for client in (1, 2)
+        }
