@@ -10,6 +10,7 @@ import msgspec
 
 # Where an item has what people and agents say, and think.
 _WORDS = ("text", "content", "summary")
+_BEGINS_AGENTS = ("resumeAgent", "spawnAgent")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -101,3 +102,13 @@ def _words_of(item: Mapping[str, Any]) -> int | None:
     """Stands for the words of an item; None where it has none."""
     words = [item.get(name) or None for name in _WORDS]
     return hash(_encode([item.get("type"), *words])) if any(words) else None
+
+
+def begun_agents(item: dict[str, Any]) -> list[str]:
+    """The threads of the subagents that an item of a turn has begun.
+
+    codex 0.163 says nowhere else whose they are.
+    """
+    is_one = item.get("type") == "collabAgentToolCall" and item.get("tool") in _BEGINS_AGENTS
+    found = item.get("receiverThreadIds") if is_one else None
+    return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []

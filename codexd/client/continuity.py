@@ -18,7 +18,7 @@ from codexd.client.pauses import FIRST_S, Pauses, pause_after
 from codexd.encoding import UNDECODABLE, decode_json
 from codexd.hub import jsonrpc, methods
 from codexd.hub.jsonrpc import Fields, Message
-from codexd.turn_record import items_of, record_of, tells_its_end, unended
+from codexd.turn_record import begun_agents, items_of, record_of, tells_its_end, unended
 
 # Ids of requests that are not the client's. A client that uses such ids itself is not served.
 _OWN = "codexd-attach:"
@@ -328,6 +328,8 @@ class Continuity:
         elif method in _CLOSING:
             self._threads.pop(thread_id, None)
         elif thread is not None:
+            for agent in begun_agents(params.item) if method == "item/completed" else ():
+                self._threads.setdefault(agent, _Thread())
             return _told_of_turn(thread.turns, method, params)
         return True
 

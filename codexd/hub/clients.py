@@ -92,10 +92,16 @@ class Client:
         """It may not join a thread, which is its own only if it was before."""
         self._asked.discard(thread_id)
 
-    def noticed(self, thread_id: str, parent_id: str | None) -> None:
-        """A thread began: what a subagent does is part of what its parent does."""
-        if parent_id is not None and self._owns(parent_id):
-            self.uses(thread_id)
+    def noticed(self, thread_id: str, parent_id: str | None) -> bool:
+        """A thread began: what a subagent does is part of what its parent does.
+
+        Returns:
+            Whether it is one of the client's own only now.
+        """
+        if parent_id is None or not self._owns(parent_id) or self._owns(thread_id):
+            return False
+        self.uses(thread_id)
+        return self.profile.private
 
     def lost(self, thread_id: str) -> None:
         """A thread is gone; the last ones are remembered."""

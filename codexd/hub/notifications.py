@@ -17,6 +17,7 @@ from codexd.hub.requests import Requests, ThreadRef
 from codexd.hub.server_requests import RESOLVED, THREAD_CLOSED, TURN_ENDED
 from codexd.hub.threads import Described, Thread
 from codexd.hub.turns import Turns
+from codexd.turn_record import begun_agents
 
 _CLOSED = "The thread was closed before the turn had ended."
 
@@ -373,7 +374,16 @@ class Notifications:
         if thread is not None:
             thread.seen.add(event.item)
             thread.changes.pop(str(event.item.get("id")), None)
+        for agent in begun_agents(event.item):
+            self._began_agent(agent, event.thread_id)
         return True
+
+    def _began_agent(self, agent: str, parent: str) -> None:
+        """Who hears of its own threads only has not heard of the subagent before."""
+        for number, client in self._core.clients.items():
+            if client.noticed(agent, parent):
+                self._core.subscribe(number, self._core.threads.get(agent))
+                self._core.asked.deliver(number, agent, is_again=False)
 
     def _on_turn_completed(self, message: Message) -> bool:
         event = message.params(_TurnEvent)

@@ -460,9 +460,11 @@ def test_only_threads_that_the_client_still_listens_to_are_resumed(rig: Rig) -> 
     rig.server(id=9, error={"code": 1, "message": "no"})
     rig.tell("thread/started", thread={"id": "t4", "parentThreadId": "t2"})
     rig.tell("thread/started", thread={"id": "t5", "parentThreadId": "other"})
+    agents = {"type": "collabAgentToolCall", "tool": "spawnAgent", "receiverThreadIds": ["t6"]}
+    rig.tell("item/completed", threadId="t2", turnId="u", item={"id": "i", **agents})
     rig.welcome()
     asked = [m["params"]["threadId"] for m in rig.to_server if m["method"] == "thread/resume"]
-    assert asked == ["t2", "t4"]
+    assert asked == ["t2", "t4", "t6"]
 
 
 ASK = "item/commandExecution/requestApproval"

@@ -107,6 +107,37 @@ def test_it_hears_of_its_own_threads_and_of_their_subagents(rig: HubRig) -> None
         assert len(rig.got(1, method)) == 1
 
 
+def _began(rig: HubRig, parent: str, **item: Any) -> None:
+    item = {"type": "collabAgentToolCall", "id": "i", "tool": "spawnAgent", **item}
+    rig.tell("item/completed", threadId=parent, turnId="u", item=item)
+
+
+@pytest.mark.parametrize(
+    ("parent", "item", "hears"),
+    [
+        ("mine", {"receiverThreadIds": ["sub"]}, True),
+        ("mine", {"receiverThreadIds": ["sub"], "tool": "closeAgent"}, False),
+        ("mine", {"receiverThreadIds": [7, None]}, False),
+        ("mine", {"receiverThreadIds": 7}, False),
+        ("other", {"receiverThreadIds": ["sub"]}, False),
+    ],
+)
+def test_a_subagent_of_which_only_its_parent_tells_is_heard_and_asks(
+    rig: HubRig, parent: str, item: dict[str, Any], hears: bool
+) -> None:
+    rig.open_thread(1, "mine")
+    rig.open_thread(2, "other")
+    rig.tell("warning", threadId="sub", message="early")
+    rig.child({"id": 5, "method": APPROVAL, "params": {"threadId": "sub", "turnId": "u"}})
+    for _ in range(2):
+        _began(rig, parent, **item)
+    rig.tell("item/agentMessage/delta", threadId="sub", delta="x")
+    rig.tell("thread/status/changed", threadId="sub", status={"type": "idle"})
+    for method in (APPROVAL, "item/agentMessage/delta", "thread/status/changed"):
+        assert len(rig.got(1, method)) == hears
+        assert len(rig.got(2, method)) == 1
+
+
 def test_a_thread_that_could_not_be_resumed_is_not_its_own(rig: HubRig) -> None:
     rig.ask(1, "thread/resume", {"threadId": "x"})
     rig.answer("thread/resume", error={"code": -32600, "message": "no"})
