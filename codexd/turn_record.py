@@ -107,8 +107,13 @@ def _words_of(item: Mapping[str, Any]) -> int | None:
 def begun_agents(item: dict[str, Any]) -> list[str]:
     """The threads of the subagents that an item of a turn has begun.
 
-    codex 0.163 says nowhere else whose they are.
+    codex 0.163 says nowhere else whose they are (measured for the first kind; the other one, of its
+    second way to have subagents, is in its schema).
     """
-    is_one = item.get("type") == "collabAgentToolCall" and item.get("tool") in _BEGINS_AGENTS
-    found = item.get("receiverThreadIds") if is_one else None
+    if item.get("type") == "collabAgentToolCall" and item.get("tool") in _BEGINS_AGENTS:
+        found = item.get("receiverThreadIds")
+    elif item.get("type") == "subAgentActivity" and item.get("kind") == "started":
+        found = [item.get("agentThreadId")]
+    else:
+        return []
     return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []

@@ -120,6 +120,8 @@ def _began(rig: HubRig, parent: str, **item: Any) -> None:
         ("mine", {"receiverThreadIds": [7, None]}, False),
         ("mine", {"receiverThreadIds": 7}, False),
         ("other", {"receiverThreadIds": ["sub"]}, False),
+        ("mine", {"type": "subAgentActivity", "kind": "started", "agentThreadId": "sub"}, True),
+        ("mine", {"type": "subAgentActivity", "kind": "completed", "agentThreadId": "sub"}, False),
     ],
 )
 def test_a_subagent_of_which_only_its_parent_tells_is_heard_and_asks(
