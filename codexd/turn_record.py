@@ -111,9 +111,10 @@ def begun_agents(item: dict[str, Any]) -> list[str]:
     second way to have subagents, is in its schema).
     """
     if item.get("type") == "collabAgentToolCall" and item.get("tool") in _BEGINS_AGENTS:
-        found = item.get("receiverThreadIds")
+        named = item.get("receiverThreadIds")
+        found = named if isinstance(named, list) else []
     elif item.get("type") == "subAgentActivity" and item.get("kind") == "started":
         found = [item.get("agentThreadId")]
     else:
         return []
-    return [entry for entry in found if isinstance(entry, str)] if isinstance(found, list) else []
+    return [entry for entry in found if entry and isinstance(entry, str)]

@@ -230,7 +230,8 @@ class Requests:
     def _expect_resume(self, entry: Pending, client: int) -> None:
         """The server may tell of the thread before it answers: its new listener hears that."""
         thread_id = entry.thread_id
-        if thread_id is None:
+        # No thread has an empty id.
+        if not thread_id:
             return
         thread = self._core.threads.get(thread_id)
         if client not in thread.subscribers:

@@ -117,7 +117,7 @@ def _began(rig: HubRig, parent: str, **item: Any) -> None:
     [
         ("mine", {"receiverThreadIds": ["sub"]}, True),
         ("mine", {"receiverThreadIds": ["sub"], "tool": "closeAgent"}, False),
-        ("mine", {"receiverThreadIds": [7, None]}, False),
+        ("mine", {"receiverThreadIds": [7, None, ""]}, False),
         ("mine", {"receiverThreadIds": 7}, False),
         ("other", {"receiverThreadIds": ["sub"]}, False),
         ("mine", {"type": "subAgentActivity", "kind": "started", "agentThreadId": "sub"}, True),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.hub import HubRig
@@ -369,3 +371,11 @@ def test_who_does_not_want_to_hear_what_is_resolved_does_not(rig: HubRig) -> Non
     _server_asks(rig)
     rig.tell("serverRequest/resolved", threadId="t1", requestId=0)
     assert [len(rig.got(client, "serverRequest/resolved")) for client in (1, 4)] == [1, 0]
+
+
+@pytest.mark.parametrize("thread_id", ["", "x", None, 7])
+def test_a_resume_that_was_refused_leaves_no_thread(rig: HubRig, thread_id: Any) -> None:
+    before = rig.hub.snapshot()["threads"]
+    rig.ask(1, "thread/resume", {"threadId": thread_id})
+    rig.answer("thread/resume", error={"code": -32600, "message": "invalid session id: no"})
+    assert rig.hub.snapshot()["threads"] == before
