@@ -443,8 +443,9 @@ class Recovery:
             self._requests.own("thread/settings/update", params, on_answer, is_first=True)
 
     def _settings_answered(self, thread: Thread, settings: dict[str, Any], answer: Message) -> None:
-        thread.is_unset = False
-        if "result" not in answer.fields:
+        # What was refused may be taken on the next connection.
+        thread.is_unset = "result" not in answer.fields
+        if thread.is_unset:
             names = ", ".join(settings)
             self._warn(
                 thread,

@@ -95,6 +95,12 @@ def test_a_server_that_does_not_take_it_is_told_of(rig: HubRig) -> None:
     (warning,) = rig.got(1, "warning")
     assert warning["params"]["threadId"] == "t1"
     assert "(sandboxPolicy): no" in warning["params"]["message"]
+    # It may have been a passing trouble.
+    rig.lose()
+    rig.to_child.clear()
+    rig.ready("t1", same_child=True)
+    rig.answer("thread/resume", {"thread": {"id": "t1"}, "sandbox": WIDE})
+    assert rig.asked(UPDATE)["params"]["sandboxPolicy"] == NARROW
 
 
 @pytest.mark.parametrize("given", [{}, {"sandbox": "danger-full-access"}])
