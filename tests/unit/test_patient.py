@@ -16,10 +16,6 @@ from codexd.circus_ext.arbiter import is_complete
 from codexd.circus_ext.patient import PatientWatcher
 
 LIVES = f'{sys.executable} -ISc "import signal; signal.pause()"'
-IGNORES_TERM = (
-    f'{sys.executable} -ISc "import os, signal; signal.signal(15, signal.SIG_IGN);'
-    "os.write(2, b'.'); signal.pause()\""
-)
 
 
 class Seen(PatientWatcher):
@@ -45,13 +41,19 @@ def only(watcher: Seen) -> Any:
     return process
 
 
+def suspend(pid: int) -> None:
+    """From now on SIGTERM does not end it; SIGKILL does."""
+    os.kill(pid, signal.SIGSTOP)
+    # Of two signals that wait, the one of the lower number would be taken first.
+    os.waitpid(pid, os.WUNTRACED)
+
+
 def test_a_second_stop_waits_for_the_kill_that_is_going_on() -> None:
     async def test() -> None:
-        watcher = Seen(IGNORES_TERM, close_child_stderr=False, graceful_timeout=0.3)
+        watcher = Seen(LIVES, graceful_timeout=0.3)
         await watcher._start()
         process = only(watcher)
-        # Else SIGTERM ends it before it can ignore it; circus sends it at once.
-        process.send_signal(0)
+        suspend(process.pid)
         kill = asyncio.ensure_future(_wait(watcher.kill_process(process, graceful_timeout=0.6)))
         await asyncio.sleep(0)
         assert process.stopping
@@ -84,8 +86,10 @@ def test_an_expired_process_is_reaped_and_followed_by_another() -> None:
 
 def test_a_start_during_a_stop_starts_nothing() -> None:
     async def test() -> None:
-        watcher = Seen(LIVES, graceful_timeout=5)
+        watcher = Seen(LIVES, graceful_timeout=0.3)
         await watcher._start()
+        # One that ends at once would be gone before there is a moment to start another in.
+        suspend(only(watcher).pid)
         stop = asyncio.ensure_future(_wait(watcher._stop()))
         await asyncio.sleep(0)
         assert watcher.is_stopping()
