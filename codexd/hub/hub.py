@@ -352,6 +352,8 @@ class Hub:
         """How many turns run, or were sent to the child to be started; None until that is known.
 
         A child that was there before this hub may run some that it has not been asked about yet.
+        While it is to end, a thread that it was asked to open is waited for as well: cut off, the
+        client could not know whether there is one.
         """
         if self._core.state != "up" or not self._recovery.knows_turns:
             return None
@@ -361,7 +363,8 @@ class Hub:
             thread = threads.find(thread_id)
             return thread is not None and thread.is_busy
 
-        return threads.running_turns + self._requests.starting_turns(is_busy)
+        opening = self._requests.openings if self._requests.holds_turns else 0
+        return threads.running_turns + self._requests.starting_turns(is_busy) + opening
 
     def child_message(self, data: bytes, now: float) -> list[Action]:
         """The child sent a message."""

@@ -89,7 +89,8 @@ class Requests:
         self._order = 0
         self._checked_at = 0.0
         self.openings = 0
-        # While a child is to end: a turn that it would not finish must not begin.
+        # While a child is to end: a turn that it would not finish must not begin, nor, once no turn
+        # runs any more, a thread that it would not have opened.
         self.holds_turns = False
         # Called with the thread that a request waits for.
         self.on_thread_wanted: Callable[[str], None] = lambda _thread_id: None
@@ -177,7 +178,7 @@ class Requests:
             self._ready.put(entry.client or _OWN, entry)
 
     def hold_turns(self) -> None:
-        """The child is to end: a turn that has not been sent to it waits for the next one."""
+        """The child is to end: what it would not finish waits for the next one, if unsent."""
         self.holds_turns = True
         for entry in self._ready.clear():
             if self._is_held(entry):
@@ -186,7 +187,12 @@ class Requests:
                 self._ready.put(entry.client or _OWN, entry)
 
     def _is_held(self, entry: Pending) -> bool:
-        return self.holds_turns and entry.message.method in methods.TURN_STARTING
+        if not self.holds_turns:
+            return False
+        method = entry.message.method
+        # While turns run there is time to open a thread; then the child ends, and would cut it.
+        is_last = method in methods.OPENING and not self._core.threads.running_turns
+        return is_last or method in methods.TURN_STARTING
 
     # -- out ---------------------------------------------------------------------------------
 

@@ -218,6 +218,38 @@ def test_a_turn_counts_from_the_moment_it_is_asked_for(rig: HubRig) -> None:
     assert rig.hub.turns == 0
 
 
+@pytest.mark.parametrize("method", ["thread/start", "thread/fork"])
+def test_a_thread_that_is_being_opened_is_waited_for_before_the_child_ends(
+    rig: HubRig, method: str
+) -> None:
+    rig.ask(1, method, {"threadId": "t1"} if method == "thread/fork" else {})
+    assert rig.hub.turns == 0
+    rig.hub.drain()
+    assert rig.hub.turns == 1
+    rig.answer(method, {"thread": {"id": "t2", "status": {"type": "idle"}}})
+    assert rig.hub.turns == 0
+    # And none is begun that it would not finish.
+    rig.to_child.clear()
+    request = rig.ask(1, method, {"threadId": "t1"} if method == "thread/fork" else {})
+    assert rig.to_child == []
+    assert rig.hub.turns == 0
+    rig.lose()
+    rig.ready()
+    for entry in [entry for entry in rig.to_child if entry["method"] == "thread/resume"]:
+        thread = {"id": entry["params"]["threadId"], "status": {"type": "idle"}}
+        rig.child({"id": entry["id"], "result": {"thread": thread}})
+    rig.answer(method, {"thread": {"id": "t3", "status": {"type": "idle"}}})
+    assert "result" in rig.answers(1, request)[0]
+
+
+def test_while_turns_run_threads_are_opened_on_a_child_that_is_to_end(rig: HubRig) -> None:
+    rig.run_turn(1)
+    rig.hub.drain()
+    rig.ask(1, "thread/start", {})
+    assert rig.to_child[-1]["method"] == "thread/start"
+    assert rig.hub.turns == 2
+
+
 def test_one_that_is_refused_does_not(rig: HubRig) -> None:
     rig.ask(1, "turn/start", {"threadId": "t1", "input": []})
     rig.answer("turn/start", error={"code": -32600, "message": "no"})
