@@ -32,7 +32,9 @@ _STALL_S = 1.0
 _LEAST_SILENCE_S = 5.0
 # A new one may have to wait for another to let go of the files.
 _LEAST_START_S = 40.0
-# The same where the daemon ends, and somebody waits for it.
+# The same where somebody waits for a child to end, and turns that nobody can tell of could be cut.
+_SILENCE_IN_A_DRAIN_S = 10.0
+# And where the daemon ends.
 _SILENCE_AT_THE_END_S = 3.0
 _START_AT_THE_END_S = 15.0
 
@@ -43,8 +45,9 @@ class Report(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     """What the plugin with the pid ``plugin`` tells of the child with the pid ``child``.
 
     ``server`` is the hub's view of the child; ``turns`` run or are being started, None where the
-    hub has not yet heard of all from a child that was there before it. ``drain`` is the
-    number of the order that the hub follows, ``holds`` whether it keeps new turns back.
+    hub has not yet heard of all from a child that was there before it; in a drain the threads that
+    are being opened count as well. ``drain`` is the number of the order that the hub follows,
+    ``holds`` whether it keeps new turns back.
     ``acknowledged`` is the number of the last trouble with a plugin that is on record.
     ``again_s`` is in how many seconds the next report comes at the latest: more than
     :data:`PERIOD_S` where nothing goes on. ``is_leaving`` says that nothing more will be told.
@@ -173,6 +176,8 @@ class Patience(msgspec.Struct, frozen=True):
         return max(min(self.silence_s / _QUIET_LOOKS, _QUIET_LOOK_S), PERIOD_S)
 
 
+Stage = Literal["up", "draining", "ending"]
+
 _AT_THE_END = Patience(_SILENCE_AT_THE_END_S, _START_AT_THE_END_S)
 
 
@@ -192,6 +197,7 @@ class PluginWatch:
         self._look_by = now + PERIOD_S
         self._numbers = 0
         self._hung: str | None = None
+        self._stage: Stage = "up"
         self.starts = 0
         self.troubles: list[Trouble] = []
 
@@ -212,7 +218,7 @@ class PluginWatch:
         pid: int | None,
         now: float,
         *,
-        is_ending: bool = False,
+        stage: Stage = "up",
         again_s: float | None = PERIOD_S,
     ) -> str | None:
         """The plugin that circus runs now, if any; returns why it must be replaced, or None.
@@ -225,12 +231,14 @@ class PluginWatch:
             self._look_by = now + (again_s or PERIOD_S)
         if pid != self._pid:
             self._changed(pid, now)
-        if was_held_up:
-            # It may have told all the while; what waits in the socket is read first.
+        if was_held_up or stage != self._stage:
+            # It may have told all the while; what waits in the socket is read first. And what was
+            # no long silence so far may be one from now on.
+            self._stage = stage
             self._heard_at = now
         if pid is None:
             return None
-        patience = _AT_THE_END if is_ending else self._patience
+        patience = self._patience_at(stage)
         is_working = self._has_spoken and not self._is_leaving
         limit_s = patience.silence_s if is_working else patience.start_s
         if now - self._heard_at <= limit_s:
@@ -239,6 +247,14 @@ class PluginWatch:
         what = "said nothing for" if self._has_spoken else "did not start within"
         self._hung = f"The plugin {what} {limit_s:g} s."
         return self._hung
+
+    def _patience_at(self, stage: Stage) -> Patience:
+        if stage == "ending":
+            return _AT_THE_END
+        usual = self._patience
+        if stage == "draining":
+            return Patience(min(usual.silence_s, _SILENCE_IN_A_DRAIN_S), usual.start_s)
+        return usual
 
     def _changed(self, pid: int | None, now: float) -> None:
         if self._pid is not None:

@@ -19,7 +19,7 @@ from circus import logger
 from circus.exc import ConflictError
 from tornado import gen
 
-from codexd.child.told import PERIOD_S, Patience, PluginWatch, Report, Told
+from codexd.child.told import PERIOD_S, Patience, PluginWatch, Report, Stage, Told
 from codexd.circus_ext.rounds import Rounds
 from codexd.keeper.circusd import SPARE, WATCHER
 from codexd.platform.process import identify
@@ -81,7 +81,7 @@ class Channel:
         """A report; the answer has what the plugin should know of those before it."""
         now = time.monotonic()
         self.told.take(report, now)
-        self.watch.looked(self._plugin_pid(), now, is_ending=self.is_over, again_s=None)
+        self.watch.looked(self._plugin_pid(), now, stage=self._stage, again_s=None)
         self.watch.heard(report, now)
         if self._rounds is not None and not report.is_quiet:
             self._rounds.within(PERIOD_S)
@@ -145,11 +145,17 @@ class Channel:
         is_ending = self.is_over or self._deadline is not None
         return not is_ending and self.told.is_quiet(time.monotonic())
 
+    @property
+    def _stage(self) -> Stage:
+        if self.is_over:
+            return "ending"
+        return "draining" if self.is_draining else "up"
+
     def _look_at_plugin(self, again_s: float = PERIOD_S) -> None:
         """Have a hung plugin replaced; the next look is in ``again_s`` seconds at the latest."""
         pid = self._plugin_pid()
         now = time.monotonic()
-        reason = self.watch.looked(pid, now, is_ending=self.is_over, again_s=again_s)
+        reason = self.watch.looked(pid, now, stage=self._stage, again_s=again_s)
         if reason is not None and pid is not None:
             logger.warning("%s Process %s is replaced.", reason, pid)
             # It is hung: SIGTERM would not be heard. Circus starts another when it is dead.
@@ -174,6 +180,8 @@ class Channel:
         """
         self._ends += 1
         self._give(grace_s)
+        if self._rounds is not None:
+            self._rounds.within(PERIOD_S)
         try:
             yield
         finally:

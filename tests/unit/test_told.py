@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codexd.child.told import Patience, PluginWatch, Report, Told
+from codexd.child.told import Patience, PluginWatch, Report, Stage, Told
 
 CHILD, PLUGIN = 7, 70
 
@@ -208,16 +208,32 @@ def test_no_plugin_is_not_a_hung_one() -> None:
 def test_where_the_daemon_ends_nobody_waits_long_for_a_hung_one() -> None:
     guard = watch()
     guard.heard(report(), 0.0)
-    guard.looked(PLUGIN, 0.0)
-    late = [now for now in range(1, 10) if guard.looked(PLUGIN, float(now), is_ending=True)]
+    guard.looked(PLUGIN, 0.0, stage="ending")
+    late = [now for now in range(1, 10) if guard.looked(PLUGIN, float(now), stage="ending")]
     assert late == [4, 8]
+
+
+def test_where_turns_are_waited_for_a_hung_one_is_replaced_before_they_would_be_cut() -> None:
+    guard = watch()
+    guard.heard(report(), 0.0)
+    guard.looked(PLUGIN, 0.0, stage="draining")
+    late = [now for now in range(1, 30) if guard.looked(PLUGIN, float(now), stage="draining")]
+    assert late == [11, 22]
+
+
+@pytest.mark.parametrize("stage", ["draining", "ending"])
+def test_one_that_was_silent_as_long_as_it_might_be_is_not_hung_by_that(stage: Stage) -> None:
+    guard = watch()
+    guard.heard(report(), 0.0)
+    assert look_until(guard, 0, 12) == []
+    assert guard.looked(PLUGIN, 13.0, stage=stage) is None
 
 
 def test_one_that_takes_its_leave_has_time_to_write() -> None:
     guard = watch()
-    guard.looked(PLUGIN, 0.0)
+    guard.looked(PLUGIN, 0.0, stage="ending")
     guard.heard(report(is_leaving=True), 0.0)
-    late = [now for now in range(1, 20) if guard.looked(PLUGIN, float(now), is_ending=True)]
+    late = [now for now in range(1, 20) if guard.looked(PLUGIN, float(now), stage="ending")]
     assert late == [16]
 
 
