@@ -10,12 +10,14 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from circus import logger
 from circus.arbiter import Arbiter
+from circus.commands.errors import INVALID_JSON
 from circus.config import get_config
+from circus.controller import Controller
 from circus.exc import ConflictError
 
 from codexd import runtime
@@ -45,6 +47,7 @@ def wrap(attend: Callable[[Any, Paths, Runtime], None]) -> None:
             arbiter.codexd = _channel(arbiter, config)
             arbiter.manage_watchers = functools.partial(manage_or_leave_it, arbiter)
             arbiter.stop_controller_and_close_sockets = functools.partial(close, arbiter)
+            arbiter.ctrl.handle_message = functools.partial(handle_message, arbiter.ctrl)
         raise_own_limit()
         signals.settle()
         bind(arbiter)
@@ -82,6 +85,19 @@ def close(arbiter: Any) -> None:
     """As circus when an arbiter has ended; after `circusctl restart` the next one has the loop."""
     arbiter.codexd.close()
     Arbiter.stop_controller_and_close_sockets(arbiter)
+
+
+def handle_message(controller: Any, frames: Sequence[bytes]) -> None:
+    """As circus, but whoever sends what is no command is told so.
+
+    Circus would raise, and then hear what has come behind it only once more comes.
+    """
+    try:
+        Controller.handle_message(controller, frames)
+    except Exception as error:
+        reason = f"that is no command: {type(error).__name__}: {error}"
+        logger.warning("a message on circus's socket was refused: %s", reason)
+        controller.send_error(None, frames[0], b"", reason, errno=INVALID_JSON)
 
 
 def manage(arbiter: Any) -> Any:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from circus.arbiter import Arbiter as CircusArbiter
+from circus.commands import get_commands
+from circus.controller import Controller
 from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
@@ -20,7 +22,7 @@ from codexd.child.told import Patience, Report
 from codexd.circus_ext import arbiter as arbiter_module
 from codexd.circus_ext import channel as channel_module
 from codexd.circus_ext import rounds as rounds_module
-from codexd.circus_ext.arbiter import turns_told
+from codexd.circus_ext.arbiter import handle_message, turns_told
 from codexd.circus_ext.channel import Channel
 from codexd.config import resolve
 from codexd.contracts import RUNNING_TURN
@@ -401,3 +403,21 @@ def test_the_turns_that_run_are_those_on_record(tmp_path: Path) -> None:
     assert len(told) == 11
     assert (first, last) == ("  a turn runs on thread t0", "  and 3 more")
     assert not {"  a turn runs on thread t1", "  a turn runs on thread t2"} & set(told)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"null", b"[]", b"1", b'{"command": 1}', b'{"id": 1}', b"\xff", b"[" * 100_000, b"{"],
+)
+def test_what_is_no_command_is_answered_in_one_line(text: bytes) -> None:
+    frames: list[Any] = []
+    controller = Controller.__new__(Controller)
+    controller.commands = get_commands()
+    controller.stream = SimpleNamespace(send=lambda frame, *_: frames.append(frame))
+    handle_message(controller, [b"who", text])
+    who, answer = frames
+    assert who == b"who"
+    error = json.loads(answer)
+    assert error["status"] == "error"
+    assert error["reason"]
+    assert "\n" not in error["reason"]
