@@ -6,7 +6,7 @@ circus makes its controller.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from circus.commands.base import Command
@@ -16,6 +16,8 @@ from codexd.child.told import Report
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.encoding import convert
+
+_FOR_EVER: Final = float("inf")
 
 
 def _watcher(command: Any, arbiter: Any, props: dict[str, Any]) -> AppServerWatcher:
@@ -35,11 +37,20 @@ def _channel(arbiter: Any) -> Channel:
 def _grace_s(channel: Channel, props: dict[str, Any]) -> float:
     """The time that the caller gives, or the one that circus has for the child."""
     given = props.get("graceful_timeout")
-    if given is None:
-        return channel.grace_s
-    if not isinstance(given, int | float) or not 0 <= given < float("inf"):
-        raise MessageError(f"graceful_timeout must be a number of seconds, not {given!r}")
-    return float(given)
+    return channel.grace_s if given is None else _seconds(given)
+
+
+def _seconds(given: object) -> float:
+    # To Python, JSON's true is a number.
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < _FOR_EVER:
+        return float(given)
+    raise MessageError(f"graceful_timeout must be a number of seconds, not {given!r}")
+
+
+def _pid(given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise MessageError(f"pid must be a whole number, not {given!r}")
+    return given
 
 
 class Ready(Command):  # type: ignore[misc]
@@ -55,8 +66,9 @@ class Ready(Command):  # type: ignore[misc]
 
     def execute(self, arbiter: Any, props: dict[str, Any]) -> None:
         """Note it."""
-        _watcher(self, arbiter, props).control.became_ready(props["pid"])
-        _channel(arbiter).told.became_ready(props["pid"])
+        pid = _pid(props["pid"])
+        _watcher(self, arbiter, props).control.became_ready(pid)
+        _channel(arbiter).told.became_ready(pid)
 
 
 class ReportCommand(Command):  # type: ignore[misc]
@@ -194,7 +206,7 @@ class Replace(Command):  # type: ignore[misc]
     def execute(self, arbiter: Any, props: dict[str, Any]) -> Any:
         """End it, SIGTERM first."""
         watcher = _watcher(self, arbiter, props)
-        return watcher.replace(props["pid"], props["graceful_timeout"])
+        return watcher.replace(_pid(props["pid"]), _seconds(props["graceful_timeout"]))
 
 
 class Steps(Command):  # type: ignore[misc]

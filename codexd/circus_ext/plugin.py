@@ -22,6 +22,7 @@ from codexd.config import Config
 from codexd.eventlog.appendlog import AppendLog
 from codexd.eventlog.handler import AppendLogHandler
 from codexd.platform import signals
+from codexd.platform.files import explain
 from codexd.platform.limits import raise_own_limit
 from codexd.platform.lock import read_holder
 from codexd.platform.parent import end_with_parent, raise_signal_in, watch_parent
@@ -108,8 +109,12 @@ class CodexdPlugin(CircusPlugin):  # type: ignore[misc]
             keeper = assemble(self._settings, records, circus)
             self._keeper = keeper
             await keeper.start(self._daemon_pid)
-        except Exception:
-            logger.exception("the plugin cannot start")
+        except Exception as error:
+            if isinstance(error, OSError):
+                # A full disk, say, or a directory that is gone: nothing of it is in our code.
+                logger.error("the plugin cannot start: %s", explain(error))
+            else:
+                logger.exception("the plugin cannot start")
             # Circus starts another the moment this one ends.
             await asyncio.sleep(_PAUSE_S)
             self._end()

@@ -195,8 +195,14 @@ class Daemon:
             await asyncio.sleep(_STATUS_S)
 
     def finish(self, *, close_session: str | None = None) -> None:
-        """Set right what the plugin could not see, once circus is gone."""
-        record_end(self.config, close_session=close_session)
+        """Set right what the plugin could not see, once circus is gone.
+
+        It has ended in order also where that cannot be written: the next start records it.
+        """
+        try:
+            record_end(self.config, close_session=close_session)
+        except OSError as error:
+            _say(f"the end cannot be recorded: {_reason(error)}")
         runtime.leave(self.config.paths, self.config.runtime)
         hooks.ignore_signals()
 

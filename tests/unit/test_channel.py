@@ -15,7 +15,7 @@ import pytest
 from circus.arbiter import Arbiter as CircusArbiter
 from circus.commands import get_commands
 from circus.controller import Controller
-from circus.exc import ConflictError
+from circus.exc import ConflictError, MessageError
 from tornado.ioloop import IOLoop
 
 from codexd.child.told import Patience, Report
@@ -24,6 +24,8 @@ from codexd.circus_ext import channel as channel_module
 from codexd.circus_ext import rounds as rounds_module
 from codexd.circus_ext.arbiter import handle_message, turns_told
 from codexd.circus_ext.channel import Channel
+from codexd.circus_ext.commands import Ready, Replace, Stop
+from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import resolve
 from codexd.contracts import RUNNING_TURN
 
@@ -421,3 +423,26 @@ def test_what_is_no_command_is_answered_in_one_line(text: bytes) -> None:
     assert error["status"] == "error"
     assert error["reason"]
     assert "\n" not in error["reason"]
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        (Ready, {"pid": {}}),
+        (Ready, {"pid": True}),
+        (Replace, {"pid": "7"}),
+        (Replace, {"graceful_timeout": "5"}),
+        (Replace, {"graceful_timeout": -1}),
+        (Stop, {"graceful_timeout": True}),
+        (Stop, {"graceful_timeout": float("nan")}),
+    ],
+)
+def test_a_command_with_a_wrong_value_does_nothing_and_names_it(
+    command: Any, wrong: dict[str, Any]
+) -> None:
+    # Whatever the command would do to it fails: it has nothing.
+    watcher = AppServerWatcher.__new__(AppServerWatcher)
+    arbiter: Any = SimpleNamespace(get_watcher=lambda _: watcher, codexd=Rig().channel)
+    properties = {"name": "codex-app-server", "pid": CHILD, "graceful_timeout": 5.0, **wrong}
+    with pytest.raises(MessageError, match=f"{next(iter(wrong))} must be"):
+        command().execute(arbiter, properties)

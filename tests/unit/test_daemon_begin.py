@@ -11,6 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from codexd.supervisor import daemon as daemon_module
 from codexd.supervisor.daemon import Daemon
 from codexd.supervisor.errors import CannotStart
 from tests.support.memory import config_at
@@ -44,3 +45,21 @@ def test_only_what_the_user_set_is_given_up_for_good(
             daemon._begin(records)
     assert caught.value.is_configuration == is_configuration
     records.recorder.cannot_spawn.assert_called_once_with(str(caught.value))
+
+
+def test_a_daemon_whose_end_cannot_be_written_has_ended_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left: list[object] = []
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state/events.jsonl")
+
+    monkeypatch.setattr(daemon_module, "record_end", refuse)
+    monkeypatch.setattr(daemon_module.runtime, "leave", lambda *places: left.append(places))
+    monkeypatch.setattr(daemon_module.hooks, "ignore_signals", lambda: None)
+    Daemon(config_at(tmp_path), None).finish()
+    assert len(left) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("codexd: the end cannot be recorded: ")
+    assert "/state/events.jsonl" in line
