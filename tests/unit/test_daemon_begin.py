@@ -11,6 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from codexd import runtime
+from codexd.circus_ext import hooks
 from codexd.supervisor import daemon as daemon_module
 from codexd.supervisor.daemon import Daemon
 from codexd.supervisor.errors import CannotStart
@@ -56,8 +58,8 @@ def test_a_daemon_whose_end_cannot_be_written_has_ended_in_order(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/state/events.jsonl")
 
     monkeypatch.setattr(daemon_module, "record_end", refuse)
-    monkeypatch.setattr(daemon_module.runtime, "leave", lambda *places: left.append(places))
-    monkeypatch.setattr(daemon_module.hooks, "ignore_signals", lambda: None)
+    monkeypatch.setattr(runtime, "leave", lambda *places: left.append(places))
+    monkeypatch.setattr(hooks, "ignore_signals", lambda: None)
     Daemon(config_at(tmp_path), None).finish()
     assert len(left) == 1
     (line,) = capsys.readouterr().err.splitlines()
