@@ -10,6 +10,7 @@ from codexd.cli.status import print_status
 from codexd.client.circus import order_restart, settings_of
 from codexd.config import Config
 from codexd.platform.process import is_alive
+from codexd.store.snapshot import read_daemon
 
 
 @click.command("restart")
@@ -42,8 +43,14 @@ def restart_server(
     if when_idle:
         wait_until_idle(config, timeout_s)
     grace_s = grace_of(timeout_s, when_idle=when_idle, now=now)
+    record = read_daemon(config.paths)
     order_restart(config.runtime, grace_s, else_s=config.policy.stop_timeout_ms / 1000)
-    outcome = wait_for_process(config, daemon.pid, lambda: not is_alive(daemon))
+    outcome = wait_for_process(
+        config,
+        daemon.pid,
+        lambda: not is_alive(daemon),
+        after=None if record is None else record.child,
+    )
     if outcome is None or outcome.kind == "failed":
         raise CliError(f"The server is not ready: {outcome.reason if outcome else 'it ended'}")
     return config
