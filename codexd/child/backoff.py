@@ -9,6 +9,9 @@ import msgspec
 
 # Well for this long, a life was a good one.
 GOOD_MS = 1000
+# The longest pause where the system is short of something: that passes, and says nothing of the
+# program.
+_SHORTAGE_MS = 5000
 
 
 class Backoff(msgspec.Struct):
@@ -41,6 +44,16 @@ class Backoff(msgspec.Struct):
             self._good(well_ms)
             return 0
         return self._bad(age_ms)
+
+    def hindered(self) -> int:
+        """Nothing could begin, for the system is short of something: the delay before the next try.
+
+        It counts for no failure, so nothing is given up for it.
+        """
+        delay = min(self.pause_ms, self.cap_ms, _SHORTAGE_MS)
+        longest = min(self.cap_ms, _SHORTAGE_MS)
+        self.pause_ms = max(self.pause_ms, min(self.pause_ms * 2 or self.base_ms, longest))
+        return int(delay)
 
     def forget(self) -> None:
         """An operator stepped in: start counting anew."""

@@ -115,9 +115,9 @@ class ChildControl:
             cwd=cwd,
         )
 
-    def spawn_failed(self, error: str) -> None:
-        """circus could not start the child."""
-        self._do(self._machine.spawn_failed(error))
+    def spawn_failed(self, error: str, *, is_shortage: bool = False) -> None:
+        """circus could not start the child; because the system is short of something, maybe."""
+        self._do(self._machine.spawn_failed(error, is_shortage=is_shortage))
 
     def became_ready(self, pid: int) -> None:
         """The plugin says that the child answers."""

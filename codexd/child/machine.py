@@ -208,6 +208,7 @@ class _Facts(msgspec.Struct, frozen=True):
     signum: int = 0
     code: int | None = None
     error: str = ""
+    is_shortage: bool = False
     delay_ms: int = 0
 
 
@@ -254,9 +255,9 @@ class Machine:
         """The spare, a process that is there already, is the child from now on."""
         return self._handle(Event.PROMOTED, _Facts(pid=pid))
 
-    def spawn_failed(self, error: str) -> list[Effect]:
-        """There is none, and why."""
-        return self._handle(Event.SPAWN_FAILED, _Facts(error=error))
+    def spawn_failed(self, error: str, *, is_shortage: bool = False) -> list[Effect]:
+        """There is none, and why; or because the system is short of something at the moment."""
+        return self._handle(Event.SPAWN_FAILED, _Facts(error=error, is_shortage=is_shortage))
 
     def answers(self, pid: int) -> list[Effect]:
         """The process speaks the protocol."""
@@ -379,7 +380,7 @@ class Machine:
         if self._restart == "never" or (self._restart == "on-failure" and not failed):
             self._fire(Event.FOR_GOOD, facts)
             return
-        delay_ms = self._ask_backoff()
+        delay_ms = self._backoff.hindered() if facts.is_shortage else self._ask_backoff()
         if delay_ms is None:
             self._fire(Event.TOO_OFTEN, facts)
             return

@@ -41,7 +41,7 @@ class AppServerWatcher(ServerWatcher):
         try:
             started = super().spawn_process(recovery_wid)
         except CannotSpawn as error:
-            self.control.spawn_failed(str(error))
+            self.control.spawn_failed(str(error), is_shortage=error.is_shortage)
             return True
         for pid in set(self.processes) - before:
             process = self.processes[pid]

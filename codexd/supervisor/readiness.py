@@ -116,7 +116,10 @@ class _Wait:
             self._ask_at = now + _UNRECORDED_S
         if now - self._begun < self._policy.ready_timeout_ms / 1000:
             return None
-        return Outcome("failed", "nothing of it is on record, and the hub does not answer.")
+        return Outcome(
+            "failed",
+            "nothing of it is on record, and the hub does not answer: `codexd doctor` looks why.",
+        )
 
     def _tell_step(self, is_running: bool, now: float) -> None:
         if not is_running:

@@ -142,6 +142,18 @@ def test_only_bad_lives_in_a_row_count_for_the_limit() -> None:
     assert bad(backoff) is None
 
 
+def test_what_the_system_is_short_of_passes_soon_and_ends_nothing() -> None:
+    backoff = exact(100, 30_000, limit=3)
+    assert [backoff.hindered() for _ in range(9)] == [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]
+    assert backoff.failures == 0
+    # And a crash loop goes on where it was.
+    backoff = exact(100, 30_000)
+    for _ in range(20):
+        bad(backoff)
+    assert backoff.hindered() == 5000
+    assert bad(backoff) == 30_000
+
+
 def test_an_operator_starts_it_anew() -> None:
     backoff = exact(100, 1000)
     for _ in range(5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from codexd.circus_ext import rounds as rounds_module
 from codexd.circus_ext.arbiter import handle_message, turns_told
 from codexd.circus_ext.channel import Channel
 from codexd.circus_ext.commands import Ready, Replace, Stop
+from codexd.circus_ext.spawning import CannotSpawn, told_apart
 from codexd.circus_ext.watcher import AppServerWatcher
 from codexd.config import resolve
 from codexd.contracts import RUNNING_TURN
@@ -446,3 +448,15 @@ def test_a_command_with_a_wrong_value_does_nothing_and_names_it(
     properties = {"name": "codex-app-server", "pid": CHILD, "graceful_timeout": 5.0, **wrong}
     with pytest.raises(MessageError, match=f"{next(iter(wrong))} must be"):
         command().execute(arbiter, properties)
+
+
+@pytest.mark.parametrize(
+    ("number", "is_shortage"),
+    [(errno.ENOSPC, True), (errno.EMFILE, True), (errno.EAGAIN, True), (errno.ENOENT, False)],
+)
+def test_what_the_system_is_short_of_is_told_from_what_is_wrong(
+    number: int, is_shortage: bool
+) -> None:
+    with pytest.raises(CannotSpawn) as caught, told_apart():
+        raise OSError(number, os.strerror(number))
+    assert caught.value.is_shortage == is_shortage

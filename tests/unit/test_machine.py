@@ -181,6 +181,18 @@ def test_policies(restart: str, code: int, again: bool) -> None:
         assert life.machine.may_start
 
 
+def test_for_what_the_system_is_short_of_nothing_is_given_up() -> None:
+    life = Life(limit=2)
+    for _ in range(5):
+        life.machine.spawn_failed("No space left on device", is_shortage=True)
+        assert life.machine.state in (State.DUE, State.WAITING)
+        life.machine.pause_over()
+    life.machine.spawn_failed("no such file")
+    life.machine.pause_over()
+    life.machine.spawn_failed("no such file")
+    assert life.machine.state is State.GIVEN_UP
+
+
 @pytest.mark.parametrize(("restart", "again"), [("never", False), ("on-failure", True)])
 def test_policies_and_a_start_that_failed(restart: str, again: bool) -> None:
     life = Life(restart)
