@@ -18,6 +18,7 @@ from tests.integration.test_stock_circusd import CIRCUSD
 from tests.support.daemon import CODEXD, DaemonBox
 from tests.support.faults import lives, runtime_dir
 from tests.support.npm import NpmPackage
+from tests.support.settled import settled
 from tests.support.stub import STUB
 from tests.support.waiting import eventually
 
@@ -119,7 +120,8 @@ def test_the_child_gets_what_its_starter_has_and_what_is_the_daemons_stays_there
     runtime = runtime_dir(box)
     sockets = [runtime / name for name in ("circus.sock", "events.sock", "codexd.sock")]
     eventually(lambda: all(map(private, sockets)), what="private sockets")
-    made = [path for top in (box.state_dir, box.logs_dir) for path in (top, *top.rglob("*"))]
+    tops = (box.state_dir, box.logs_dir)
+    made = [*tops, *settled(*tops)]
     assert [path for path in made if not path.is_symlink() and not private(path)] == []
 
     # Both of codexd's processes use what they may; the signals that were ignored stay so.

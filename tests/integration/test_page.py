@@ -26,6 +26,7 @@ from tests.support.page import (
     run_prompt,
     text_of,
 )
+from tests.support.settled import settled
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -97,7 +98,7 @@ def test_a_browser_is_let_in_once_and_stays(room: HubRoom) -> None:
     assert visitor.ask("POST", "/v1/sessions", new, Sec_Fetch_Site="same-site")[0] == 403
     assert visitor.ask("POST", "/v1/page/codes")[0] == 403
     # No code is in what codexd writes.
-    logs = [path for path in Path(room.box.logs_dir).iterdir() if path.is_file()]
+    logs = [path for path in settled(Path(room.box.logs_dir)) if path.is_file()]
     assert all(visitor.code.encode() not in path.read_bytes() for path in logs)
 
 

@@ -16,6 +16,7 @@ from codexd.circus_ext import early
 from tests.conftest import MakeBox
 from tests.support.codex import codex_path
 from tests.support.daemon import CODEXD, DaemonBox, daemon_box
+from tests.support.settled import settled
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -35,13 +36,12 @@ def test_every_directory_and_file_is_for_this_user_alone(box: DaemonBox) -> None
     found = {place: place.stat().st_mode & 0o777 for place in places}
     assert set(found.values()) == {0o700}, found
     names = set()
-    for place in places:
-        for path in place.rglob("*"):
-            names.add(path.name)
-            expected = 0o700 if path.is_dir() else 0o600
-            # What is no regular file (a socket) is closed to others in any case.
-            mode = path.stat().st_mode & (0o777 if path.is_file() or path.is_dir() else 0o077)
-            assert mode == (expected if path.is_file() or path.is_dir() else 0), path
+    for path in settled(*places):
+        names.add(path.name)
+        expected = 0o700 if path.is_dir() else 0o600
+        # What is no regular file (a socket) is closed to others in any case.
+        mode = path.stat().st_mode & (0o777 if path.is_file() or path.is_dir() else 0o077)
+        assert mode == (expected if path.is_file() or path.is_dir() else 0), path
     assert {"identity.json", "daemon-state.json", "events.jsonl", "stderr.log"} <= names
     assert {"circus.ini", "circus.sock", "codexd.sock", "stdin"} <= names
 

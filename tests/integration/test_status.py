@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import MakeBox
 from tests.support.daemon import DaemonBox, daemon_box
+from tests.support.settled import settled
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real
@@ -138,7 +139,7 @@ def test_mode_exec_is_told_by_the_daemon_not_by_flags(make_box: MakeBox) -> None
 
 def _files(box: DaemonBox) -> dict[Path, tuple[int, int]]:
     found = {}
-    for path in box.root.rglob("*"):
+    for path in settled(box.root):
         if path.is_file():
             status = path.stat()
             found[path] = (status.st_mtime_ns, status.st_ino)
