@@ -147,7 +147,7 @@ class Connector:
 
     @property
     def last_heard(self) -> float:
-        """The loop's time at which a child last sent anything; 0.0 for never."""
+        """When, by time.monotonic(), a child last sent anything; 0.0 for never."""
         return self._heard_before if self._link is None else self._link.last_heard
 
     async def probe(self, timeout_s: float) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, Literal, Protocol
 
 from codexd.beat import until_beat
@@ -49,7 +50,7 @@ class Patient(Protocol):
 class Health:
     """Asks the child an interval after its last answer.
 
-    ``answered_at()`` is the loop's time at which it last answered a client, None for never.
+    ``answered_at()`` is when it last answered a client by time.monotonic(), None for never.
     Calls ``on_answer()`` for each interval with an answer, and ``on_unhealthy(reason)`` for a hung
     child, again and again as long as it stays. ``replaces``: a child that never gets ready is given
     up, too.
@@ -100,7 +101,7 @@ class Health:
             if is_stalled:
                 continue
             if self._patient.is_ready:
-                unasked_s = self._unasked_s(loop.time())
+                unasked_s = self._unasked_s(monotonic())
                 if unasked_s > 0:
                     pause_s = unasked_s
                     self.checks["heard"] += 1
@@ -118,12 +119,11 @@ class Health:
         return answered_at + self._interval_s - now
 
     async def _check(self) -> Result:
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        asked_at = monotonic()
         try:
             await self._patient.probe(self._timeout_s)
         except TimeoutError:
-            if loop.time() - asked_at > self._timeout_s + _STALL_S:
+            if monotonic() - asked_at > self._timeout_s + _STALL_S:
                 return "void"
         except ConnectionError:
             return "void"

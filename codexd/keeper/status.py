@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -88,7 +87,7 @@ class Status:
 
     def _last_answer_at(self) -> str | None:
         heard = self._connector.last_heard
-        ago = asyncio.get_running_loop().time() - heard
+        ago = time.monotonic() - heard
         return from_epoch(time.time() - ago) if heard else None
 
     def _live(self, hub: dict[str, Any]) -> dict[str, Any]:

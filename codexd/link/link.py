@@ -75,7 +75,7 @@ class Link:
         self._is_closed = False
         # Whether the child says that it will do nothing before it is introduced.
         self.awaits_introduction = False
-        # The loop's time at which the child last sent anything, also an answer to codexd's own.
+        # When, by time.monotonic(), the child last sent anything, also an answer to codexd's own.
         self.last_heard = 0.0
         self._loop = asyncio.get_running_loop()
         # Another plugin may have asked the same child over the same pipe.
