@@ -38,9 +38,15 @@ class Early:
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self._as_what = (list(argv), dict(env), WORKING_DIR)
-        self._process: psutil.Popen | Forked
         start = _fork if can_fork() else _execute
-        self._process, self._word = start(argv, {**env, VARIABLE: "1"})
+        stdin, self._word = os.pipe()
+        try:
+            self._process = start(argv, {**env, VARIABLE: "1"}, stdin)
+        except BaseException:
+            os.close(self._word)
+            raise
+        finally:
+            os.close(stdin)
 
     def take(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: str
@@ -63,40 +69,25 @@ class Early:
         self._process.wait()
 
 
-def _fork(argv: Sequence[str], env: Mapping[str, str]) -> tuple[Forked, int]:
+def _fork(argv: Sequence[str], env: Mapping[str, str], stdin: int) -> Forked:
     # Both need all that this loads.
     import codexd.circus_ext.plugin  # noqa: F401
 
     # Nothing of it is garbage: neither process is to look through it, and write to its pages.
     gc.freeze()
-    stdin, word = os.pipe()
-    try:
-        return fork(argv, env, WORKING_DIR, stdin, otherwise=_early_argv(argv)), word
-    except BaseException:
-        os.close(word)
-        raise
-    finally:
-        os.close(stdin)
+    return fork(argv, env, WORKING_DIR, stdin, otherwise=_early_argv(argv))
 
 
-def _execute(argv: Sequence[str], env: Mapping[str, str]) -> tuple[psutil.Popen, int]:
-    stdin, word = os.pipe()
-    try:
-        process = psutil.Popen(
-            _early_argv(argv),
-            env=env,
-            cwd=WORKING_DIR,
-            stdin=stdin,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    except BaseException:
-        os.close(word)
-        raise
-    finally:
-        os.close(stdin)
-    return process, word
+def _execute(argv: Sequence[str], env: Mapping[str, str], stdin: int) -> psutil.Popen:
+    return psutil.Popen(
+        _early_argv(argv),
+        env=env,
+        cwd=WORKING_DIR,
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _early_argv(argv: Sequence[str]) -> list[str]:
