@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from codexd.encoding import decode_json
 from codexd.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -108,10 +107,9 @@ def _sessions(ctx: click.Context) -> list[SessionRecord]:
 
 
 def _approvals(ctx: click.Context) -> list[Approval]:
-
     from codexd.client.errors import DaemonError
     from codexd.client.http import get
-    from codexd.encoding import UNDECODABLE
+    from codexd.encoding import UNDECODABLE, decode_json
     from codexd.shapes import ApprovalList
 
     config = _config(ctx)

@@ -26,9 +26,9 @@ from codexd.eventlog.reader import events_backward, follow_events, read_events, 
 from codexd.eventlog.types import TYPES, is_protocol
 from codexd.settings import quoted
 
-# A message may show what a child wrote; it must not steer the terminal.
 # ECMA-48's SGR, with which codex colours its log, also where the message was cut within one.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m|\x1b(?:\[[0-9;:]*)?(?=(?:\.\.\.)?$)")
+# A message may show what a child wrote; it must not steer the terminal.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
