@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import subprocess
 import sys
 
 from codexd import __version__
@@ -99,15 +98,12 @@ def version_of(program: str) -> str | None:
 
 
 def _version_line(program: str) -> str | None:
+    from codexd.platform.program import NoAnswer, ask
+
     try:
-        done = subprocess.run(
-            [program, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_VERSION_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        code, said = ask([program, "--version"], os.environ, _VERSION_S)
+    except (OSError, NoAnswer):
         return None
-    line = done.stdout.decode("utf-8", "replace").strip().partition("\n")[0]
-    is_version = done.returncode == 0 and _VERSION.search(line) and line.isprintable()
+    line = said.decode("utf-8", "replace").strip().partition("\n")[0]
+    is_version = code == 0 and _VERSION.search(line) and line.isprintable()
     return line if is_version else None

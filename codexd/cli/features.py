@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Sequence
 from typing import Final
 
 from codexd.config import Config
+from codexd.platform.program import NoAnswer, ask
 
 _PATIENCE_S: Final = 5.0
+_LIST: Final = ("features", "list")
 # codex 0.163 and 0.169 say it so.
 _UNKNOWN: Final = re.compile(r"Unknown feature flag: (\S+)")
 
@@ -26,17 +27,10 @@ def unknown_feature(config: Config, names: Sequence[str]) -> str | None:
         return None
     try:
         program = find_program(config.server, os.environ)
-        done = subprocess.run(
-            [program.path, *(word for name in names for word in ("--enable", name)), *_LIST],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=program.environ,
-            timeout=_PATIENCE_S,
-        )
-    except (CommandNotFound, OSError, ValueError, subprocess.TimeoutExpired):
+        enabled = [word for name in names for word in ("--enable", name)]
+        command = [program.path, *enabled, *_LIST]
+        code, said = ask(command, program.environ, _PATIENCE_S, hears_errors=True)
+    except (CommandNotFound, OSError, ValueError, NoAnswer):
         return None
-    found = _UNKNOWN.search(done.stderr.decode("utf-8", "replace")) if done.returncode else None
+    found = _UNKNOWN.search(said.decode("utf-8", "replace")) if code else None
     return found[1] if found else None
-
-
-_LIST: Final = ("features", "list")

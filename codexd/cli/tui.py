@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -15,6 +14,7 @@ from codexd.cli.server_ready import why_no_app_server
 from codexd.client.owner import check_owner
 from codexd.config import Config
 from codexd.platform import lock
+from codexd.platform.program import NoAnswer, ask
 from codexd.settings import SETTINGS
 from codexd.settings_file import CONFIG_FLAG
 
@@ -121,13 +121,7 @@ def _candidates(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
 
 def _knows_remote(program: str, environ: Mapping[str, str]) -> bool:
     try:
-        done = subprocess.run(
-            [program, "--help"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environ,
-            timeout=_HELP_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        _, said = ask([program, "--help"], environ, _HELP_S)
+    except (OSError, NoAnswer):
         return False
-    return f"{_REMOTE} ".encode() in done.stdout
+    return f"{_REMOTE} ".encode() in said

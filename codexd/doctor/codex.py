@@ -22,11 +22,11 @@ from codexd.clock import to_epoch
 from codexd.codex_home import codex_home
 from codexd.daemons.homes import describe_other
 from codexd.doctor.finding import Finding, failed, ok, warn
-from codexd.doctor.program import NoAnswer, ask
 from codexd.doctor.scene import Scene
 from codexd.link.endpoint import default_control_socket
 from codexd.platform.files import read_users
 from codexd.platform.process import is_alive
+from codexd.platform.program import NoAnswer, ask
 from codexd.platform.users import user_name
 
 # npm's wrapper takes up to 1.5 s on a machine with nothing to do.
