@@ -489,6 +489,7 @@ def test_a_turn_waits_for_its_server_and_is_not_begun_behind_ones_back(room: Hub
 
 @pytest.mark.parametrize(("columns", "term"), [(120, "xterm"), (40, "dumb")])
 def test_lists_of_any_width_and_without_colours(room: HubRoom, columns: int, term: str) -> None:
+    assert room.box.run("run", "go").returncode == 0
     command = [*CODEXD, "threads", *room.box.flags]
     with on_terminal(command, room.box.env, room.root, columns, term) as terminal:
         assert terminal.ends() == 0
